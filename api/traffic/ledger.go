@@ -1,0 +1,62 @@
+package traffic
+
+import "slices"
+
+// Ledger is what is known of the past on one node: what each map held when it was last booked and for whom it
+// counts, and the account of each counter. It is the whole memory of an agent; it is saved as one object, so
+// that what is booked and what it was booked from never part.
+type Ledger struct {
+	// Opened is false only for a ledger that was never saved. Maps that exist at that moment may have been
+	// booked in an earlier ledger that is gone, so their past is nobody's. Every map that turns up later was
+	// made later, and is booked from its first packet.
+	Opened   bool
+	Maps     map[MapID]Booked
+	Accounts map[string]Totals // by the UID of the counter
+}
+
+// Booked is the state of one map in the ledger.
+type Booked struct {
+	Totals   Totals   // what has been booked: the map's reading at that time
+	Counters []string // the UIDs of the counters that the map counts for from then on, sorted
+}
+
+// Next returns the ledger after the readings are booked. What a map counted since it was last booked goes to the
+// counters that it counted for then, so a counter never gets what came before it. A map that is new goes to the
+// counters that select its interface now. A map that is not among the readings is gone; its counts stay in the
+// accounts.
+//
+// selected holds, by interface index, the UIDs of the counters that select that interface from now on. listed
+// holds the UIDs of all counters that keep an account, selecting or not; the accounts of all others go.
+func (l Ledger) Next(readings []Reading, selected map[int][]string, listed []string) Ledger {
+	next := Ledger{Opened: true, Maps: map[MapID]Booked{}, Accounts: map[string]Totals{}}
+	for uid, account := range l.Accounts {
+		if slices.Contains(listed, uid) {
+			next.Accounts[uid] = account
+		}
+	}
+	credit := func(uid string, growth Totals) {
+		if slices.Contains(listed, uid) {
+			next.Accounts[uid] = next.Accounts[uid].Plus(growth)
+		}
+	}
+	for _, r := range readings {
+		before, known := l.Maps[r.Map]
+		counters := slices.Sorted(slices.Values(selected[r.Index]))
+		switch {
+		case known:
+			growth := r.Totals.Since(before.Totals)
+			for _, uid := range before.Counters {
+				credit(uid, growth)
+			}
+		case l.Opened:
+			for _, uid := range counters {
+				credit(uid, r.Totals)
+			}
+		}
+		for _, uid := range counters {
+			credit(uid, Totals{}) // an account is open from the moment that its counter selects something
+		}
+		next.Maps[r.Map] = Booked{Totals: r.Totals.Max(before.Totals), Counters: counters}
+	}
+	return next
+}

@@ -1,0 +1,62 @@
+package v1alpha1
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Condition types.
+const (
+	// ConditionReady is True when what the spec asks for is so: of an XDPCounter, that every selected interface
+	// of every selected node is being counted (or counting is suspended as asked); of an XDPNodeState, that
+	// every selected interface of this node is.
+	ConditionReady = "Ready"
+)
+
+// Reasons of an XDPCounter's Ready condition. ReasonNoInterfacesMatched and ReasonAgentNotReporting are reasons
+// of single nodes in status.failures too.
+const (
+	ReasonPending               = "Pending"               // Unknown: the controller or some agents have not yet taken the spec up
+	ReasonAllInterfacesAttached = "AllInterfacesAttached" // True: every selected interface is being counted
+	ReasonSuspended             = "Suspended"             // True: nothing is counted, as spec.suspend asks; the totals are kept
+	ReasonNoNodesSelected       = "NoNodesSelected"       // False: spec.nodeSelector matches no node
+	ReasonNoInterfacesMatched   = "NoInterfacesMatched"   // False: spec.interfaces matches no interface
+	ReasonPartiallyAttached     = "PartiallyAttached"     // False: some interfaces are counted, some are not
+	ReasonNothingAttached       = "NothingAttached"       // False: interfaces are selected, none is counted
+	ReasonAgentNotReporting     = "AgentNotReporting"     // False: the agent of a selected node is silent
+)
+
+// Reasons of one interface, in XDPNodeState.status.interfaces and XDPCounter.status.failures.
+const (
+	ReasonXDPHookInUse      = "XDPHookInUse"      // another XDP program holds the interface; it is left alone
+	ReasonNativeUnsupported = "NativeUnsupported" // the driver has no native XDP
+	ReasonMTUTooLarge       = "MTUTooLarge"       // the MTU is larger than the driver's native XDP takes
+	ReasonInterfaceNotFound = "InterfaceNotFound" // the interface went away
+	ReasonPermissionDenied  = "PermissionDenied"  // the agent lacks a capability
+	ReasonBPFFSNotMounted   = "BPFFSNotMounted"   // there is no BPF file system to keep the program in
+	ReasonKernelTooOld      = "KernelTooOld"      // the kernel has no XDP links (Linux 5.9)
+	ReasonModeConflict      = "ModeConflict"      // an older XDPCounter wants the interface in another mode
+	ReasonAttachFailed      = "AttachFailed"      // any other error, which the message holds
+)
+
+// HeartbeatInterval is how often an agent reports when nothing changes: every tenth interval, but at most once a
+// minute.
+func HeartbeatInterval(reportInterval time.Duration) time.Duration {
+	return max(time.Minute, 10*reportInterval)
+}
+
+// SilenceLimit is how old an agent's latest report may be before the agent counts as not reporting: two
+// heartbeats, so that one may be late or lost.
+func SilenceLimit(reportInterval time.Duration) time.Duration {
+	return 2 * HeartbeatInterval(reportInterval)
+}
+
+// FirstFew joins the first three of a list for a message and says how many more there are.
+func FirstFew(items []string) string {
+	const few = 3
+	if len(items) <= few {
+		return strings.Join(items, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(items[:few], ", "), len(items)-few)
+}

@@ -1,0 +1,84 @@
+package v1alpha1
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+)
+
+// CountsOf returns the non-zero classes in the order of their slots.
+func CountsOf(t traffic.Totals) []ClassCounts {
+	var counts []ClassCounts
+	for class, c := range t.NonZero() {
+		counts = append(counts, ClassCounts{Class: class.String(), Packets: Int64(c.Packets), Bytes: Int64(c.Bytes)})
+	}
+	return counts
+}
+
+// TotalsOf is the inverse of CountsOf. A class that this version does not know counts as Other, so that the sum
+// stays right; negative numbers count as zero.
+func TotalsOf(counts []ClassCounts) traffic.Totals {
+	var t traffic.Totals
+	for _, c := range counts {
+		class, ok := traffic.ParseClass(c.Class)
+		if !ok {
+			class = traffic.ClassOther
+		}
+		t[class] = t[class].Plus(traffic.Counts{Packets: uint64(max(c.Packets, 0)), Bytes: uint64(max(c.Bytes, 0))})
+	}
+	return t
+}
+
+// FamiliesOf returns the families in which something was counted, in their fixed order.
+func FamiliesOf(t traffic.Totals) []FamilyCounts {
+	var families []FamilyCounts
+	byFamily := t.ByFamily()
+	for _, f := range traffic.Families() {
+		if c := byFamily[f]; !c.IsZero() {
+			families = append(families, FamilyCounts{Family: f.String(), Packets: Int64(c.Packets), Bytes: Int64(c.Bytes)})
+		}
+	}
+	return families
+}
+
+// ProtocolsOf returns the protocols that were counted, the most packets first.
+func ProtocolsOf(t traffic.Totals) []ProtocolCounts {
+	var protocols []ProtocolCounts
+	for class, c := range t.NonZero() {
+		p := ProtocolCounts{
+			Family:   class.Family().String(),
+			Protocol: class.Protocol(),
+			Packets:  Int64(c.Packets),
+			Bytes:    Int64(c.Bytes),
+		}
+		if n, ok := class.Number(); ok {
+			number := int32(n)
+			p.Number = &number
+		}
+		protocols = append(protocols, p)
+	}
+	slices.SortStableFunc(protocols, func(a, b ProtocolCounts) int { return cmp.Compare(b.Packets, a.Packets) })
+	return protocols
+}
+
+// Int64 converts a count to the API's integers, saturating.
+func Int64(n uint64) int64 {
+	return int64(min(n, math.MaxInt64))
+}
+
+// WithoutTotals returns the status without what changes by mere traffic and time: what is left is the state, whose
+// change is news.
+func (s XDPNodeStateStatus) WithoutTotals() XDPNodeStateStatus {
+	s.ReportTime = nil
+	s.Interfaces = slices.Clone(s.Interfaces)
+	for i := range s.Interfaces {
+		s.Interfaces[i].Counts = nil
+	}
+	s.Accounts = slices.Clone(s.Accounts)
+	for i, account := range s.Accounts {
+		s.Accounts[i] = CounterAccount{UID: account.UID, Generation: account.Generation}
+	}
+	return s
+}

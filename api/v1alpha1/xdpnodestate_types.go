@@ -1,0 +1,185 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// NodeCounter is an XDPCounter as the agent of one node is told of it.
+type NodeCounter struct {
+	// name is the name of the XDPCounter.
+	Name string `json:"name"`
+	// uid is the UID of the XDPCounter. Its account on this node is kept under it.
+	UID types.UID `json:"uid"`
+	// generation is the generation of the XDPCounter's spec that this entry follows.
+	// +optional
+	Generation int64 `json:"generation,omitempty"`
+	// active is false for a counter that is suspended or selects this node no longer. Its account is kept,
+	// nothing is added to it.
+	Active bool `json:"active"`
+	// interfaces selects the interfaces of the node.
+	Interfaces InterfaceSelector `json:"interfaces"`
+	// attachMode is how the program shall be attached.
+	AttachMode AttachMode `json:"attachMode"`
+}
+
+// XDPNodeStateSpec is what the controller tells the agent of one node. It is all that an agent is told.
+type XDPNodeStateSpec struct {
+	// counters lists the XDPCounters of this node, the oldest first. Where two disagree the older wins.
+	// +optional
+	// +listType=atomic
+	Counters []NodeCounter `json:"counters,omitempty"`
+	// reportInterval is how often the totals shall be reported while they change, at least 1s.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be at least 1s"
+	ReportInterval metav1.Duration `json:"reportInterval"`
+}
+
+// InterfaceState says whether an interface is being counted.
+// +kubebuilder:validation:Enum=Attached;Failed;Detaching
+type InterfaceState string
+
+// The states of an interface.
+const (
+	InterfaceAttached  InterfaceState = "Attached"  // it is being counted
+	InterfaceFailed    InterfaceState = "Failed"    // it is selected but not counted: see reason and message
+	InterfaceDetaching InterfaceState = "Detaching" // its counts are saved, the program goes next
+)
+
+// NodeInterface is the truth about one interface that is or was counted.
+type NodeInterface struct {
+	// name is the name of the interface; left out once it is gone.
+	// +optional
+	Name string `json:"name,omitempty"`
+	// index is the interface's index; left out once it is gone.
+	// +optional
+	Index int32 `json:"index,omitempty"`
+	// driver is the name of the driver.
+	// +optional
+	Driver string `json:"driver,omitempty"`
+	// mtu is the largest payload in bytes.
+	// +optional
+	MTU int32 `json:"mtu,omitempty"`
+	// requestedMode is the mode asked for: Auto, Native or Generic.
+	// +optional
+	RequestedMode AttachMode `json:"requestedMode,omitempty"`
+	// mode is the mode attained, as the kernel tells it: Native or Generic.
+	// +optional
+	Mode AttachMode `json:"mode,omitempty"`
+	// state is Attached, Failed or Detaching.
+	State InterfaceState `json:"state"`
+	// reason is one of the documented reasons; left out while all is well.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+	// message says what is wrong and what to do.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// counters lists the UIDs of the counters that select the interface.
+	// +optional
+	// +listType=atomic
+	Counters []types.UID `json:"counters,omitempty"`
+	// map is the kernel's ID of the map that holds the counts, unique within status.agent.bootID.
+	// +optional
+	Map int64 `json:"map,omitempty"`
+	// counts is the reading of the map that the accounts contain, by class.
+	// +optional
+	// +listType=atomic
+	Counts []ClassCounts `json:"counts,omitempty"`
+}
+
+// CounterAccount is what one counter has counted on this node since it first selected something here.
+type CounterAccount struct {
+	// uid is the UID of the XDPCounter.
+	UID types.UID `json:"uid"`
+	// generation is the generation of the XDPCounter's spec that the agent follows.
+	// +optional
+	Generation int64 `json:"generation,omitempty"`
+	// packets is the sum over all classes.
+	Packets int64 `json:"packets"`
+	// bytes is the sum over all classes.
+	Bytes int64 `json:"bytes"`
+	// packetsPerSecond is the rate between the last two reports.
+	PacketsPerSecond int64 `json:"packetsPerSecond"`
+	// bitsPerSecond is the rate between the last two reports.
+	BitsPerSecond int64 `json:"bitsPerSecond"`
+	// counts holds the non-zero classes.
+	// +optional
+	// +listType=atomic
+	Counts []ClassCounts `json:"counts,omitempty"`
+}
+
+// AgentInfo identifies the agent that wrote a report.
+type AgentInfo struct {
+	// version is the version of the agent.
+	// +optional
+	Version string `json:"version,omitempty"`
+	// kernelRelease is the node's kernel as uname -r tells it.
+	// +optional
+	KernelRelease string `json:"kernelRelease,omitempty"`
+	// bootID is the kernel's random ID of this boot.
+	// +optional
+	BootID string `json:"bootID,omitempty"`
+	// programTag is the kernel's hash of the counting program that the agent attaches.
+	// +optional
+	ProgramTag string `json:"programTag,omitempty"`
+}
+
+// XDPNodeStateStatus is what the agent of one node reports. That agent alone writes it. It is written often, so
+// it is compact: all its lists but the conditions are atomic.
+type XDPNodeStateStatus struct {
+	// observedGeneration is the generation of the spec that this report follows.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// reportTime is when the report was made.
+	// +optional
+	ReportTime *metav1.MicroTime `json:"reportTime,omitempty"`
+	// agent identifies who reports.
+	// +optional
+	Agent *AgentInfo `json:"agent,omitempty"`
+	// interfaces lists the interfaces that are selected or still hold counts, by index.
+	// +optional
+	// +listType=atomic
+	Interfaces []NodeInterface `json:"interfaces,omitempty"`
+	// accounts lists what each counter has counted on this node.
+	// +optional
+	// +listType=atomic
+	Accounts []CounterAccount `json:"accounts,omitempty"`
+	// conditions: Ready.
+	// +optional
+	// +listType=atomic
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// XDPNodeState is the contract between the controller and the agent of the node whose name it bears. The
+// controller creates it, writes its spec and deletes it; the agent writes its status.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=xns,categories=xdp
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether every selected interface is being counted"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why it is ready or not"
+// +kubebuilder:printcolumn:name="Interval",type=string,JSONPath=`.spec.reportInterval`,description="How often the agent reports while the totals change"
+// +kubebuilder:printcolumn:name="Reported",type=date,JSONPath=`.status.reportTime`,description="When the agent last reported"
+// +kubebuilder:printcolumn:name="Kernel",type=string,JSONPath=`.status.agent.kernelRelease`,priority=1,description="The node's kernel"
+// +kubebuilder:printcolumn:name="Agent",type=string,JSONPath=`.status.agent.version`,priority=1,description="The agent's version"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type XDPNodeState struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what the controller tells the agent.
+	// +optional
+	Spec XDPNodeStateSpec `json:"spec,omitzero"`
+
+	// status is what the agent reports.
+	// +optional
+	Status XDPNodeStateStatus `json:"status,omitzero"`
+}
+
+// XDPNodeStateList is a list of XDPNodeStates.
+// +kubebuilder:object:root=true
+type XDPNodeStateList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []XDPNodeState `json:"items"`
+}
