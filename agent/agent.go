@@ -1,0 +1,212 @@
+// Package agent is the node's half of the operator: it makes the interfaces of its node counted as its
+// XDPNodeState says, and reports the totals in that object's status.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+// Datapath is what the agent needs of the kernel. The real one is datapath.Datapath.
+type Datapath interface {
+	// Attached lists the attachments that are pinned, also those whose interface or link is gone.
+	Attached() ([]plan.Attachment, error)
+	// Attach makes the interface counted, or brings its program up to date. Idempotent. Errors wrap those of
+	// package plan.
+	Attach(plan.Attachment) error
+	// Detach removes link, program and map. No error if they are gone already.
+	Detach(plan.Attachment) error
+	// Read returns what each pinned map holds.
+	Read() ([]traffic.Reading, error)
+}
+
+// Links lists the interfaces of the host's network namespace. The real one is links.Links.
+type Links interface {
+	List() ([]plan.Interface, error)
+}
+
+const (
+	followUp   = 20 * time.Millisecond // when a pass left something for the next one
+	retry      = 5 * time.Second       // when an interface could not be attached
+	idle       = 30 * time.Second      // when there is nothing to do
+	reportSlew = 0.1                   // of the interval: jitter, so that a cluster's agents do not report in step
+)
+
+// Agent makes one pass per Reconcile: gather, plan, attach, read, save, detach. Nothing that the next pass needs
+// is kept in memory.
+type Agent struct {
+	Client   client.Client
+	Node     string             // the name of the node, and of its XDPNodeState
+	Info     v1alpha1.AgentInfo // who reports; BootID is needed
+	Datapath Datapath
+	Links    Links
+	Clock    clock.PassiveClock
+
+	pulse pulse
+}
+
+// Reconcile makes one pass, whatever it was that asked for it.
+//
+// The order matters: the map of an attachment is given up only once its counts are saved, and it stays in the
+// saved state until it is seen to be gone. So a crash between any two steps loses nothing and counts nothing
+// twice.
+func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	a.pulse.begin(a.Clock.Now())
+	wait, err := a.pass(ctx)
+	switch {
+	case apierrors.IsConflict(err): // the cache is behind our own last write
+		wait, err = followUp, nil
+	case err != nil:
+		return ctrl.Result{}, err
+	}
+	a.pulse.end(wait)
+	return ctrl.Result{RequeueAfter: wait}, nil
+}
+
+// pass returns how long the next one may wait.
+func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
+	state := &v1alpha1.XDPNodeState{}
+	if err := a.Client.Get(ctx, types.NamespacedName{Name: a.Node}, state); apierrors.IsNotFound(err) {
+		return idle, a.giveUpAll(ctx)
+	} else if err != nil {
+		return 0, fmt.Errorf("get own node state: %w", err)
+	}
+	s, err := a.gather()
+	if err != nil {
+		return 0, err
+	}
+	before, err := ledgerOf(state.Status)
+	if err != nil {
+		return 0, err
+	}
+
+	want, selected, conflicts := plan.Desired(selections(state.Spec), s.interfaces)
+	attach, detach := plan.Diff(s.attached, want, s.interfaces)
+	failed := map[int]error{}
+	if before.Opened { // a ledger is opened before anything new is counted
+		if failed = a.attach(ctx, attach); len(attach) > len(failed) {
+			if s, err = a.gather(); err != nil {
+				return 0, err
+			}
+		}
+	}
+
+	readings, err := a.read(s)
+	if err != nil {
+		return 0, err
+	}
+	after := before.Next(readings, selected, listed(state.Spec))
+	status := a.report(state, s, outcome{want: want, selected: selected, conflicts: conflicts, failed: failed, detach: detach}, before, after)
+
+	wait := state.Spec.ReportInterval.Duration
+	if due := reportDue(state.Status, status, wait, a.Clock.Now()); due <= 0 {
+		state.Status = status
+		if err := a.Client.Status().Update(ctx, state); err != nil {
+			return 0, fmt.Errorf("save node state: %w", err)
+		}
+		wait = jitter(wait)
+	} else {
+		wait = min(wait, due)
+	}
+
+	if err := a.detach(ctx, detach); err != nil {
+		return 0, err
+	}
+	switch {
+	case !before.Opened || len(detach) > 0:
+		return followUp, nil
+	case len(failed) > 0:
+		return min(wait, retry), nil
+	default:
+		return wait, nil
+	}
+}
+
+// situation is what there is: the interfaces and the attachments.
+type situation struct {
+	interfaces []plan.Interface
+	attached   []plan.Attachment
+}
+
+func (a *Agent) gather() (s situation, err error) {
+	// Attachments first: an attachment that is made meanwhile is then missing, rather than without interface.
+	if s.attached, err = a.Datapath.Attached(); err != nil {
+		return s, fmt.Errorf("list attachments: %w", err)
+	}
+	if s.interfaces, err = a.Links.List(); err != nil {
+		return s, fmt.Errorf("list interfaces: %w", err)
+	}
+	return s, nil
+}
+
+// read returns the readings. Those of attachments that no longer count have no interface.
+func (a *Agent) read(s situation) ([]traffic.Reading, error) {
+	readings, err := a.Datapath.Read()
+	if err != nil {
+		return nil, fmt.Errorf("read counts: %w", err)
+	}
+	live := map[uint32]bool{}
+	for _, attachment := range s.attached {
+		for _, i := range s.interfaces {
+			if attachment.Live(i) {
+				live[attachment.Map] = true
+			}
+		}
+	}
+	for i := range readings {
+		if !live[readings[i].Map.ID] {
+			readings[i].Index = 0
+		}
+	}
+	return readings, nil
+}
+
+// attach returns, by interface index, why an attachment could not be made. One bad interface does not stop the
+// others.
+func (a *Agent) attach(ctx context.Context, attachments []plan.Attachment) map[int]error {
+	log := ctrl.LoggerFrom(ctx)
+	failed := map[int]error{}
+	for _, attachment := range attachments {
+		if err := a.Datapath.Attach(attachment); err != nil {
+			failed[attachment.Index] = err
+			log.V(1).Info("Interface not attached", "interface", attachment.Name, "mode", attachment.Mode, "reason", reasonOf(err), "error", err.Error())
+			continue
+		}
+		log.Info("Interface attached", "interface", attachment.Name, "mode", attachment.Mode)
+	}
+	return failed
+}
+
+func (a *Agent) detach(ctx context.Context, attachments []plan.Attachment) error {
+	var errs []error
+	for _, attachment := range attachments {
+		if err := a.Datapath.Detach(attachment); err != nil {
+			errs = append(errs, fmt.Errorf("detach %s: %w", attachment.Pin, err))
+			continue
+		}
+		ctrl.LoggerFrom(ctx).Info("Interface detached", "index", attachment.Index, "pin", attachment.Pin)
+	}
+	return errors.Join(errs...)
+}
+
+// giveUpAll detaches everything: the node state is gone, and with it whoever the counts were for. The controller
+// deletes it when no counter is left, or after it has added a departed node's accounts to those of the cluster.
+func (a *Agent) giveUpAll(ctx context.Context) error {
+	attached, err := a.Datapath.Attached()
+	if err != nil {
+		return fmt.Errorf("list attachments: %w", err)
+	}
+	return a.detach(ctx, attached)
+}

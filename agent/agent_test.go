@@ -1,0 +1,446 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	testclock "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+// node is a kernel and an API server of a test: interfaces, what is attached to them, and the steps that the agent
+// takes, in order. It is the agent's Datapath and Links.
+type node struct {
+	t          *testing.T
+	client     client.Client
+	clock      *testclock.FakeClock
+	agent      *Agent
+	steps      []string
+	interfaces []plan.Interface
+	attached   []plan.Attachment
+	counts     map[uint32]uint64 // packets by map
+	nextID     uint32
+	refuse     map[string]error // Attach's answer by the interface's name
+	saveError  error
+}
+
+var errAPIDown = errors.New("the API server is away")
+
+func newNode(t *testing.T, counters ...v1alpha1.NodeCounter) *node {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	n := &node{
+		t:          t,
+		clock:      testclock.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)),
+		interfaces: []plan.Interface{{Name: "lo", Index: 1}, {Name: "eth0", Index: 2, MTU: 1500, Driver: "virtio_net", Primary: true}, {Name: "eth1", Index: 3}},
+		counts:     map[uint32]uint64{},
+		nextID:     100,
+		refuse:     map[string]error{},
+	}
+	state := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: "n1", Generation: 1}}
+	state.Spec.ReportInterval.Duration = 10 * time.Second
+	state.Spec.Counters = counters
+	n.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(state).WithObjects(state).
+		WithInterceptorFuncs(interceptor.Funcs{
+			SubResourceUpdate: func(ctx context.Context, c client.Client, name string, o client.Object, opts ...client.SubResourceUpdateOption) error {
+				if n.saveError != nil {
+					n.step("save refused")
+					return n.saveError
+				}
+				n.step("save")
+				return c.SubResource(name).Update(ctx, o, opts...)
+			},
+		}).Build()
+	n.agent = &Agent{Client: n.client, Node: "n1", Info: v1alpha1.AgentInfo{BootID: "boot"}, Datapath: n, Links: n, Clock: n.clock}
+	return n
+}
+
+func (n *node) step(format string, args ...any) {
+	n.steps = append(n.steps, fmt.Sprintf(format, args...))
+}
+
+func (n *node) List() ([]plan.Interface, error) { return slices.Clone(n.interfaces), nil }
+
+func (n *node) Attached() ([]plan.Attachment, error) { return slices.Clone(n.attached), nil }
+
+func (n *node) Attach(a plan.Attachment) error {
+	if err := n.refuse[a.Name]; err != nil {
+		n.step("attach %s refused", a.Name)
+		return err
+	}
+	n.step("attach %s", a.Name)
+	n.nextID++
+	for i := range n.interfaces {
+		if n.interfaces[i].Index == a.Index {
+			n.interfaces[i].Hook = plan.Hook{Program: n.nextID, Mode: plan.Native}
+		}
+	}
+	n.attached = append(n.attached, plan.Attachment{Index: a.Index, Program: n.nextID, Map: n.nextID, Pin: a.Name})
+	return nil
+}
+
+func (n *node) Detach(a plan.Attachment) error {
+	n.step("detach %s", a.Pin)
+	n.attached = slices.DeleteFunc(n.attached, func(b plan.Attachment) bool { return a.Pin == b.Pin })
+	for i := range n.interfaces {
+		if n.interfaces[i].Hook.Program == a.Program {
+			n.interfaces[i].Hook = plan.Hook{}
+		}
+	}
+	return nil
+}
+
+func (n *node) Read() ([]traffic.Reading, error) {
+	n.step("read")
+	var readings []traffic.Reading
+	for _, a := range n.attached {
+		r := traffic.Reading{Map: traffic.MapID{Boot: "boot", ID: a.Map}, Index: a.Index}
+		r.Totals[traffic.IP(traffic.IPv4, 6)] = traffic.Counts{Packets: n.counts[a.Map], Bytes: 100 * n.counts[a.Map]}
+		readings = append(readings, r)
+	}
+	return readings, nil
+}
+
+// receive lets packets of 100 bytes come in on an interface, which count if a program is attached.
+func (n *node) receive(name string, packets uint64) {
+	for _, a := range n.attached {
+		for _, i := range n.interfaces {
+			if i.Name == name && a.Live(i) {
+				n.counts[a.Map] += packets
+			}
+		}
+	}
+}
+
+// pass makes one pass and returns its steps.
+func (n *node) pass() (steps []string, result ctrl.Result, err error) {
+	n.steps = nil
+	result, err = n.agent.Reconcile(n.t.Context(), ctrl.Request{})
+	return n.steps, result, err
+}
+
+// settle makes passes until none asks for a follow-up.
+func (n *node) settle() {
+	n.t.Helper()
+	for range 10 {
+		_, result, err := n.pass()
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if result.RequeueAfter > time.Second {
+			return
+		}
+	}
+	n.t.Fatal("ten passes did not settle the node")
+}
+
+func (n *node) state() *v1alpha1.XDPNodeState {
+	n.t.Helper()
+	state := &v1alpha1.XDPNodeState{}
+	if err := n.client.Get(n.t.Context(), types.NamespacedName{Name: "n1"}, state); err != nil {
+		n.t.Fatal(err)
+	}
+	return state
+}
+
+func (n *node) edit(change func(*v1alpha1.XDPNodeState)) {
+	n.t.Helper()
+	state := n.state()
+	change(state)
+	state.Generation++
+	if err := n.client.Update(n.t.Context(), state); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *node) accounts() map[string]int64 {
+	n.t.Helper()
+	accounts := map[string]int64{}
+	for _, a := range n.state().Status.Accounts {
+		accounts[string(a.UID)] = a.Packets
+	}
+	return accounts
+}
+
+func (n *node) expectSteps(want ...string) {
+	n.t.Helper()
+	steps, _, err := n.pass()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, steps); diff != "" {
+		n.t.Fatalf("steps of the pass (-want +got):\n%s", diff)
+	}
+}
+
+func counter(uid string) v1alpha1.NodeCounter {
+	return v1alpha1.NodeCounter{
+		Name: uid, UID: types.UID(uid), Generation: 1, Active: true, AttachMode: v1alpha1.AttachAuto,
+		Interfaces: v1alpha1.InterfaceSelector{Primary: true},
+	}
+}
+
+func TestAPassAttachesReadsAndSavesInThisOrder(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.expectSteps("read", "save")                // opens the ledger
+	n.expectSteps("attach eth0", "read", "save") // counts
+	n.expectSteps("read")                        // nothing new: nothing is written
+}
+
+func TestAMapIsGivenUpOnlyOnceItsCountsAreSaved(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.settle()
+	n.receive("eth0", 5)
+	n.edit(func(s *v1alpha1.XDPNodeState) { s.Spec.Counters[0].Active = false })
+
+	n.saveError = errAPIDown
+	steps, _, err := n.pass()
+	if !errors.Is(err, errAPIDown) || !slices.Equal(steps, []string{"read", "save refused"}) {
+		t.Fatalf("with the API server away the pass took the steps %q and returned %v", steps, err)
+	}
+	n.saveError = nil
+	n.expectSteps("read", "save", "detach eth0")
+	n.expectSteps("read", "save") // the map is seen to be gone
+	n.expectSteps("read")
+	if diff := cmp.Diff(map[string]int64{"a": 5}, n.accounts()); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+}
+
+func TestAConflictIsAnotherTryWithoutAnError(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.saveError = apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("xdpnodestates").GroupResource(), "n1", errors.New("changed"))
+	_, result, err := n.pass()
+	if err != nil || result.RequeueAfter != followUp {
+		t.Errorf("a conflict gives %v, %v, want another try after %v", result, err, followUp)
+	}
+}
+
+func TestWithoutANodeStateEverythingIsDetached(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.settle()
+	if err := n.client.Delete(t.Context(), n.state()); err != nil {
+		t.Fatal(err)
+	}
+	n.expectSteps("detach eth0")
+	n.expectSteps()
+}
+
+func TestWhatAnotherNodeStateHasCountedIsNotCountedAgain(t *testing.T) {
+	n := newNode(t, counter("a"))
+	if err := n.Attach(plan.Attachment{Name: "eth0", Index: 2}); err != nil { // before this node state
+		t.Fatal(err)
+	}
+	n.receive("eth0", 1000)
+	n.settle()
+	n.receive("eth0", 3)
+	n.clock.Step(time.Minute)
+	n.settle()
+	if diff := cmp.Diff(map[string]int64{"a": 3}, n.accounts()); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+}
+
+func TestACrashBetweenAttachAndSaveLosesNothing(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.expectSteps("read", "save")
+	n.saveError = errAPIDown
+	if _, _, err := n.pass(); !errors.Is(err, errAPIDown) {
+		t.Fatal(err)
+	}
+	n.receive("eth0", 7)
+	n.saveError = nil
+	n.agent = &Agent{Client: n.client, Node: "n1", Info: n.agent.Info, Datapath: n, Links: n, Clock: n.clock}
+	n.settle()
+	if diff := cmp.Diff(map[string]int64{"a": 7}, n.accounts()); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+}
+
+func TestOneBadInterfaceDoesNotStopTheOthers(t *testing.T) {
+	all := counter("a")
+	all.Interfaces = v1alpha1.InterfaceSelector{Names: []v1alpha1.InterfacePattern{"eth*"}}
+	n := newNode(t, all)
+	n.interfaces[1].Hook = plan.Hook{Program: 42, Mode: plan.Native}
+	n.refuse["eth0"] = fmt.Errorf("attach eth0: %w", plan.ErrHookInUse)
+	n.settle()
+
+	status := n.state().Status
+	type line struct{ Name, State, Reason string }
+	var got []line
+	for _, i := range status.Interfaces {
+		got = append(got, line{i.Name, string(i.State), i.Reason})
+	}
+	want := []line{{"eth0", "Failed", v1alpha1.ReasonXDPHookInUse}, {"eth1", "Attached", ""}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("interfaces (-want +got):\n%s", diff)
+	}
+	const message = "attach eth0: another XDP program holds the hook; program id 42 is attached in Native mode " +
+		"(bpftool prog show id 42 tells whose it is); counting starts by itself when the hook becomes free"
+	if got := status.Interfaces[0].Message; got != message {
+		t.Errorf("message\n%s\nwant\n%s", got, message)
+	}
+	ready := status.Conditions[0]
+	if ready.Reason != v1alpha1.ReasonPartiallyAttached || ready.Message != "1 of 2 interfaces are not counted: eth0 (XDPHookInUse)" {
+		t.Errorf("Ready: %s: %s", ready.Reason, ready.Message)
+	}
+	if slices.ContainsFunc(n.attached, func(a plan.Attachment) bool { return a.Program == 42 }) {
+		t.Error("the foreign program was taken for our own")
+	}
+
+	delete(n.refuse, "eth0")
+	n.interfaces[1].Hook = plan.Hook{}
+	n.settle()
+	if ready := n.state().Status.Conditions[0]; ready.Status != metav1.ConditionTrue {
+		t.Errorf("with the hook free again, Ready is %s: %s", ready.Status, ready.Message)
+	}
+}
+
+func TestWhatTheReadyConditionSays(t *testing.T) {
+	none := counter("a")
+	none.Interfaces = v1alpha1.InterfaceSelector{Names: []v1alpha1.InterfacePattern{"wlan*"}}
+	inactive := counter("a")
+	inactive.Active = false
+	generic := counter("b")
+	generic.AttachMode = v1alpha1.AttachGeneric
+	for name, tc := range map[string]struct {
+		counters []v1alpha1.NodeCounter
+		want     string
+	}{
+		"all is well":       {[]v1alpha1.NodeCounter{counter("a")}, "True AllInterfacesAttached: 1 interfaces are being counted"},
+		"nothing matches":   {[]v1alpha1.NodeCounter{none}, "False NoInterfacesMatched: no interface of this node is selected"},
+		"nothing is active": {[]v1alpha1.NodeCounter{inactive}, "True Suspended: no active XDPCounter selects this node; the totals are kept"},
+		"a younger counter wants another mode": {
+			[]v1alpha1.NodeCounter{counter("a"), generic},
+			"False PartiallyAttached: 1 of 2 interfaces are not counted: eth0 (ModeConflict)",
+		},
+	} {
+		n := newNode(t, tc.counters...)
+		n.settle()
+		c := n.state().Status.Conditions[0]
+		if got := fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+}
+
+func TestReportsAreWrittenWhenTheyAreDue(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.settle()
+	saves := func() bool { steps, _, _ := n.pass(); return slices.Contains(steps, "save") }
+
+	n.receive("eth0", 100)
+	n.clock.Step(9 * time.Second)
+	if saves() {
+		t.Error("totals were reported before the interval was over")
+	}
+	n.clock.Step(time.Second)
+	if !saves() {
+		t.Error("totals were not reported after the interval")
+	}
+	account := n.state().Status.Accounts[0]
+	if account.PacketsPerSecond != 10 || account.BitsPerSecond != 8000 {
+		t.Errorf("100 packets of 100 bytes in 10 s are told as %d packets/s and %d bits/s", account.PacketsPerSecond, account.BitsPerSecond)
+	}
+	n.clock.Step(10 * time.Second)
+	if !saves() {
+		t.Error("the rate was not set to zero when traffic ended")
+	}
+	n.clock.Step(99 * time.Second)
+	if saves() {
+		t.Error("a quiet node wrote before its heartbeat")
+	}
+	n.clock.Step(time.Second)
+	if !saves() {
+		t.Error("a quiet node wrote no heartbeat")
+	}
+	n.interfaces[1].MTU = 9000
+	if !saves() {
+		t.Error("a change of state was not reported at once")
+	}
+	n.clock.Step(-time.Hour)
+	if !saves() {
+		t.Error("a clock that was set back silenced the agent")
+	}
+}
+
+func TestAnInterfaceThatVanishesIsReadToItsLastPacket(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.settle()
+	n.receive("eth0", 9)
+	n.interfaces = slices.Delete(n.interfaces, 1, 2)
+	n.attached[0].Index = 0
+	n.expectSteps("read", "save", "detach eth0")
+	n.expectSteps("read", "save")
+	if diff := cmp.Diff(map[string]int64{"a": 9}, n.accounts()); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+	if got := n.state().Status.Interfaces; len(got) != 0 {
+		t.Errorf("the interface is still reported: %v", got)
+	}
+}
+
+func TestReasonsAndAdvice(t *testing.T) {
+	i := plan.Interface{Name: "eth0", MTU: 9000}
+	for want, err := range map[string]error{
+		"XDPHookInUse: x: another XDP program holds the hook; counting starts by itself when the hook becomes free":         plan.ErrHookInUse,
+		"NativeUnsupported: x: the driver has no native XDP; use attachMode Auto or Generic":                                plan.ErrNativeUnsupported,
+		"MTUTooLarge: x: the MTU is too large for native XDP; the MTU is 9000: lower it, or use attachMode Auto or Generic": plan.ErrMTUTooLarge,
+		"InterfaceNotFound: x: the interface is gone":                                                                       plan.ErrInterfaceGone,
+		"PermissionDenied: x: not permitted; the agent needs the capabilities BPF, NET_ADMIN and PERFMON":                   plan.ErrPermission,
+		"BPFFSNotMounted: x: no BPF file system is mounted; mount it on the node: mount -t bpf bpf /sys/fs/bpf":             plan.ErrBPFFSNotMounted,
+		"KernelTooOld: x: the kernel has no XDP links (Linux 5.9)":                                                          plan.ErrKernelTooOld,
+		"Pending: x: the counts of an earlier attachment are not saved yet":                                                 plan.ErrPending,
+		"AttachFailed: x: no space left": errors.New("no space left"),
+	} {
+		reason, message := failure(fmt.Errorf("x: %w", err), i)
+		if got := reason + ": " + message; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+func TestHealthFollowsThePasses(t *testing.T) {
+	n := newNode(t, counter("a"))
+	if n.agent.Ready(nil) == nil {
+		t.Error("ready before the first pass")
+	}
+	n.saveError = errAPIDown
+	n.pass()
+	if n.agent.Ready(nil) == nil {
+		t.Error("ready after a pass that failed")
+	}
+	n.saveError = nil
+	n.settle()
+	if err := n.agent.Ready(nil); err != nil {
+		t.Errorf("not ready after a pass: %v", err)
+	}
+	n.clock.Step(70 * time.Second)
+	if err := n.agent.Alive(nil); err != nil {
+		t.Errorf("dead within two intervals and a minute: %v", err)
+	}
+	n.clock.Step(time.Minute)
+	if err := n.agent.Alive(nil); err == nil || !strings.Contains(err.Error(), "2m10s ago") {
+		t.Errorf("a stuck agent says of its health: %v", err)
+	}
+}

@@ -1,0 +1,43 @@
+package plan
+
+// Diff returns what has to be attached and what given up, so that what there is becomes what is wanted.
+//
+// An attachment counts only while the interface that it names carries its program: an interface that went away,
+// an index that was reused, a link that was cut by hand and an interface moved to another namespace all show in
+// that. What counts no longer is given up, and so is what is not wanted or wanted in another mode. An interface
+// is attached anew only when nothing of an earlier attachment to it is left, in a later pass: its counts have to
+// be saved first.
+func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Attachment) {
+	byIndex := map[int]Interface{}
+	for _, i := range interfaces {
+		byIndex[i.Index] = i
+	}
+	wanted := map[int]Attachment{}
+	for _, w := range want {
+		wanted[w.Index] = w
+	}
+	settled := map[int]bool{}
+	for _, h := range have {
+		w, ok := wanted[h.Index]
+		if !ok || !h.Live(byIndex[h.Index]) || !w.Mode.Allows(byIndex[h.Index].Hook.Mode) {
+			detach = append(detach, h)
+			settled[h.Index] = true
+			continue
+		}
+		settled[h.Index] = !h.Outdated
+	}
+	for _, w := range want {
+		if !settled[w.Index] {
+			attach = append(attach, w)
+		}
+	}
+	return attach, detach
+}
+
+// Live reports that the attachment counts: the interface carries its program.
+func (a Attachment) Live(i Interface) bool {
+	return a.Index != 0 && a.Index == i.Index && a.Program != 0 && a.Program == i.Hook.Program
+}
+
+// Allows reports that an attachment in the attained mode meets the wish.
+func (m Mode) Allows(attained Mode) bool { return m == Auto || m == attained }

@@ -1,0 +1,215 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+// outcome is what was planned and what came of it.
+type outcome struct {
+	want      []plan.Attachment
+	selected  map[int][]string // counters by interface index
+	conflicts []plan.Conflict
+	failed    map[int]error // by interface index
+	detach    []plan.Attachment
+}
+
+// report returns the status to save after a pass.
+func (a *Agent) report(state *v1alpha1.XDPNodeState, s situation, o outcome, before, after traffic.Ledger) v1alpha1.XDPNodeStateStatus {
+	now := metav1.NewMicroTime(a.Clock.Now())
+	info := a.Info
+	status := v1alpha1.XDPNodeStateStatus{
+		ObservedGeneration: state.Generation,
+		ReportTime:         &now,
+		Agent:              &info,
+		Interfaces:         a.interfaces(s, o, after),
+		Accounts:           accounts(state, before, after, now.Time),
+		Conditions:         slices.Clone(state.Status.Conditions),
+	}
+	ready := readiness(state.Spec, status.Interfaces)
+	ready.ObservedGeneration = state.Generation
+	meta.SetStatusCondition(&status.Conditions, ready)
+	return status
+}
+
+// interfaces tells the truth about each interface that is wanted or still holds counts, sorted by index.
+func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
+	var list []v1alpha1.NodeInterface
+	entry := func(i plan.Interface) v1alpha1.NodeInterface {
+		return v1alpha1.NodeInterface{Name: i.Name, Index: int32(i.Index), Driver: i.Driver, MTU: int32(i.MTU)}
+	}
+	booked := func(e *v1alpha1.NodeInterface, id uint32) {
+		b := ledger.Maps[traffic.MapID{Boot: a.Info.BootID, ID: id}]
+		e.Map = int64(id)
+		e.Counts = v1alpha1.CountsOf(b.Totals)
+		e.Counters = uids(b.Counters)
+	}
+	detaching := map[uint32]bool{}
+	for _, d := range o.detach {
+		detaching[d.Map] = true
+	}
+	counting := map[int]uint32{} // map by the index of an interface that is being counted
+	for _, h := range s.attached {
+		at := slices.IndexFunc(s.interfaces, h.Live)
+		if at >= 0 && !detaching[h.Map] {
+			counting[h.Index] = h.Map
+			continue
+		}
+		e := v1alpha1.NodeInterface{}
+		if at >= 0 {
+			e = entry(s.interfaces[at])
+		}
+		e.State = v1alpha1.InterfaceDetaching
+		booked(&e, h.Map)
+		list = append(list, e)
+	}
+	for _, i := range s.interfaces {
+		at := slices.IndexFunc(o.want, func(w plan.Attachment) bool { return w.Index == i.Index })
+		if at < 0 {
+			continue
+		}
+		e := entry(i)
+		e.RequestedMode = v1alpha1.AttachMode(o.want[at].Mode)
+		if id, ok := counting[i.Index]; ok {
+			e.State, e.Mode = v1alpha1.InterfaceAttached, v1alpha1.AttachMode(i.Hook.Mode)
+			booked(&e, id)
+		} else {
+			e.State, e.Counters = v1alpha1.InterfaceFailed, uids(o.selected[i.Index])
+			e.Reason, e.Message = failure(o.failed[i.Index], i)
+		}
+		list = append(list, e)
+		for _, c := range o.conflicts {
+			if c.Index != i.Index {
+				continue
+			}
+			e := entry(i)
+			e.RequestedMode, e.State = v1alpha1.AttachMode(c.Wants), v1alpha1.InterfaceFailed
+			e.Counters = uids([]string{c.Counter})
+			e.Reason = v1alpha1.ReasonModeConflict
+			e.Message = fmt.Sprintf("an older XDPCounter wants %s mode on this interface: ask for the same mode or exclude the interface", c.Has)
+			list = append(list, e)
+		}
+	}
+	slices.SortStableFunc(list, func(x, y v1alpha1.NodeInterface) int { return cmp.Compare(x.Index, y.Index) })
+	return list
+}
+
+// failure says why an interface that is wanted is not counted. Without an error its turn comes in the next pass.
+func failure(err error, i plan.Interface) (reason, message string) {
+	if err == nil {
+		return v1alpha1.ReasonPending, "about to be attached"
+	}
+	reason, message = reasonOf(err), err.Error()
+	if advice := advice(reason, i); advice != "" {
+		message += "; " + advice
+	}
+	return reason, message
+}
+
+// accounts returns the account of each counter that has one, in the order of the spec.
+func accounts(state *v1alpha1.XDPNodeState, before, after traffic.Ledger, now time.Time) []v1alpha1.CounterAccount {
+	var elapsed time.Duration
+	if last := state.Status.ReportTime; last != nil {
+		elapsed = now.Sub(last.Time)
+	}
+	var list []v1alpha1.CounterAccount
+	for _, c := range state.Spec.Counters {
+		totals, ok := after.Accounts[string(c.UID)]
+		if !ok {
+			continue
+		}
+		earlier := before.Accounts[string(c.UID)]
+		sum := totals.Sum()
+		growth := sum.Since(earlier.Sum())
+		list = append(list, v1alpha1.CounterAccount{
+			UID:              c.UID,
+			Generation:       c.Generation,
+			Packets:          v1alpha1.Int64(sum.Packets),
+			Bytes:            v1alpha1.Int64(sum.Bytes),
+			PacketsPerSecond: rate(growth.Packets, elapsed),
+			BitsPerSecond:    rate(8*growth.Bytes, elapsed),
+			Counts:           v1alpha1.CountsOf(totals),
+		})
+	}
+	return list
+}
+
+func rate(growth uint64, elapsed time.Duration) int64 {
+	if elapsed <= 0 {
+		return 0
+	}
+	return int64(math.Round(float64(growth) / elapsed.Seconds()))
+}
+
+// readiness returns the Ready condition of the node.
+func readiness(spec v1alpha1.XDPNodeStateSpec, interfaces []v1alpha1.NodeInterface) metav1.Condition {
+	var attached int
+	var culprits []string
+	for _, i := range interfaces {
+		switch i.State {
+		case v1alpha1.InterfaceAttached:
+			attached++
+		case v1alpha1.InterfaceFailed:
+			culprits = append(culprits, i.Name+" ("+i.Reason+")")
+		case v1alpha1.InterfaceDetaching:
+		}
+	}
+	active := slices.ContainsFunc(spec.Counters, func(c v1alpha1.NodeCounter) bool { return c.Active })
+	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse}
+	switch {
+	case len(culprits) > 0:
+		c.Reason = v1alpha1.ReasonPartiallyAttached
+		if attached == 0 {
+			c.Reason = v1alpha1.ReasonNothingAttached
+		}
+		c.Message = fmt.Sprintf("%d of %d interfaces are not counted: %s", len(culprits), attached+len(culprits), v1alpha1.FirstFew(culprits))
+	case active && attached == 0:
+		c.Reason, c.Message = v1alpha1.ReasonNoInterfacesMatched, "no interface of this node is selected"
+	case !active:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonSuspended, "no active XDPCounter selects this node; the totals are kept"
+	default:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, fmt.Sprintf("%d interfaces are being counted", attached)
+	}
+	return c
+}
+
+// reportDue returns how long a report may still wait; zero or less means that it is due. A change of state is due
+// at once, totals once per interval, and a quiet node lets hear of it once per heartbeat.
+func reportDue(saved, next v1alpha1.XDPNodeStateStatus, interval time.Duration, now time.Time) time.Duration {
+	if saved.ReportTime == nil || !equality.Semantic.DeepEqual(saved.WithoutTotals(), next.WithoutTotals()) {
+		return 0
+	}
+	age := now.Sub(saved.ReportTime.Time)
+	if age < 0 { // the clock was set back
+		return 0
+	}
+	if !equality.Semantic.DeepEqual(saved.Accounts, next.Accounts) {
+		return interval - age
+	}
+	return v1alpha1.HeartbeatInterval(interval) - age
+}
+
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Float64()*reportSlew*float64(d))
+}
+
+func uids(list []string) []types.UID {
+	var uids []types.UID
+	for _, s := range list {
+		uids = append(uids, types.UID(s))
+	}
+	return uids
+}

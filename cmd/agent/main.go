@@ -1,0 +1,139 @@
+// Command agent is the node's half of xdp-operator: see package agent.
+//
+//	agent           counts packets as the node's XDPNodeState says, until it is told to end; what is attached stays
+//	agent cleanup   removes every program, link and map of xdp-operator from this node, without the API server
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/xdp-operator/xdp-operator/agent"
+	"github.com/xdp-operator/xdp-operator/agent/datapath"
+	"github.com/xdp-operator/xdp-operator/agent/links"
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// bootIDFile holds the kernel's random ID of this boot (random(4)).
+const bootIDFile = "/proc/sys/kernel/random/boot_id"
+
+type options struct {
+	node           string
+	bpffs          string
+	metricsAddress string
+	probeAddress   string
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "The `name` of the node. Default: $NODE_NAME.")
+	flag.StringVar(&o.bpffs, "bpffs", "/sys/fs/bpf", "The `path` of the BPF file system that keeps programs and counts while the agent is away.")
+	flag.StringVar(&o.metricsAddress, "metrics-bind-address", "0", "The `address` that serves metrics, for example :8080. 0 serves none.")
+	flag.StringVar(&o.probeAddress, "health-probe-bind-address", ":8082", "The `address` that serves /healthz and /readyz. 0 serves none.")
+	logging := zap.Options{}
+	logging.BindFlags(flag.CommandLine)
+	flag.Usage = func() {
+		fmt.Fprintf(flag.CommandLine.Output(), "Usage: %s [flags] [cleanup]\n", os.Args[0])
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
+
+	var err error
+	switch flag.Arg(0) {
+	case "":
+		err = run(ctrl.SetupSignalHandler(), o)
+	case "cleanup":
+		err = datapath.Cleanup(o.bpffs)
+	default:
+		err = fmt.Errorf("unknown command %q: the only one is cleanup", flag.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "agent:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	if o.node == "" {
+		return errors.New("which node is this? Set --node-name or $NODE_NAME")
+	}
+	boot, err := os.ReadFile(bootIDFile)
+	if err != nil {
+		return fmt.Errorf("read boot ID: %w", err)
+	}
+	bootID := string(bytes.TrimSpace(boot))
+	dp, err := datapath.Open(o.bpffs, bootID)
+	if err != nil {
+		return fmt.Errorf("open the datapath: %w", err)
+	}
+	defer func() { err = errors.Join(err, dp.Close()) }()
+
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return err
+	}
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("find the API server: %w", err)
+	}
+	config.UserAgent = "xdp-operator-agent/" + version
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                 scheme,
+		Cache:                  agent.CacheOptions(o.node),
+		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress: o.probeAddress,
+	})
+	if err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	host := &links.Links{}
+	changed, err := host.Watch(ctx)
+	if err != nil {
+		return fmt.Errorf("watch interfaces: %w", err)
+	}
+	a := &agent.Agent{
+		Client: mgr.GetClient(),
+		Node:   o.node,
+		Info: v1alpha1.AgentInfo{
+			Version:       version,
+			KernelRelease: kernelRelease(),
+			BootID:        bootID,
+			ProgramTag:    dp.ProgramTag(),
+		},
+		Datapath: dp,
+		Links:    host,
+		Clock:    clock.RealClock{},
+	}
+	if err := a.SetupWithManager(mgr, changed); err != nil {
+		return fmt.Errorf("set up the agent's controller: %w", err)
+	}
+	if err := errors.Join(mgr.AddHealthzCheck("passes", a.Alive), mgr.AddReadyzCheck("first-pass", a.Ready)); err != nil {
+		return fmt.Errorf("add health checks: %w", err)
+	}
+	ctrl.Log.Info("Starting", "version", version, "node", o.node)
+	return mgr.Start(ctx)
+}
+
+// kernelRelease returns what uname -r prints.
+func kernelRelease() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}

@@ -1,0 +1,97 @@
+// Package controllers is the cluster's half of the operator: it tells each node's agent which XDPCounters concern
+// it, and sums up in each XDPCounter what the agents report.
+package controllers
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+// Budget bounds how often the cluster's agents report.
+type Budget struct {
+	WritesPerSecond float64 // of all agents together; zero or less: no bound
+}
+
+// selects reports whether the counter selects a node with these labels. A counter without selector selects all.
+// A selector that cannot be read selects none; the API refuses it at admission.
+func selects(c *v1alpha1.XDPCounter, nodeLabels map[string]string) bool {
+	if c.Spec.NodeSelector == nil {
+		return true
+	}
+	selector, err := metav1.LabelSelectorAsSelector(c.Spec.NodeSelector)
+	return err == nil && selector.Matches(labels.Set(nodeLabels))
+}
+
+// assign returns what the agent of a node shall be told: the counters that select the node, and inactive those
+// that have an account there. The oldest comes first. state is the node's present state, nil if there is none.
+// Without counters nothing is to be told, and no state is needed.
+func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.XDPNodeState, nodes int, budget Budget) v1alpha1.XDPNodeStateSpec {
+	var spec v1alpha1.XDPNodeStateSpec
+	shortest := time.Hour
+	for _, c := range byAge(counters) {
+		active := selects(&c, node.Labels) && !c.Spec.Suspend && c.DeletionTimestamp.IsZero()
+		if !active && !hasAccount(state, c.UID) {
+			continue
+		}
+		entry := v1alpha1.NodeCounter{
+			Name:       c.Name,
+			UID:        c.UID,
+			Generation: c.Generation,
+			Active:     active,
+			Interfaces: v1alpha1.InterfaceSelector{Primary: true},
+			AttachMode: cmp.Or(c.Spec.AttachMode, v1alpha1.AttachAuto),
+		}
+		if c.Spec.Interfaces != nil {
+			entry.Interfaces = *c.Spec.Interfaces.DeepCopy()
+		}
+		spec.Counters = append(spec.Counters, entry)
+		if active {
+			shortest = min(shortest, wantedInterval(&c))
+		}
+	}
+	spec.ReportInterval = metav1.Duration{Duration: budget.stretch(shortest, nodes)}
+	return spec
+}
+
+// hasAccount reports whether the node's agent keeps an account for the counter, or may open one before it learns
+// that it is not to.
+func hasAccount(state *v1alpha1.XDPNodeState, uid types.UID) bool {
+	if state == nil {
+		return false
+	}
+	if state.Status.ObservedGeneration < state.Generation {
+		return slices.ContainsFunc(state.Spec.Counters, func(c v1alpha1.NodeCounter) bool { return c.UID == uid })
+	}
+	return slices.ContainsFunc(state.Status.Accounts, func(a v1alpha1.CounterAccount) bool { return a.UID == uid })
+}
+
+// wantedInterval is the interval that the counter asks for, the API's default if none.
+func wantedInterval(c *v1alpha1.XDPCounter) time.Duration {
+	return cmp.Or(c.Spec.ReportInterval.Duration, 10*time.Second)
+}
+
+// stretch doubles the interval until that many nodes stay within the budget.
+func (b Budget) stretch(interval time.Duration, nodes int) time.Duration {
+	if b.WritesPerSecond <= 0 {
+		return interval
+	}
+	for float64(nodes)/interval.Seconds() > b.WritesPerSecond {
+		interval *= 2
+	}
+	return interval
+}
+
+// byAge returns the counters with the oldest first; among those of one second the name decides.
+func byAge(counters []v1alpha1.XDPCounter) []v1alpha1.XDPCounter {
+	return slices.SortedFunc(slices.Values(counters), func(a, b v1alpha1.XDPCounter) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+}

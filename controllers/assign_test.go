@@ -1,0 +1,105 @@
+package controllers
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+func TestWhatANodeIsTold(t *testing.T) {
+	inactive := func(b stateBuilder) *v1alpha1.XDPNodeState { s := b.Obj(); return &s }
+	for name, tc := range map[string]struct {
+		counters []v1alpha1.XDPCounter
+		state    *v1alpha1.XDPNodeState
+		want     []string // name, whether active
+		interval time.Duration
+	}{
+		"no counter, nothing":                          {interval: time.Hour},
+		"a counter without selector selects each node": {counters: []v1alpha1.XDPCounter{counter("a").Obj()}, want: []string{"a true"}},
+		"matchLabels that match":                       {counters: []v1alpha1.XDPCounter{counter("a").Pool("edge").Obj()}, want: []string{"a true"}},
+		"matchLabels that do not":                      {counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, interval: time.Hour},
+		"matchExpressions count too":                   {counters: []v1alpha1.XDPCounter{counter("a").Selector("pool", metav1.LabelSelectorOpNotIn, "edge").Obj()}, interval: time.Hour},
+		"a selector that cannot be read selects none":  {counters: []v1alpha1.XDPCounter{counter("a").Selector("pool", "Near", "edge").Obj()}, interval: time.Hour},
+		"the oldest first, then by name": {
+			counters: []v1alpha1.XDPCounter{counter("a").Younger().Obj(), counter("c").Obj(), counter("b").Obj()},
+			want:     []string{"b true", "c true", "a true"},
+		},
+		"the shortest interval of the active ones": {
+			counters: []v1alpha1.XDPCounter{counter("a").Every(time.Minute).Obj(), counter("b").Every(2 * time.Second).Obj(), counter("c").Every(time.Second).Suspended().Obj()},
+			want:     []string{"a true", "b true"}, interval: 2 * time.Second,
+		},
+		"a suspended counter keeps its account": {
+			counters: []v1alpha1.XDPCounter{counter("a").Suspended().Obj()}, state: inactive(state("n1").For("a", 5)),
+			want: []string{"a false"}, interval: time.Hour,
+		},
+		"a counter that selects the node no longer keeps its account": {
+			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1").For("a", 5)),
+			want: []string{"a false"}, interval: time.Hour,
+		},
+		"and it is listed while the agent may still open one": {
+			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1").Told("a").Behind()),
+			want: []string{"a false"}, interval: time.Hour,
+		},
+		"without an account it leaves the list": {
+			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1").Told("a")), interval: time.Hour,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := node("n1", "edge")
+			spec := assign(tc.counters, &n, tc.state, 1, Budget{WritesPerSecond: 50})
+			var got []string
+			for _, c := range spec.Counters {
+				got = append(got, fmt.Sprint(c.Name, " ", c.Active))
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("counters (-want +got):\n%s", diff)
+			}
+			want := tc.interval
+			if want == 0 {
+				want = 10 * time.Second
+			}
+			if spec.ReportInterval.Duration != want {
+				t.Errorf("interval %v, want %v", spec.ReportInterval.Duration, want)
+			}
+		})
+	}
+}
+
+func TestAnEmptySpecCountsThePrimaryInterface(t *testing.T) {
+	n := node("n1", "")
+	bare := v1alpha1.XDPCounter{}
+	got := assign([]v1alpha1.XDPCounter{bare, counter("b").Interfaces("ens*").Obj()}, &n, nil, 1, Budget{}).Counters
+	want := []v1alpha1.NodeCounter{
+		{Active: true, Interfaces: v1alpha1.InterfaceSelector{Primary: true}, AttachMode: v1alpha1.AttachAuto},
+		{Name: "b", UID: "b", Generation: 2, Active: true, Interfaces: v1alpha1.InterfaceSelector{Names: []v1alpha1.InterfacePattern{"ens*"}}, AttachMode: v1alpha1.AttachAuto},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestTheIntervalIsStretchedToTheBudget(t *testing.T) {
+	for name, tc := range map[string]struct {
+		nodes  int
+		writes float64
+		wanted time.Duration
+		want   time.Duration
+	}{
+		"within the budget as wanted":        {500, 50, 10 * time.Second, 10 * time.Second},
+		"one node too many doubles it":       {501, 50, 10 * time.Second, 20 * time.Second},
+		"5,000 nodes at a second":            {5000, 50, time.Second, 128 * time.Second},
+		"no bound":                           {5000, 0, time.Second, time.Second},
+		"no nodes":                           {0, 50, time.Second, time.Second},
+		"a longer wish needs less":           {5000, 50, time.Hour, time.Hour},
+		"a small budget for a small cluster": {3, 0.1, 10 * time.Second, 40 * time.Second},
+	} {
+		if got := (Budget{WritesPerSecond: tc.writes}).stretch(tc.wanted, tc.nodes); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package controllers
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+// now is when the tests take place; born is when their objects were made.
+var (
+	now  = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	born = now.Add(-time.Hour)
+)
+
+// counter builds an XDPCounter of the second generation, whose UID is its name.
+type counterBuilder struct{ c v1alpha1.XDPCounter }
+
+func counter(name string) counterBuilder {
+	return counterBuilder{v1alpha1.XDPCounter{
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), Generation: 2, CreationTimestamp: metav1.NewTime(born)},
+		Spec:       v1alpha1.XDPCounterSpec{AttachMode: v1alpha1.AttachAuto, ReportInterval: metav1.Duration{Duration: 10 * time.Second}},
+	}}
+}
+
+func (b counterBuilder) Pool(pool string) counterBuilder {
+	b.c.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": pool}}
+	return b
+}
+
+func (b counterBuilder) Selector(key string, operator metav1.LabelSelectorOperator, values ...string) counterBuilder {
+	b.c.Spec.NodeSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: key, Operator: operator, Values: values}}}
+	return b
+}
+
+func (b counterBuilder) Interfaces(names ...v1alpha1.InterfacePattern) counterBuilder {
+	b.c.Spec.Interfaces = &v1alpha1.InterfaceSelector{Names: names}
+	return b
+}
+
+func (b counterBuilder) Every(interval time.Duration) counterBuilder {
+	b.c.Spec.ReportInterval.Duration = interval
+	return b
+}
+
+func (b counterBuilder) Suspended() counterBuilder { b.c.Spec.Suspend = true; return b }
+
+func (b counterBuilder) Younger() counterBuilder {
+	b.c.CreationTimestamp = metav1.NewTime(born.Add(time.Minute))
+	return b
+}
+
+func (b counterBuilder) Retired(r v1alpha1.Retired) counterBuilder { b.c.Status.Retired = &r; return b }
+
+func (b counterBuilder) Reported(protocols ...v1alpha1.ProtocolCounts) counterBuilder {
+	b.c.Status.Protocols = protocols
+	return b
+}
+
+func (b counterBuilder) Obj() v1alpha1.XDPCounter { return *b.c.DeepCopy() }
+
+func node(name, pool string) corev1.Node {
+	return corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"pool": pool}}}
+}
+
+// stateBuilder builds the state of a node whose agent reported a second ago, whose UID is "uid-" and its name.
+type stateBuilder struct{ s v1alpha1.XDPNodeState }
+
+func state(node string) stateBuilder {
+	reported := metav1.NewMicroTime(now.Add(-time.Second))
+	return stateBuilder{v1alpha1.XDPNodeState{
+		ObjectMeta: metav1.ObjectMeta{Name: node, UID: types.UID("uid-" + node), Generation: 3, CreationTimestamp: metav1.NewTime(born)},
+		Spec:       v1alpha1.XDPNodeStateSpec{ReportInterval: metav1.Duration{Duration: 10 * time.Second}},
+		Status:     v1alpha1.XDPNodeStateStatus{ObservedGeneration: 3, ReportTime: &reported},
+	}}
+}
+
+// For tells the agent of a counter and lets it have counted that many TCP packets of 100 bytes.
+func (b stateBuilder) For(uid string, packets int64) stateBuilder {
+	b = b.Told(uid)
+	account := v1alpha1.CounterAccount{UID: types.UID(uid), Generation: 2, Packets: packets, Bytes: 100 * packets, PacketsPerSecond: 5, BitsPerSecond: 4000}
+	if packets > 0 {
+		account.Counts = tcp(packets)
+	}
+	b.s.Status.Accounts = append(b.s.Status.Accounts, account)
+	return b
+}
+
+func (b stateBuilder) Told(uid string) stateBuilder {
+	b.s.Spec.Counters = append(b.s.Spec.Counters, v1alpha1.NodeCounter{Name: uid, UID: types.UID(uid), Generation: 2, Active: true})
+	return b
+}
+
+func (b stateBuilder) Attached(name string, mode v1alpha1.AttachMode, uids ...types.UID) stateBuilder {
+	b.s.Status.Interfaces = append(b.s.Status.Interfaces, v1alpha1.NodeInterface{Name: name, State: v1alpha1.InterfaceAttached, Mode: mode, Counters: uids})
+	return b
+}
+
+func (b stateBuilder) Failed(name, reason string, uids ...types.UID) stateBuilder {
+	b.s.Status.Interfaces = append(b.s.Status.Interfaces, v1alpha1.NodeInterface{Name: name, State: v1alpha1.InterfaceFailed, Reason: reason, Message: "why", Counters: uids})
+	return b
+}
+
+func (b stateBuilder) Behind() stateBuilder { b.s.Generation++; return b }
+
+func (b stateBuilder) SilentSince(t time.Time) stateBuilder {
+	reported := metav1.NewMicroTime(t)
+	b.s.Status.ReportTime = &reported
+	return b
+}
+
+func (b stateBuilder) NeverReported() stateBuilder {
+	b.s.Status = v1alpha1.XDPNodeStateStatus{}
+	return b
+}
+
+func (b stateBuilder) Obj() v1alpha1.XDPNodeState { return *b.s.DeepCopy() }
+
+func tcp(packets int64) []v1alpha1.ClassCounts {
+	return []v1alpha1.ClassCounts{{Class: "IPv4/TCP", Packets: packets, Bytes: 100 * packets}}
+}

@@ -1,0 +1,142 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpnodestates,verbs=get;list;watch;create;update;delete
+// +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters,verbs=get;list;watch
+// +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters/status,verbs=patch
+
+// NodeStateReconciler keeps one XDPNodeState per node that an XDPCounter concerns. It alone creates them, writes
+// their spec and deletes them.
+type NodeStateReconciler struct {
+	Client client.Client
+	Budget Budget
+}
+
+// Reconcile brings the state of the node named in the request in line with the nodes and counters there are.
+func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	state, err := get(ctx, r.Client, req.NamespacedName, &v1alpha1.XDPNodeState{})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	node, err := get(ctx, r.Client, req.NamespacedName, &corev1.Node{})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	counters := &v1alpha1.XDPCounterList{}
+	if err := r.Client.List(ctx, counters); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list counters: %w", err)
+	}
+	switch {
+	case node == nil && state == nil:
+		return ctrl.Result{}, nil
+	case node == nil:
+		return again(r.retire(ctx, state, counters.Items))
+	}
+	nodes := &corev1.NodeList{}
+	if err := r.Client.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list nodes: %w", err)
+	}
+	spec := assign(counters.Items, node, state, len(nodes.Items), r.Budget)
+	return again(r.write(ctx, node.Name, state, spec))
+}
+
+// write makes the node's state have the spec, and nothing be written where it has it already. A spec without
+// counters needs no state: its agent then removes what it attached.
+func (r *NodeStateReconciler) write(ctx context.Context, node string, state *v1alpha1.XDPNodeState, spec v1alpha1.XDPNodeStateSpec) error {
+	log := ctrl.LoggerFrom(ctx)
+	switch {
+	case state == nil && len(spec.Counters) == 0:
+		return nil
+	case state == nil:
+		log.Info("Creating node state", "counters", len(spec.Counters))
+		state = &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: node}, Spec: spec}
+		if err := r.Client.Create(ctx, state); err != nil {
+			return fmt.Errorf("create node state: %w", err)
+		}
+	case len(spec.Counters) == 0:
+		return r.delete(ctx, state)
+	case !equality.Semantic.DeepEqual(state.Spec, spec):
+		log.V(1).Info("Updating node state", "counters", len(spec.Counters))
+		state.Spec = spec
+		if err := r.Client.Update(ctx, state); err != nil {
+			return fmt.Errorf("update node state: %w", err)
+		}
+	}
+	return nil
+}
+
+// retire adds what the agent of a departed node has counted to the counters' retired share, then deletes the
+// node's state. See retire.go.
+func (r *NodeStateReconciler) retire(ctx context.Context, state *v1alpha1.XDPNodeState, counters []v1alpha1.XDPCounter) error {
+	for i := range counters {
+		c := &counters[i]
+		account := accountOf(state, c.UID)
+		if account == nil {
+			continue
+		}
+		retired, changed := depart(c.Status.Retired, state, *account)
+		if !changed {
+			continue
+		}
+		if err := saveRetired(ctx, r.Client, c, retired); err != nil {
+			return err
+		}
+	}
+	ctrl.LoggerFrom(ctx).Info("Retiring departed node")
+	return r.delete(ctx, state)
+}
+
+// delete deletes the state if it is still as it was read: an agent that reported meanwhile is heard first.
+func (r *NodeStateReconciler) delete(ctx context.Context, state *v1alpha1.XDPNodeState) error {
+	err := r.Client.Delete(ctx, state, client.Preconditions{UID: &state.UID, ResourceVersion: &state.ResourceVersion})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("delete node state: %w", err)
+	}
+	return nil
+}
+
+// saveRetired writes the retired share of a counter, provided that the counter is still as it was read: the share
+// is an accumulator, so it must not be computed from something old.
+func saveRetired(ctx context.Context, c client.Client, counter *v1alpha1.XDPCounter, retired *v1alpha1.Retired) error {
+	base := counter.DeepCopy()
+	counter.Status.Retired = retired
+	patch := client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})
+	if err := c.Status().Patch(ctx, counter, patch, fieldOwner); err != nil {
+		return fmt.Errorf("save retired share of counter %s: %w", counter.Name, err)
+	}
+	return nil
+}
+
+// get returns nil without an error if the object does not exist.
+func get[T client.Object](ctx context.Context, c client.Reader, name types.NamespacedName, into T) (T, error) {
+	var none T
+	if err := c.Get(ctx, name, into); apierrors.IsNotFound(err) {
+		return none, nil
+	} else if err != nil {
+		return none, fmt.Errorf("get %T %s: %w", into, name.Name, err)
+	}
+	return into, nil
+}
+
+// again turns a conflict into another try: the cache was behind, and soon is not.
+func again(err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+		return ctrl.Result{RequeueAfter: conflictDelay}, nil
+	}
+	return ctrl.Result{}, err
+}

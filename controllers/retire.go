@@ -1,0 +1,68 @@
+package controllers
+
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+// A node that leaves keeps its share of the totals. Its share is copied into status.retired.departing of each
+// counter under the UID of the node state, which from then on is not added itself; then the node state is deleted,
+// provided that it has not changed since; then the copy is added to status.retired.counts and dropped. Each step
+// can be made again without harm, so a crash between any two of them neither loses nor doubles anything.
+
+// depart returns the retired share with the account of the departing node's state copied into it. changed is
+// false if it was there already, as it is now.
+func depart(r *v1alpha1.Retired, state *v1alpha1.XDPNodeState, account v1alpha1.CounterAccount) (next *v1alpha1.Retired, changed bool) {
+	next = &v1alpha1.Retired{}
+	if r != nil {
+		next = r.DeepCopy()
+	}
+	entry := v1alpha1.DepartingNode{Name: state.Name, UID: state.UID, Counts: account.Counts}
+	at := slices.IndexFunc(next.Departing, func(d v1alpha1.DepartingNode) bool { return d.UID == state.UID })
+	switch {
+	case at < 0:
+		next.Departing = append(next.Departing, entry)
+	case equality.Semantic.DeepEqual(next.Departing[at], entry):
+		return next, false
+	default:
+		next.Departing[at] = entry
+	}
+	return next, true
+}
+
+// settle returns the retired share with the copies of those node states that are gone added up.
+func settle(r *v1alpha1.Retired, gone func(v1alpha1.DepartingNode) bool) (next *v1alpha1.Retired, changed bool) {
+	if r == nil {
+		return nil, false
+	}
+	next = &v1alpha1.Retired{}
+	sum := v1alpha1.TotalsOf(r.Counts)
+	for _, d := range r.Departing {
+		if gone(d) {
+			sum, changed = sum.Plus(v1alpha1.TotalsOf(d.Counts)), true
+			continue
+		}
+		next.Departing = append(next.Departing, d)
+	}
+	next.Counts = v1alpha1.CountsOf(sum)
+	return next, changed
+}
+
+// retiredTotals returns the whole retired share, and the UIDs of the node states whose share it contains.
+func retiredTotals(r *v1alpha1.Retired) (totals traffic.Totals, contained map[types.UID]bool) {
+	contained = map[types.UID]bool{}
+	if r == nil {
+		return totals, contained
+	}
+	totals = v1alpha1.TotalsOf(r.Counts)
+	for _, d := range r.Departing {
+		totals = totals.Plus(v1alpha1.TotalsOf(d.Counts))
+		contained[d.UID] = true
+	}
+	return totals, contained
+}

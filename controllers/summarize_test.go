@@ -1,0 +1,315 @@
+package controllers
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+func TestWhatTheReadyConditionSays(t *testing.T) {
+	edge := []corev1.Node{node("n1", "edge"), node("n2", "edge"), node("n3", "core")}
+	good := func(name string) stateBuilder {
+		return state(name).For("a", 5).Attached("eth0", v1alpha1.AttachNative, "a")
+	}
+	objs := func(bs ...stateBuilder) (list []v1alpha1.XDPNodeState) {
+		for _, b := range bs {
+			list = append(list, b.Obj())
+		}
+		return list
+	}
+	for name, tc := range map[string]struct {
+		counter  counterBuilder
+		states   []v1alpha1.XDPNodeState
+		want     string
+		numbers  string // ready/selected failed; attached native generic failed
+		failures []string
+	}{
+		"all is well": {
+			counter("a").Pool("edge"), objs(good("n1"), good("n2").Attached("eth1", v1alpha1.AttachGeneric, "a")),
+			"True AllInterfacesAttached: 3 interfaces on 2 nodes are being counted", "2/2 0; 3 2 1 0", nil,
+		},
+		"no node is selected": {
+			counter("a").Pool("none"), objs(good("n1")),
+			"False NoNodesSelected: spec.nodeSelector selects no node", "0/0 0; 0 0 0 0", nil,
+		},
+		"suspended": {
+			counter("a").Suspended(), objs(good("n1")),
+			"True Suspended: counting is suspended; the totals are kept", "0/0 0; 0 0 0 0", nil,
+		},
+		"a node that has no state yet is waited for": {
+			counter("a").Pool("edge"), objs(good("n1")),
+			"Unknown Pending: waiting for the agents of 1 of 2 nodes: n2", "1/2 0; 1 1 0 0", nil,
+		},
+		"so is an agent that has not seen its spec": {
+			counter("a").Pool("core"), objs(state("n3").Told("a").Behind()),
+			"Unknown Pending: waiting for the agents of 1 of 1 nodes: n3", "0/1 0; 0 0 0 0", nil,
+		},
+		"a node state that changed for another counter's sake does not disturb": {
+			counter("a").Pool("core"), objs(good("n3").Behind()),
+			"True AllInterfacesAttached: 1 interfaces on 1 nodes are being counted", "1/1 0; 1 1 0 0", nil,
+		},
+		"an interface whose turn has not come is waited for": {
+			counter("a").Pool("core"), objs(state("n3").Told("a").Failed("eth0", v1alpha1.ReasonPending, "a")),
+			"Unknown Pending: waiting for the agents of 1 of 1 nodes: n3", "0/1 0; 0 0 0 0", nil,
+		},
+		"no interface matches anywhere": {
+			counter("a").Pool("edge"), objs(state("n1").Told("a"), state("n2").Told("a").Attached("eth9", v1alpha1.AttachNative, "b")),
+			"False NoInterfacesMatched: spec.interfaces selects no interface of 2 nodes: n1, n2", "0/2 2; 0 0 0 0",
+			[]string{"n1  NoInterfacesMatched", "n2  NoInterfacesMatched"},
+		},
+		"one interface fails": {
+			counter("a").Pool("edge"), objs(good("n1"), good("n2").Failed("eth1", v1alpha1.ReasonXDPHookInUse, "a")),
+			"False PartiallyAttached: 1 of 2 nodes have failures: n2/eth1 (XDPHookInUse)", "1/2 1; 2 2 0 1",
+			[]string{"n2 eth1 XDPHookInUse"},
+		},
+		"all interfaces fail": {
+			counter("a").Pool("core"), objs(state("n3").Told("a").Failed("eth0", v1alpha1.ReasonXDPHookInUse, "a")),
+			"False NothingAttached: 1 of 1 nodes have failures: n3/eth0 (XDPHookInUse)", "0/1 1; 0 0 0 1",
+			[]string{"n3 eth0 XDPHookInUse"},
+		},
+		"another counter's failure is not ours": {
+			counter("a").Pool("core"), objs(good("n3").Failed("eth1", v1alpha1.ReasonXDPHookInUse, "b")),
+			"True AllInterfacesAttached: 1 interfaces on 1 nodes are being counted", "1/1 0; 1 1 0 0", nil,
+		},
+		"an agent is silent": {
+			counter("a").Pool("edge"), objs(good("n1"), good("n2").SilentSince(now.Add(-201*time.Second))),
+			"False AgentNotReporting: the agents of 1 of 2 nodes are silent: n2", "1/2 1; 1 1 0 0",
+			[]string{"n2  AgentNotReporting"},
+		},
+		"a late heartbeat is not silence yet": {
+			counter("a").Pool("core"), objs(good("n3").SilentSince(now.Add(-199 * time.Second))),
+			"True AllInterfacesAttached: 1 interfaces on 1 nodes are being counted", "1/1 0; 1 1 0 0", nil,
+		},
+		"an agent that never reported is silent in the end": {
+			counter("a").Pool("core"), objs(state("n3").Told("a").NeverReported()),
+			"False AgentNotReporting: the agents of 1 of 1 nodes are silent: n3", "0/1 1; 0 0 0 0",
+			[]string{"n3  AgentNotReporting"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := tc.counter.Obj()
+			s := summarize(&c, edge, tc.states, now)
+			ready := s.Conditions[0]
+			if got := fmt.Sprintf("%s %s: %s", ready.Status, ready.Reason, ready.Message); got != tc.want {
+				t.Errorf("Ready is %s\nwant     %s", got, tc.want)
+			}
+			if s.ObservedGeneration != 2 || ready.ObservedGeneration != 2 {
+				t.Errorf("observed generations %d and %d, want 2", s.ObservedGeneration, ready.ObservedGeneration)
+			}
+			numbers := fmt.Sprintf("%d/%d %d; %d %d %d %d", s.Nodes.Ready, s.Nodes.Selected, s.Nodes.Failed,
+				s.Interfaces.Attached, s.Interfaces.Native, s.Interfaces.Generic, s.Interfaces.Failed)
+			if numbers != tc.numbers {
+				t.Errorf("numbers %s, want %s", numbers, tc.numbers)
+			}
+			var failures []string
+			for _, f := range s.Failures {
+				failures = append(failures, strings.Join([]string{f.Node, f.Interface, f.Reason}, " "))
+			}
+			if diff := cmp.Diff(tc.failures, failures); diff != "" {
+				t.Errorf("failures (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTotalsAddUpWhatEveryNodeEverCounted(t *testing.T) {
+	nodes := []corev1.Node{node("n1", "edge")}
+	five, seven := state("n1").For("a", 5).Obj(), state("n2").For("a", 7).For("b", 1000).Obj()
+	arp := v1alpha1.ProtocolCounts{Family: "ARP", Protocol: "ARP", Packets: 2, Bytes: 84}
+	for name, tc := range map[string]struct {
+		counter counterBuilder
+		want    int64
+	}{
+		"all nodes, also those that are no longer selected": {counter("a").Pool("edge"), 12},
+		"and those that have left":                          {counter("a").Retired(v1alpha1.Retired{Counts: tcp(100)}), 112},
+		"a departing node's state is not added twice": {
+			counter("a").Retired(v1alpha1.Retired{Counts: tcp(100), Departing: []v1alpha1.DepartingNode{{Name: "n2", UID: "uid-n2", Counts: tcp(7)}}}), 112,
+		},
+		"another state of the same name is another share": {
+			counter("a").Retired(v1alpha1.Retired{Departing: []v1alpha1.DepartingNode{{Name: "n2", UID: "older", Counts: tcp(7)}}}), 19,
+		},
+		"a cache that is behind does not let a total fall": {counter("a").Reported(arp), 14},
+		"suspended": {counter("a").Suspended(), 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := tc.counter.Obj()
+			s := summarize(&c, nodes, []v1alpha1.XDPNodeState{five, seven}, now)
+			if s.Total.Packets != tc.want {
+				t.Errorf("total %d packets, want %d", s.Total.Packets, tc.want)
+			}
+			expectSumsAgree(t, s)
+		})
+	}
+}
+
+func TestTheStatusInFull(t *testing.T) {
+	n1 := state("n1").Told("a").Attached("eth0", v1alpha1.AttachNative, "a").Obj()
+	n1.Status.Accounts = []v1alpha1.CounterAccount{{UID: "a", Generation: 2, PacketsPerSecond: 1520, BitsPerSecond: 12_000_000, Counts: []v1alpha1.ClassCounts{
+		{Class: "IPv4/TCP", Packets: 100_000, Bytes: 90_000_000},
+		{Class: "IPv4/ICMP", Packets: 2_000, Bytes: 196_000},
+		{Class: "IPv6/TCP", Packets: 900, Bytes: 66_600},
+		{Class: "ARP", Packets: 20_598, Bytes: 865_116},
+		{Class: "IPv9/NEW", Packets: 2, Bytes: 120},
+	}}}
+	c := counter("a").Obj()
+	s := summarize(&c, []corev1.Node{node("n1", "")}, []v1alpha1.XDPNodeState{n1}, now)
+
+	number := func(n int32) *int32 { return &n }
+	if diff := cmp.Diff([]v1alpha1.ProtocolCounts{
+		{Family: "IPv4", Protocol: "TCP", Number: number(6), Packets: 100_000, Bytes: 90_000_000},
+		{Family: "ARP", Protocol: "ARP", Packets: 20_598, Bytes: 865_116},
+		{Family: "IPv4", Protocol: "ICMP", Number: number(1), Packets: 2_000, Bytes: 196_000},
+		{Family: "IPv6", Protocol: "TCP", Number: number(6), Packets: 900, Bytes: 66_600},
+		{Family: "Other", Protocol: "Other", Packets: 2, Bytes: 120},
+	}, s.Protocols); diff != "" {
+		t.Errorf("protocols (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]v1alpha1.FamilyCounts{
+		{Family: "IPv4", Packets: 102_000, Bytes: 90_196_000},
+		{Family: "IPv6", Packets: 900, Bytes: 66_600},
+		{Family: "ARP", Packets: 20_598, Bytes: 865_116},
+		{Family: "Other", Packets: 2, Bytes: 120},
+	}, s.Families); diff != "" {
+		t.Errorf("families (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(&v1alpha1.Total{Packets: 123_500, Bytes: 91_127_836, PacketsPerSecond: 1520, BitsPerSecond: 12_000_000}, s.Total); diff != "" {
+		t.Errorf("total (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(&v1alpha1.Summary{
+		Nodes: "1/1", Interfaces: "1/1", Packets: "123.5k", Bytes: "86.9MiB", Rate: "1.5k pps", Mode: "Native", Top: "TCP 82% ARP 17% ICMP 2%",
+	}, s.Summary); diff != "" {
+		t.Errorf("summary (-want +got):\n%s", diff)
+	}
+	if s.LastReportTime == nil || !s.LastReportTime.Time.Equal(now.Add(-time.Second)) {
+		t.Errorf("last report at %v", s.LastReportTime)
+	}
+	expectSumsAgree(t, s)
+	if diff := cmp.Diff(reported(s), v1alpha1.TotalsOf(n1.Status.Accounts[0].Counts)); diff != "" {
+		t.Errorf("a status does not read back as what it was made of (-got +want):\n%s", diff)
+	}
+}
+
+func TestASilentNodesRateIsZero(t *testing.T) {
+	c := counter("a").Obj()
+	silent, lively := state("n1").For("a", 5).SilentSince(born).Obj(), state("n2").For("a", 7).Obj()
+	s := summarize(&c, nil, []v1alpha1.XDPNodeState{silent, lively}, now)
+	if s.Total.PacketsPerSecond != 5 || s.Total.Packets != 12 {
+		t.Errorf("%d packets/s and %d packets, want 5 and 12", s.Total.PacketsPerSecond, s.Total.Packets)
+	}
+}
+
+func TestOnlyTheFirstFailuresAreListed(t *testing.T) {
+	c := counter("a").Obj()
+	var nodes []corev1.Node
+	var states []v1alpha1.XDPNodeState
+	for i := range 12 {
+		name := fmt.Sprintf("n%02d", 11-i)
+		nodes = append(nodes, node(name, ""))
+		states = append(states, state(name).For("a", 1).Failed("eth0", v1alpha1.ReasonXDPHookInUse, "a").Obj())
+	}
+	s := summarize(&c, nodes, states, now)
+	if len(s.Failures) != 10 || s.Failures[0].Node != "n00" || s.Nodes.Failed != 12 {
+		t.Errorf("%d failures listed from %s on, %d nodes failed; want 10 from n00 on, and 12", len(s.Failures), s.Failures[0].Node, s.Nodes.Failed)
+	}
+	const want = "12 of 12 nodes have failures: n00/eth0 (XDPHookInUse), n01/eth0 (XDPHookInUse), n02/eth0 (XDPHookInUse) and 9 more"
+	if got := s.Conditions[0].Message; got != want {
+		t.Errorf("message %q, want %q", got, want)
+	}
+}
+
+func TestNumbersInWords(t *testing.T) {
+	si := []string{"", "k", "M"}
+	for want, n := range map[string]int64{"0": 0, "999": 999, "1.0k": 1000, "999.9k": 999_949, "1.0M": 999_951, "123.5k": 123_456, "5000000.0M": 5_000_000_000_000} {
+		if got := scaled(n, 1000, si); got != want {
+			t.Errorf("%d is written %q, want %q", n, got, want)
+		}
+	}
+	if got := top(nil); got != "" {
+		t.Errorf("without traffic the top is %q", got)
+	}
+}
+
+func expectSumsAgree(t *testing.T, s v1alpha1.XDPCounterStatus) {
+	t.Helper()
+	var byProtocol, byFamily v1alpha1.Total
+	for _, p := range s.Protocols {
+		byProtocol.Packets += p.Packets
+		byProtocol.Bytes += p.Bytes
+	}
+	for _, f := range s.Families {
+		byFamily.Packets += f.Packets
+		byFamily.Bytes += f.Bytes
+	}
+	want := v1alpha1.Total{Packets: s.Total.Packets, Bytes: s.Total.Bytes}
+	if byProtocol != want || byFamily != want {
+		t.Errorf("the protocols sum up to %v, the families to %v, the total is %v", byProtocol, byFamily, want)
+	}
+}
+
+func TestADepartedNodeIsAddedOnceWhereverItCrashes(t *testing.T) {
+	// The whole is what the status would tell: the retired share and the states that it does not contain.
+	whole := func(r *v1alpha1.Retired, states ...v1alpha1.XDPNodeState) int64 {
+		c := counter("a").Obj()
+		c.Status.Retired = r
+		return summarize(&c, nil, states, now).Total.Packets
+	}
+	leaving := state("n1").For("a", 7).Obj()
+	gone := func(uids ...types.UID) func(v1alpha1.DepartingNode) bool {
+		return func(d v1alpha1.DepartingNode) bool {
+			for _, uid := range uids {
+				if d.UID == uid {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	expect := func(step string, got, want int64) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %d packets, want %d", step, got, want)
+		}
+	}
+	before := &v1alpha1.Retired{Counts: tcp(100)}
+	expect("before", whole(before, leaving), 107)
+
+	copied, changed := depart(before, &leaving, leaving.Status.Accounts[0])
+	if !changed {
+		t.Fatal("the first copy changes nothing")
+	}
+	expect("copied, the state still there", whole(copied, leaving), 107)
+	if _, changed := depart(copied, &leaving, leaving.Status.Accounts[0]); changed {
+		t.Error("the same copy again is a change")
+	}
+	if same, changed := settle(copied, gone()); changed || whole(same, leaving) != 107 {
+		t.Error("what is still there is settled")
+	}
+
+	later := state("n1").For("a", 9).Obj() // the agent reported once more, so the delete was refused
+	copied, changed = depart(copied, &later, later.Status.Accounts[0])
+	if !changed || len(copied.Departing) != 1 {
+		t.Errorf("a later copy does not replace the earlier: %v", copied)
+	}
+	expect("copied again", whole(copied, later), 109)
+	expect("deleted", whole(copied), 109)
+
+	settled, changed := settle(copied, gone("uid-n1"))
+	if !changed || len(settled.Departing) != 0 {
+		t.Errorf("what is gone is not settled: %v", settled)
+	}
+	expect("settled", whole(settled), 109)
+	if again, changed := settle(settled, gone("uid-n1")); changed || whole(again) != 109 {
+		t.Error("what is settled is settled again")
+	}
+	if none, changed := settle(nil, gone("x")); none != nil || changed {
+		t.Error("nothing retired, yet something settled")
+	}
+	expect("the node is back under its name", whole(settled, state("n1").For("a", 1).Obj()), 110)
+}

@@ -1,0 +1,134 @@
+package controllers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	applyv1alpha1 "github.com/xdp-operator/xdp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+)
+
+const (
+	fieldOwner    = client.FieldOwner("xdp-operator")
+	conflictDelay = 50 * time.Millisecond
+)
+
+// XDPCounterReconciler sums up in each XDPCounter's status what the nodes report. It alone writes that status,
+// but for the retired share, to which NodeStateReconciler adds.
+type XDPCounterReconciler struct {
+	Client client.Client
+	Live   client.Reader // reads past the cache
+	Clock  clock.PassiveClock
+
+	// StatusInterval is how often the status may be written for the mere growth of totals. What changes state
+	// is written at once.
+	StatusInterval time.Duration
+}
+
+// Reconcile brings the status of one counter up to date.
+func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	counter, err := get(ctx, r.Client, req.NamespacedName, &v1alpha1.XDPCounter{})
+	if err != nil || counter == nil {
+		return ctrl.Result{}, err
+	}
+	if err := r.settle(ctx, counter); err != nil {
+		return again(err)
+	}
+	nodes := &corev1.NodeList{}
+	if err := r.Client.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list nodes: %w", err)
+	}
+	states := &v1alpha1.XDPNodeStateList{}
+	if err := r.Client.List(ctx, states, client.UnsafeDisableDeepCopy); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list node states: %w", err)
+	}
+	now := r.Clock.Now()
+	status := summarize(counter, nodes.Items, states.Items, now)
+	if news(counter.Status, status) {
+		if err := r.apply(ctx, counter, status); err != nil {
+			return again(err)
+		}
+	}
+	return ctrl.Result{RequeueAfter: nextSilence(states.Items, now)}, nil
+}
+
+// settle adds the shares of departed nodes whose state is gone to the retired counts. Whether it is gone is asked
+// of the API server: a cache that does not know a state yet would let its share be counted twice.
+func (r *XDPCounterReconciler) settle(ctx context.Context, counter *v1alpha1.XDPCounter) error {
+	var failed error
+	retired, changed := settle(counter.Status.Retired, func(d v1alpha1.DepartingNode) bool {
+		state, err := get(ctx, r.Live, types.NamespacedName{Name: d.Name}, &v1alpha1.XDPNodeState{})
+		if err != nil {
+			failed = err
+			return false
+		}
+		return state == nil || state.UID != d.UID
+	})
+	if failed != nil || !changed {
+		return failed
+	}
+	return saveRetired(ctx, r.Client, counter, retired)
+}
+
+// apply writes the status, provided that the counter is still as it was read: the totals contain its retired
+// share, and must not be computed from an old one.
+func (r *XDPCounterReconciler) apply(ctx context.Context, counter *v1alpha1.XDPCounter, status v1alpha1.XDPCounterStatus) error {
+	status.Retired = nil // not ours to apply: it is saved by compare-and-swap
+	applied := &applyv1alpha1.XDPCounterStatusApplyConfiguration{}
+	if err := convert(status, applied); err != nil {
+		return err
+	}
+	config := applyv1alpha1.XDPCounter(counter.Name).
+		WithResourceVersion(counter.ResourceVersion).
+		WithUID(counter.UID).
+		WithStatus(applied)
+	err := r.Client.Status().Apply(ctx, config, fieldOwner, client.ForceOwnership)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("apply status: %w", err)
+	}
+	return nil
+}
+
+// news reports whether a status is worth writing. A report that brings nothing but its own time is not.
+func news(old, next v1alpha1.XDPCounterStatus) bool {
+	next.LastReportTime = old.LastReportTime
+	return !equality.Semantic.DeepEqual(old, next)
+}
+
+// nextSilence returns how long it takes until another agent counts as silent if it does not report, zero if none
+// is left.
+func nextSilence(states []v1alpha1.XDPNodeState, now time.Time) time.Duration {
+	var wait time.Duration
+	for i := range states {
+		last := states[i].CreationTimestamp.Time
+		if t := states[i].Status.ReportTime; t != nil {
+			last = t.Time
+		}
+		left := v1alpha1.SilenceLimit(states[i].Spec.ReportInterval.Duration) - now.Sub(last) + time.Second
+		if left > 0 && (wait == 0 || left < wait) {
+			wait = left
+		}
+	}
+	return wait
+}
+
+// convert carries a value over to the type of the same shape that apply takes.
+func convert(from, to any) error {
+	raw, err := json.Marshal(from)
+	if err != nil {
+		return fmt.Errorf("convert %T: %w", from, err)
+	}
+	if err := json.Unmarshal(raw, to); err != nil {
+		return fmt.Errorf("convert %T: %w", from, err)
+	}
+	return nil
+}
