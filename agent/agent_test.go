@@ -195,8 +195,7 @@ func (n *node) expectSteps(want ...string) {
 
 func counter(uid string) v1alpha1.NodeCounter {
 	return v1alpha1.NodeCounter{
-		Name: uid, UID: types.UID(uid), Generation: 1, Active: true, AttachMode: v1alpha1.AttachAuto,
-		Interfaces: v1alpha1.InterfaceSelector{Primary: true},
+		Name: uid, UID: types.UID(uid), Generation: 1, Active: true, Primary: true, AttachMode: v1alpha1.AttachAuto,
 	}
 }
 
@@ -279,7 +278,7 @@ func TestACrashBetweenAttachAndSaveLosesNothing(t *testing.T) {
 
 func TestOneBadInterfaceDoesNotStopTheOthers(t *testing.T) {
 	all := counter("a")
-	all.Interfaces = v1alpha1.InterfaceSelector{Names: []v1alpha1.InterfacePattern{"eth*"}}
+	all.Primary, all.Names = false, []string{"eth*"}
 	n := newNode(t, all)
 	n.interfaces[1].Hook = plan.Hook{Program: 42, Mode: plan.Native}
 	n.refuse["eth0"] = fmt.Errorf("attach eth0: %w", plan.ErrHookInUse)
@@ -318,7 +317,7 @@ func TestOneBadInterfaceDoesNotStopTheOthers(t *testing.T) {
 
 func TestWhatTheReadyConditionSays(t *testing.T) {
 	none := counter("a")
-	none.Interfaces = v1alpha1.InterfaceSelector{Names: []v1alpha1.InterfacePattern{"wlan*"}}
+	none.Primary, none.Names = false, []string{"wlan*"}
 	inactive := counter("a")
 	inactive.Active = false
 	generic := counter("b")

@@ -18,21 +18,13 @@ func selections(spec v1alpha1.XDPNodeStateSpec) []plan.Selection {
 		}
 		selections = append(selections, plan.Selection{
 			Counter: string(c.UID),
-			Primary: c.Interfaces.Primary,
-			Names:   patterns(c.Interfaces.Names),
-			Exclude: patterns(c.Interfaces.Exclude),
+			Primary: c.Primary,
+			Names:   c.Names,
+			Exclude: c.Exclude,
 			Mode:    plan.Mode(c.AttachMode),
 		})
 	}
 	return selections
-}
-
-func patterns(ps []v1alpha1.InterfacePattern) []string {
-	var patterns []string
-	for _, p := range ps {
-		patterns = append(patterns, string(p))
-	}
-	return patterns
 }
 
 // listed returns the UIDs of all counters that keep an account here.

@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -20,14 +21,17 @@ type Budget struct {
 	WritesPerSecond float64 // of all agents together; zero or less: no bound
 }
 
-// selects reports whether the counter selects a node with these labels. A counter without selector selects all.
-// A selector that cannot be read selects none; the API refuses it at admission.
-func selects(c *v1alpha1.XDPCounter, nodeLabels map[string]string) bool {
+// nodeSelector returns the selector of the counter's nodes. Without one it selects all. With an error it selects
+// none: the API lets through what is no label, since it cannot check texts without a bound.
+func nodeSelector(c *v1alpha1.XDPCounter) (labels.Selector, error) {
 	if c.Spec.NodeSelector == nil {
-		return true
+		return labels.Everything(), nil
 	}
 	selector, err := metav1.LabelSelectorAsSelector(c.Spec.NodeSelector)
-	return err == nil && selector.Matches(labels.Set(nodeLabels))
+	if err != nil {
+		return labels.Nothing(), fmt.Errorf("spec.nodeSelector: %w", err)
+	}
+	return selector, nil
 }
 
 // assign returns what the agent of a node shall be told: the counters that select the node, and inactive those
@@ -37,7 +41,8 @@ func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.X
 	var spec v1alpha1.XDPNodeStateSpec
 	shortest := time.Hour
 	for _, c := range byAge(counters) {
-		active := selects(&c, node.Labels) && !c.Spec.Suspend && c.DeletionTimestamp.IsZero()
+		selector, _ := nodeSelector(&c) // an error is for the counter's status to tell
+		active := selector.Matches(labels.Set(node.Labels)) && !c.Spec.Suspend && c.DeletionTimestamp.IsZero()
 		if !active && !hasAccount(state, c.UID) {
 			continue
 		}
@@ -46,11 +51,11 @@ func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.X
 			UID:        c.UID,
 			Generation: c.Generation,
 			Active:     active,
-			Interfaces: v1alpha1.InterfaceSelector{Primary: true},
+			Primary:    true,
 			AttachMode: cmp.Or(c.Spec.AttachMode, v1alpha1.AttachAuto),
 		}
-		if c.Spec.Interfaces != nil {
-			entry.Interfaces = *c.Spec.Interfaces.DeepCopy()
+		if i := c.Spec.Interfaces; i != nil {
+			entry.Primary, entry.Names, entry.Exclude = i.Primary, names(i.Names), names(i.Exclude)
 		}
 		spec.Counters = append(spec.Counters, entry)
 		if active {
@@ -59,6 +64,14 @@ func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.X
 	}
 	spec.ReportInterval = metav1.Duration{Duration: budget.stretch(shortest, nodes)}
 	return spec
+}
+
+func names(patterns []v1alpha1.InterfacePattern) []string {
+	var names []string
+	for _, p := range patterns {
+		names = append(names, string(p))
+	}
+	return names
 }
 
 // hasAccount reports whether the node's agent keeps an account for the counter, or may open one before it learns

@@ -75,8 +75,8 @@ func TestAnEmptySpecCountsThePrimaryInterface(t *testing.T) {
 	bare := v1alpha1.XDPCounter{}
 	got := assign([]v1alpha1.XDPCounter{bare, counter("b").Interfaces("ens*").Obj()}, &n, nil, 1, Budget{}).Counters
 	want := []v1alpha1.NodeCounter{
-		{Active: true, Interfaces: v1alpha1.InterfaceSelector{Primary: true}, AttachMode: v1alpha1.AttachAuto},
-		{Name: "b", UID: "b", Generation: 2, Active: true, Interfaces: v1alpha1.InterfaceSelector{Names: []v1alpha1.InterfacePattern{"ens*"}}, AttachMode: v1alpha1.AttachAuto},
+		{Active: true, Primary: true, AttachMode: v1alpha1.AttachAuto},
+		{Name: "b", UID: "b", Generation: 2, Active: true, Names: []string{"ens*"}, AttachMode: v1alpha1.AttachAuto},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
@@ -25,10 +26,11 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 	for i := range states {
 		byName[states[i].Name] = &states[i]
 	}
-	var s survey
+	selector, err := nodeSelector(c)
+	s := survey{invalid: err}
 	if !c.Spec.Suspend {
 		for i := range nodes {
-			if selects(c, nodes[i].Labels) {
+			if selector.Matches(labels.Set(nodes[i].Labels)) {
 				s.node(c, nodes[i].Name, byName[nodes[i].Name], now)
 			}
 		}
@@ -100,6 +102,7 @@ func reported(status v1alpha1.XDPCounterStatus) traffic.Totals {
 
 // survey is what is found out about the selected nodes, one after the other.
 type survey struct {
+	invalid        error // what is wrong with the selector
 	nodes          v1alpha1.NodeNumbers
 	interfaces     v1alpha1.InterfaceNumbers
 	pending        []string // nodes whose agent has yet to take the spec up
@@ -237,6 +240,8 @@ func (s *survey) ready(c *v1alpha1.XDPCounter) metav1.Condition {
 	switch {
 	case c.Spec.Suspend:
 		return condition(metav1.ConditionTrue, v1alpha1.ReasonSuspended, "counting is suspended; the totals are kept")
+	case s.invalid != nil:
+		return condition(metav1.ConditionFalse, v1alpha1.ReasonInvalidNodeSelector, "%v", s.invalid)
 	case s.nodes.Selected == 0:
 		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoNodesSelected, "spec.nodeSelector selects no node")
 	case len(s.failures) == 0 && len(s.pending) > 0:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
@@ -38,6 +39,11 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 		"no node is selected": {
 			counter("a").Pool("none"), objs(good("n1")),
 			"False NoNodesSelected: spec.nodeSelector selects no node", "0/0 0; 0 0 0 0", nil,
+		},
+		"a selector that holds something that is no label": {
+			counter("a").Selector("a b", metav1.LabelSelectorOpExists), objs(good("n1")),
+			`False InvalidNodeSelector: spec.nodeSelector: key: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')`,
+			"0/0 0; 0 0 0 0", nil,
 		},
 		"suspended": {
 			counter("a").Suspended(), objs(good("n1")),

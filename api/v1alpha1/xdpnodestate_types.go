@@ -17,8 +17,17 @@ type NodeCounter struct {
 	// active is false for a counter that is suspended or selects this node no longer. Its account is kept,
 	// nothing is added to it.
 	Active bool `json:"active"`
-	// interfaces selects the interfaces of the node.
-	Interfaces InterfaceSelector `json:"interfaces"`
+	// primary selects the interfaces through which a default route leaves.
+	// +optional
+	Primary bool `json:"primary,omitempty"`
+	// names selects interfaces by name or shell glob.
+	// +optional
+	// +listType=atomic
+	Names []string `json:"names,omitempty"`
+	// exclude takes interfaces out again, by name or shell glob.
+	// +optional
+	// +listType=atomic
+	Exclude []string `json:"exclude,omitempty"`
 	// attachMode is how the program shall be attached.
 	AttachMode AttachMode `json:"attachMode"`
 }

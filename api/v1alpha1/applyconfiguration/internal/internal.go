@@ -167,15 +167,27 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: attachMode
       type:
         namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.AttachMode
+    - name: exclude
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
     - name: generation
       type:
         scalar: numeric
-    - name: interfaces
-      type:
-        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.InterfaceSelector
     - name: name
       type:
         scalar: string
+    - name: names
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: primary
+      type:
+        scalar: boolean
     - name: uid
       type:
         namedType: io.k8s.apimachinery.pkg.types.UID

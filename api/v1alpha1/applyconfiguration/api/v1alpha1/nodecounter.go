@@ -21,8 +21,12 @@ type NodeCounterApplyConfiguration struct {
 	// active is false for a counter that is suspended or selects this node no longer. Its account is kept,
 	// nothing is added to it.
 	Active *bool `json:"active,omitempty"`
-	// interfaces selects the interfaces of the node.
-	Interfaces *InterfaceSelectorApplyConfiguration `json:"interfaces,omitempty"`
+	// primary selects the interfaces through which a default route leaves.
+	Primary *bool `json:"primary,omitempty"`
+	// names selects interfaces by name or shell glob.
+	Names []string `json:"names,omitempty"`
+	// exclude takes interfaces out again, by name or shell glob.
+	Exclude []string `json:"exclude,omitempty"`
 	// attachMode is how the program shall be attached.
 	AttachMode *apiv1alpha1.AttachMode `json:"attachMode,omitempty"`
 }
@@ -65,11 +69,31 @@ func (b *NodeCounterApplyConfiguration) WithActive(value bool) *NodeCounterApply
 	return b
 }
 
-// WithInterfaces sets the Interfaces field in the declarative configuration to the given value
+// WithPrimary sets the Primary field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Interfaces field is set to the value of the last call.
-func (b *NodeCounterApplyConfiguration) WithInterfaces(value *InterfaceSelectorApplyConfiguration) *NodeCounterApplyConfiguration {
-	b.Interfaces = value
+// If called multiple times, the Primary field is set to the value of the last call.
+func (b *NodeCounterApplyConfiguration) WithPrimary(value bool) *NodeCounterApplyConfiguration {
+	b.Primary = &value
+	return b
+}
+
+// WithNames adds the given value to the Names field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Names field.
+func (b *NodeCounterApplyConfiguration) WithNames(values ...string) *NodeCounterApplyConfiguration {
+	for i := range values {
+		b.Names = append(b.Names, values[i])
+	}
+	return b
+}
+
+// WithExclude adds the given value to the Exclude field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Exclude field.
+func (b *NodeCounterApplyConfiguration) WithExclude(values ...string) *NodeCounterApplyConfiguration {
+	for i := range values {
+		b.Exclude = append(b.Exclude, values[i])
+	}
 	return b
 }
 

@@ -13,7 +13,7 @@ import (
 type XDPNodeStateSpecApplyConfiguration struct {
 	// counters lists the XDPCounters of this node, the oldest first. Where two disagree the older wins.
 	Counters []NodeCounterApplyConfiguration `json:"counters,omitempty"`
-	// reportInterval is how often the totals shall be reported while they change.
+	// reportInterval is how often the totals shall be reported while they change, at least 1s.
 	ReportInterval *v1.Duration `json:"reportInterval,omitempty"`
 }
 

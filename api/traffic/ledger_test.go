@@ -1,0 +1,221 @@
+package traffic
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// tcp is n packets of 100 bytes.
+func tcp(n uint64) (t Totals) {
+	t[IP(IPv4, 6)] = Counts{Packets: n, Bytes: 100 * n}
+	return t
+}
+
+func packets(l Ledger) map[string]uint64 {
+	got := map[string]uint64{}
+	for uid, account := range l.Accounts {
+		got[uid] = account.Sum().Packets
+	}
+	return got
+}
+
+func TestReadingsAreBookedToWhomTheyWereCountedFor(t *testing.T) {
+	m1, m2 := MapID{"boot1", 1}, MapID{"boot1", 2}
+	type pass struct {
+		readings []Reading
+		selected map[int][]string
+		listed   []string // those selected, if nil
+	}
+	at := func(m MapID, index int, n uint64) Reading { return Reading{Map: m, Index: index, Totals: tcp(n)} }
+	eth0For := func(uids ...string) map[int][]string { return map[int][]string{2: uids} }
+
+	for name, tc := range map[string]struct {
+		unopened bool
+		passes   []pass
+		want     map[string]uint64
+	}{
+		"a new map counts from its first packet": {
+			passes: []pass{{readings: []Reading{at(m1, 2, 5)}, selected: eth0For("a")}},
+			want:   map[string]uint64{"a": 5},
+		},
+		"each packet is booked once": {
+			passes: []pass{
+				{readings: []Reading{at(m1, 2, 5)}, selected: eth0For("a")},
+				{readings: []Reading{at(m1, 2, 5)}, selected: eth0For("a")},
+				{readings: []Reading{at(m1, 2, 9)}, selected: eth0For("a")},
+			},
+			want: map[string]uint64{"a": 9},
+		},
+		"a counter on an interface that another has counted for a month starts at zero": {
+			passes: []pass{
+				{readings: []Reading{at(m1, 2, 1000)}, selected: eth0For("a")},
+				{readings: []Reading{at(m1, 2, 1001)}, selected: eth0For("a", "b")},
+				{readings: []Reading{at(m1, 2, 1003)}, selected: eth0For("a", "b")},
+			},
+			want: map[string]uint64{"a": 1003, "b": 2},
+		},
+		"a counter that is deselected keeps its account, and the gap is not its own when it is back": {
+			passes: []pass{
+				{readings: []Reading{at(m1, 2, 10)}, selected: eth0For("a", "b")},
+				{readings: []Reading{at(m1, 2, 20)}, selected: eth0For("b"), listed: []string{"a", "b"}},
+				{readings: []Reading{at(m1, 2, 30)}, selected: eth0For("a", "b")},
+				{readings: []Reading{at(m1, 2, 35)}, selected: eth0For("a", "b")},
+			},
+			want: map[string]uint64{"a": 25, "b": 35},
+		},
+		"a counter that is deleted takes its account with it": {
+			passes: []pass{
+				{readings: []Reading{at(m1, 2, 10)}, selected: eth0For("a", "b")},
+				{readings: []Reading{at(m1, 2, 12)}, selected: eth0For("b")},
+			},
+			want: map[string]uint64{"b": 12},
+		},
+		"a reboot starts a new map with the old ID, and the account goes on": {
+			passes: []pass{
+				{readings: []Reading{at(m1, 2, 10)}, selected: eth0For("a")},
+				{readings: []Reading{at(MapID{"boot2", 1}, 2, 50)}, selected: eth0For("a")},
+			},
+			want: map[string]uint64{"a": 60},
+		},
+		"an index that is reused is another map": {
+			passes: []pass{
+				{readings: []Reading{at(m1, 2, 10)}, selected: eth0For("a")},
+				{readings: []Reading{at(m1, 0, 11), at(m2, 2, 3)}, selected: eth0For("b"), listed: []string{"a", "b"}},
+			},
+			want: map[string]uint64{"a": 11, "b": 3},
+		},
+		"an interface that vanished is read to its last packet": {
+			passes: []pass{
+				{readings: []Reading{at(m1, 2, 10)}, selected: eth0For("a")},
+				{readings: []Reading{at(m1, 0, 17)}, listed: []string{"a"}},
+				{listed: []string{"a"}},
+			},
+			want: map[string]uint64{"a": 17},
+		},
+		"a map that falls adds nothing, and what it then gains below its mark neither": {
+			passes: []pass{
+				{readings: []Reading{at(m1, 2, 10)}, selected: eth0For("a")},
+				{readings: []Reading{at(m1, 2, 4)}, selected: eth0For("a")},
+				{readings: []Reading{at(m1, 2, 12)}, selected: eth0For("a")},
+			},
+			want: map[string]uint64{"a": 12},
+		},
+		"the past of maps found by a ledger that was never saved is nobody's": {
+			unopened: true,
+			passes: []pass{
+				{readings: []Reading{at(m1, 2, 1000)}, selected: eth0For("a")},
+				{readings: []Reading{at(m1, 2, 1007)}, selected: eth0For("a")},
+			},
+			want: map[string]uint64{"a": 7},
+		},
+		"a selected interface opens an account, without a packet": {
+			passes: []pass{{readings: []Reading{at(m1, 2, 0)}, selected: eth0For("a")}},
+			want:   map[string]uint64{"a": 0},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := Ledger{Opened: !tc.unopened}
+			for _, p := range tc.passes {
+				listed := p.listed
+				if listed == nil {
+					for _, uids := range p.selected {
+						listed = append(listed, uids...)
+					}
+				}
+				l = l.Next(p.readings, p.selected, listed)
+			}
+			if diff := cmp.Diff(tc.want, packets(l)); diff != "" {
+				t.Errorf("accounts (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A model that sees every packet knows what each account must say. Random histories of traffic, selections,
+// interfaces that come and go, reboots, crashes before the save and saves must agree with it.
+func TestRandomHistoriesAgreeWithAModelThatSeesEveryPacket(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	type attached struct {
+		id     MapID
+		index  int
+		count  uint64
+		counts []string // for whom, since the last save
+		unsent uint64   // since the last save
+	}
+	for history := range 300 {
+		saved := Ledger{Opened: true}
+		want := map[string]uint64{}
+		var held []*attached
+		nextID, boot := uint32(0), 0
+		everyone := []string{"a", "b", "c"}
+		selected := map[int][]string{}
+		choose := func() []string {
+			var some []string
+			for _, uid := range everyone {
+				if random.IntN(2) == 0 {
+					some = append(some, uid)
+				}
+			}
+			return some
+		}
+		for range 40 {
+			switch random.IntN(6) {
+			case 0: // an interface is attached
+				nextID++
+				held = append(held, &attached{id: MapID{fmt.Sprint("boot", boot), nextID}, index: 1 + random.IntN(4)})
+			case 1: // an interface goes for good; its pinned map can be read until it is given up
+				if len(held) > 0 {
+					held[random.IntN(len(held))].index = 0
+				}
+			case 2: // a reboot: what was not saved is lost
+				held, boot, nextID = nil, boot+1, 0
+			case 3: // the selection changes
+				selected = map[int][]string{1: choose(), 2: choose(), 3: choose(), 4: choose()}
+			}
+			for _, m := range held {
+				n := uint64(random.IntN(5))
+				m.count += n
+				m.unsent += n
+			}
+			var readings []Reading
+			for _, m := range held {
+				readings = append(readings, Reading{Map: m.id, Index: m.index, Totals: tcp(m.count)})
+			}
+			next := saved.Next(readings, selected, everyone)
+			if random.IntN(3) == 0 {
+				continue // a crash, or the API server is away: nothing is saved
+			}
+			for uid, account := range saved.Accounts {
+				if next.Accounts[uid].Max(account) != next.Accounts[uid] {
+					t.Fatalf("history %d: account %s fell", history, uid)
+				}
+			}
+			for _, m := range held {
+				_, known := saved.Maps[m.id]
+				counts := m.counts
+				if !known {
+					counts = selected[m.index]
+				}
+				for _, uid := range counts {
+					want[uid] += m.unsent
+				}
+				m.unsent, m.counts = 0, selected[m.index]
+			}
+			saved = next
+			got := packets(saved)
+			maps.DeleteFunc(got, func(_ string, n uint64) bool { return n == 0 })
+			maps.DeleteFunc(want, func(_ string, n uint64) bool { return n == 0 })
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("history %d of seed %d: accounts (-want +got):\n%s", history, seed, diff)
+			}
+			held = slices.DeleteFunc(held, func(m *attached) bool { return m.index == 0 }) // given up, once saved
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package v1alpha1_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/hack/controlplane"
+)
+
+// api is a client of a real API server that has the CRDs.
+var api client.Client
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+		defer cancel()
+		plane, err := controlplane.Start(ctx, controlplane.Options{CRDs: []string{"../../config/crd/bases"}})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { _ = plane.Stop() }()
+		scheme := runtime.NewScheme()
+		if err := v1alpha1.AddToScheme(scheme); err == nil {
+			api, err = client.New(plane.Config(), client.Options{Scheme: scheme})
+		}
+		if err != nil || api == nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// apply creates an object of the kind with the spec in YAML, by a dry run that every admission check sees.
+func apply(t *testing.T, kind, spec string) error {
+	t.Helper()
+	object := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(spec), &object.Object); err != nil {
+		t.Fatalf("%v in\n%s", err, spec)
+	}
+	object.SetAPIVersion(v1alpha1.GroupVersion.String())
+	object.SetKind(kind)
+	object.SetGenerateName("test-")
+	return api.Create(t.Context(), object, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))
+}
+
+func TestWhatTheAPIAcceptsAsAnXDPCounter(t *testing.T) {
+	for name, spec := range map[string]string{
+		"nothing at all":                   `{}`,
+		"an empty spec":                    `spec: {}`,
+		"everything":                       `spec: {nodeSelector: {matchLabels: {pool: edge}}, interfaces: {primary: true, names: ["ens*", eth0], exclude: [ens9]}, attachMode: Native, reportInterval: 1m30s, suspend: true}`,
+		"an empty selector: all nodes":     `spec: {nodeSelector: {}}`,
+		"matchExpressions":                 `spec: {nodeSelector: {matchExpressions: [{key: pool, operator: In, values: [a, b]}, {key: example.com/x, operator: Exists}]}}`,
+		"a label without a value":          `spec: {nodeSelector: {matchLabels: {node-role.kubernetes.io/control-plane: ""}}}`,
+		"the primary interface":            `spec: {interfaces: {primary: true}}`,
+		"every glob":                       `spec: {interfaces: {names: ["*", "eth?", "en[op]*", "eth[0-9]", "eth[!0]", "eth[^0]", "veth*"]}}`,
+		"odd names":                        `spec: {interfaces: {names: ["eth0.100", "ibr10:30", "näs0", "abcdefghijklmno", "br-1a2b@x", "-", "ppp{0}"]}}`,
+		"the bounds of the interval":       `spec: {reportInterval: 1s}`,
+		"the other bound of the interval":  `spec: {reportInterval: 1h}`,
+		"an interval in milliseconds":      `spec: {reportInterval: 1500ms}`,
+		"an interval with a fraction":      `spec: {reportInterval: 1.5s}`,
+		"generic mode":                     `spec: {attachMode: Generic}`,
+		"as many patterns as are allowed":  `spec: {interfaces: {names: [` + many(32) + `]}}`,
+		"exclude beside the primary":       `spec: {interfaces: {primary: true, exclude: ["ens*"]}}`,
+		"values of 63 characters in label": `spec: {nodeSelector: {matchLabels: {pool: ` + strings.Repeat("a", 63) + `}}}`,
+	} {
+		if err := apply(t, "XDPCounter", spec); err != nil {
+			t.Errorf("%s: refused: %v", name, err)
+		}
+	}
+}
+
+func many(n int) string {
+	var names []string
+	for i := range n {
+		names = append(names, fmt.Sprintf("eth%d", i))
+	}
+	return strings.Join(names, ",")
+}
+
+func TestWhatTheAPIRefusesAsAnXDPCounterAndHowItSaysSo(t *testing.T) {
+	const (
+		pattern   = "must be an interface name or a shell glob such as eth0, ens*, eth? or en[op]*: no white space, slash or backslash, and every [ closed by ] around a set such as [abc], [a-z] or [!a]"
+		interval  = "spec.reportInterval: Invalid value: %s: must be a duration from 1s to 1h, for example 10s or 1m30s"
+		nothing   = `spec.interfaces: Invalid value: selects nothing: set primary to true, or list at least one pattern in names, for example ["eth0", "ens*"]; leave interfaces out to count the primary interface`
+		operator  = "spec.nodeSelector.matchExpressions: Invalid value: operator must be In, NotIn, Exists or DoesNotExist"
+		values    = "spec.nodeSelector.matchExpressions: Invalid value: values must list at least one value with the operators In and NotIn, and be left out with Exists and DoesNotExist"
+		wrongMode = `spec.attachMode: Unsupported value: "Offload": supported values: "Auto", "Native", "Generic"`
+	)
+	for name, tc := range map[string]struct{ spec, message string }{
+		"an unclosed bracket":             {`spec: {interfaces: {names: [eth0, "eth["]}}`, `spec.interfaces.names[1]: Invalid value: "eth[": ` + pattern},
+		"an empty bracket":                {`spec: {interfaces: {names: ["eth[]"]}}`, `spec.interfaces.names[0]: Invalid value: "eth[]": ` + pattern},
+		"a range that does not end":       {`spec: {interfaces: {names: ["eth[0-]"]}}`, `spec.interfaces.names[0]: Invalid value: "eth[0-]": ` + pattern},
+		"a closing bracket alone":         {`spec: {interfaces: {names: ["eth]"]}}`, `spec.interfaces.names[0]: Invalid value: "eth]": ` + pattern},
+		"white space":                     {`spec: {interfaces: {names: ["eth 0"]}}`, `spec.interfaces.names[0]: Invalid value: "eth 0": ` + pattern},
+		"a slash":                         {`spec: {interfaces: {names: ["net/eth0"]}}`, `spec.interfaces.names[0]: Invalid value: "net/eth0": ` + pattern},
+		"a backslash":                     {`spec: {interfaces: {names: ['eth\0']}}`, `spec.interfaces.names[0]: Invalid value: "eth\\0": ` + pattern},
+		"an empty name":                   {`spec: {interfaces: {names: [""]}}`, `spec.interfaces.names[0]: Invalid value: "": spec.interfaces.names[0] in body should be at least 1 chars long`},
+		"a malformed exclusion":           {`spec: {interfaces: {primary: true, exclude: ["["]}}`, `spec.interfaces.exclude[0]: Invalid value: "[": ` + pattern},
+		"a name twice":                    {`spec: {interfaces: {names: [eth0, eth0]}}`, `spec.interfaces.names[1]: Duplicate value: "eth0"`},
+		"an empty list of names":          {`spec: {interfaces: {names: []}}`, "spec.interfaces.names: Invalid value: 0: spec.interfaces.names in body should have at least 1 items"},
+		"an empty list of exclusions":     {`spec: {interfaces: {primary: true, exclude: []}}`, "spec.interfaces.exclude: Invalid value: 0: spec.interfaces.exclude in body should have at least 1 items"},
+		"too many names":                  {`spec: {interfaces: {names: [` + many(33) + `]}}`, "spec.interfaces.names: Too many: 33: must have at most 32 items"},
+		"interfaces that select nothing":  {`spec: {interfaces: {}}`, nothing},
+		"interfaces that only exclude":    {`spec: {interfaces: {exclude: [eth0]}}`, nothing},
+		"primary false and no name":       {`spec: {interfaces: {primary: false}}`, nothing},
+		"an unknown mode":                 {`spec: {attachMode: Offload}`, wrongMode},
+		"a negative interval":             {`spec: {reportInterval: -5s}`, fmt.Sprintf(interval, `"-5s"`)},
+		"an interval below a second":      {`spec: {reportInterval: 999ms}`, fmt.Sprintf(interval, `"999ms"`)},
+		"an interval above an hour":       {`spec: {reportInterval: 61m}`, fmt.Sprintf(interval, `"61m"`)},
+		"a number without a unit":         {`spec: {reportInterval: "10"}`, fmt.Sprintf(interval, `"10"`)},
+		"words for an interval":           {`spec: {reportInterval: often}`, fmt.Sprintf(interval, `"often"`)},
+		"an unknown operator":             {`spec: {nodeSelector: {matchExpressions: [{key: pool, operator: Near, values: [a]}]}}`, operator},
+		"In without values":               {`spec: {nodeSelector: {matchExpressions: [{key: pool, operator: In}]}}`, values},
+		"In with an empty list of values": {`spec: {nodeSelector: {matchExpressions: [{key: pool, operator: In, values: []}]}}`, values},
+		"Exists with values":              {`spec: {nodeSelector: {matchExpressions: [{key: pool, operator: Exists, values: [a]}]}}`, values},
+		"a misspelt field":                {`spec: {nodeSelecter: {}}`, `unknown field "spec.nodeSelecter"`},
+	} {
+		err := apply(t, "XDPCounter", tc.spec)
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+		} else if !strings.Contains(err.Error(), tc.message) {
+			t.Errorf("%s: refused with\n\t%v\nwhich does not contain\n\t%s", name, err, tc.message)
+		}
+	}
+}
+
+func TestWhatTheAPIThinksOfAnXDPNodeState(t *testing.T) {
+	const one = `{name: a, uid: u, active: true, primary: true, attachMode: Auto}`
+	if err := apply(t, "XDPNodeState", `spec: {reportInterval: 10s, counters: [`+one+`]}`); err != nil {
+		t.Errorf("refused: %v", err)
+	}
+	for name, tc := range map[string]struct{ spec, message string }{
+		"no interval":         {`spec: {counters: []}`, "spec.reportInterval: Required value"},
+		"an interval of zero": {`spec: {reportInterval: 0s}`, "spec.reportInterval: Invalid value: \"0s\": must be at least 1s"},
+		"no UID":              {`spec: {reportInterval: 10s, counters: [{name: a, active: true, primary: true, attachMode: Auto}]}`, "spec.counters[0].uid: Required value"},
+	} {
+		err := apply(t, "XDPNodeState", tc.spec)
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+		} else if !strings.Contains(err.Error(), tc.message) {
+			t.Errorf("%s: refused with\n\t%v\nwhich does not contain\n\t%s", name, err, tc.message)
+		}
+	}
+}
+
+func TestANewXDPCounterHasDefaultsAndIsNotReadyYet(t *testing.T) {
+	c := &v1alpha1.XDPCounter{}
+	c.Name = "defaults"
+	if err := api.Create(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = api.Delete(context.Background(), c) })
+	if err := api.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
+		t.Fatal(err)
+	}
+	if c.Spec.AttachMode != v1alpha1.AttachAuto || c.Spec.ReportInterval.Duration != 10*time.Second {
+		t.Errorf("defaults are %q and %v, want Auto and 10s", c.Spec.AttachMode, c.Spec.ReportInterval.Duration)
+	}
+	if len(c.Status.Conditions) != 1 || c.Status.Conditions[0].Status != metav1.ConditionUnknown || c.Status.Conditions[0].Reason != v1alpha1.ReasonPending {
+		t.Errorf("the default status says %v, want Ready Unknown, Pending", c.Status.Conditions)
+	}
+}
