@@ -44,7 +44,10 @@ func (a *Agent) SetupWithManager(mgr ctrl.Manager, changed <-chan struct{}) erro
 				select {
 				case <-ctx.Done():
 					return
-				case <-changed:
+				case _, open := <-changed:
+					if !open {
+						return
+					}
 					queue.Add(request)
 				}
 			}

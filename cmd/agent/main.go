@@ -22,6 +22,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent"
 	"github.com/xdp-operator/xdp-operator/agent/datapath"
 	"github.com/xdp-operator/xdp-operator/agent/links"
+	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
@@ -58,7 +59,7 @@ func main() {
 	case "":
 		err = run(ctrl.SetupSignalHandler(), o)
 	case "cleanup":
-		err = datapath.Cleanup(o.bpffs)
+		err = cleanup(o.bpffs)
 	default:
 		err = fmt.Errorf("unknown command %q: the only one is cleanup", flag.Arg(0))
 	}
@@ -127,6 +128,18 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	ctrl.Log.Info("Starting", "version", version, "node", o.node)
 	return mgr.Start(ctx)
+}
+
+// cleanup removes what agents of any version left in the BPF file system.
+func cleanup(bpffs string) error {
+	dp, err := datapath.Open(bpffs, "")
+	if errors.Is(err, plan.ErrBPFFSNotMounted) {
+		return nil // then nothing is pinned, and what is not pinned ends with its agent
+	}
+	if err != nil {
+		return fmt.Errorf("open the datapath: %w", err)
+	}
+	return errors.Join(dp.Cleanup(), dp.Close())
 }
 
 // kernelRelease returns what uname -r prints.

@@ -1,0 +1,286 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/bpf"
+)
+
+// Attach makes the interface a.Index counted in a.Mode. What is there already is left alone; its program is replaced
+// over the same map, without a gap, if it is another version than ours. The mode of what is there is not judged.
+//
+// Errors wrap those of package plan: ErrPending if counts of an earlier attachment to an interface of this index are
+// still there, which Detach gives up; ErrHookInUse, ErrNativeUnsupported, ErrMTUTooLarge, ErrInterfaceGone,
+// ErrPermission, ErrKernelTooOld. After an error nothing is left that was not there before.
+func (d *Datapath) Attach(a plan.Attachment) error {
+	if err := d.attach(a); err != nil {
+		return fmt.Errorf("attach %s: %w", a.Name, err)
+	}
+	return nil
+}
+
+func (d *Datapath) attach(a plan.Attachment) error {
+	f := d.folder(a.Index)
+	counts, _, err := d.counts(f)
+	if errors.Is(err, os.ErrNotExist) {
+		return d.attachNew(f, a)
+	}
+	if err != nil {
+		return permission(err)
+	}
+	defer counts.Close()
+	l, err := openLink(f.linkPin())
+	if errors.Is(err, os.ErrNotExist) {
+		return plan.ErrPending
+	}
+	if err != nil {
+		return permission(err)
+	}
+	defer l.Close()
+	state, err := stateOf(l)
+	if err != nil {
+		return err
+	}
+	if state.index != a.Index {
+		return plan.ErrPending
+	}
+	if outdated, err := d.outdated(f, state); err != nil || !outdated {
+		return err
+	}
+	return d.update(f, l, counts)
+}
+
+// attachNew makes the folder and all in it, in such an order that what is left by a crash can be told: a link is
+// pinned only beside the program and the map that it needs.
+func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
+	// An earlier attempt may have been killed before it had counts.
+	if err := detach(f); err != nil {
+		return permission(err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.remove())
+			d.removeEmpty()
+		}
+	}()
+	if err := os.MkdirAll(f.path, 0o700); err != nil {
+		return permission(fmt.Errorf("make the folder of the pins: %w", err))
+	}
+	counts, err := bpf.NewMap(d.spec)
+	if err != nil {
+		return permission(fmt.Errorf("make the map: %w", err))
+	}
+	defer counts.Close()
+	if err := counts.Pin(f.counts()); err != nil {
+		return permission(fmt.Errorf("pin the map: %w", err))
+	}
+	program, err := bpf.NewProgram(d.spec, counts)
+	if err != nil {
+		return permission(fmt.Errorf("load the program: %w", err))
+	}
+	defer program.Close()
+	if err := program.Pin(f.programPin()); err != nil {
+		return permission(fmt.Errorf("pin the program: %w", err))
+	}
+	l, err := attachLink(program, a)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := l.Pin(f.linkPin()); err != nil {
+		return permission(fmt.Errorf("pin the link: %w", err))
+	}
+	return nil
+}
+
+// update puts our program in the place of the one that runs, over the same counts. No frame goes uncounted: the
+// kernel exchanges the pointer.
+func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
+	program, err := bpf.NewProgram(d.spec, counts)
+	if err != nil {
+		return permission(fmt.Errorf("load the program: %w", err))
+	}
+	defer program.Close()
+	if err := l.Update(program); err != nil {
+		return sentinel(fmt.Errorf("update the program: %w", err))
+	}
+	// A crash before the pin is replaced shows: the link's program is then not the pinned one. Renamed over the old
+	// pin, since there has to be one at any time; the name has no dot, which bpffs refuses.
+	temporary := f.programPin() + "_new"
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return permission(fmt.Errorf("pin the program: %w", err))
+	}
+	if err := program.Pin(temporary); err != nil {
+		return permission(fmt.Errorf("pin the program: %w", err))
+	}
+	if err := os.Rename(temporary, f.programPin()); err != nil {
+		return permission(fmt.Errorf("pin the program: %w", err))
+	}
+	return nil
+}
+
+// attachLink attaches the program in the mode, for Auto natively if the driver can, else generically.
+func attachLink(program *ebpf.Program, a plan.Attachment) (link.Link, error) {
+	switch a.Mode {
+	case plan.Native:
+		return attachXDP(program, a.Index, link.XDPDriverMode)
+	case plan.Generic:
+		return attachXDP(program, a.Index, link.XDPGenericMode)
+	case plan.Auto:
+		// Both modes are asked for by name: left to choose, the kernel does not try the other one after an error.
+		l, native := attachXDP(program, a.Index, link.XDPDriverMode)
+		if native == nil || !genericMayCure(native) {
+			return l, native
+		}
+		l, err := attachXDP(program, a.Index, link.XDPGenericMode)
+		if err != nil {
+			// Why native was not to be had is told, but what counts is why generic was not.
+			return nil, fmt.Errorf("generic: %w (native: %v)", err, native)
+		}
+		return l, nil
+	default:
+		return nil, fmt.Errorf("unknown mode %q", a.Mode)
+	}
+}
+
+// genericMayCure tells what lies with the driver from what lies with the hook, which both modes share, or with us.
+func genericMayCure(err error) bool {
+	for _, lasting := range []error{plan.ErrHookInUse, plan.ErrInterfaceGone, plan.ErrPermission, plan.ErrKernelTooOld} {
+		if errors.Is(err, lasting) {
+			return false
+		}
+	}
+	return true
+}
+
+func attachXDP(program *ebpf.Program, index int, mode link.XDPAttachFlags) (link.Link, error) {
+	l, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: mode})
+	if err == nil {
+		return l, nil
+	}
+	// The kernel says EINVAL for an unknown index as for much else.
+	if errors.Is(err, unix.EINVAL) && isGone(index) {
+		return nil, fmt.Errorf("%w: %w", plan.ErrInterfaceGone, err)
+	}
+	return nil, sentinel(err)
+}
+
+// isGone reports that there is no such interface, and not merely that this could not be found out.
+func isGone(index int) bool {
+	interfaces, err := net.Interfaces()
+	return err == nil && !slices.ContainsFunc(interfaces, func(i net.Interface) bool { return i.Index == index })
+}
+
+// enotsupp is an errno of the kernel's own that some drivers let through (include/linux/errno.h).
+const enotsupp = unix.Errno(524)
+
+// meanings are what the errors of BPF_LINK_CREATE and BPF_LINK_UPDATE for XDP mean (net/core/dev.c, dev_xdp_attach,
+// and the drivers' ndo_bpf). All kernels from 5.10 to 7.2 agree.
+var meanings = []struct{ errno, meaning error }{
+	{unix.EBUSY, plan.ErrHookInUse},
+	{unix.EEXIST, plan.ErrHookInUse}, // in the other mode, or on an upper device such as a bond
+	{unix.EOPNOTSUPP, plan.ErrNativeUnsupported},
+	{enotsupp, plan.ErrNativeUnsupported},
+	{unix.ERANGE, plan.ErrMTUTooLarge},
+	{unix.ENODEV, plan.ErrInterfaceGone},
+	{unix.ENOLINK, plan.ErrInterfaceGone}, // update of a link whose interface was deleted
+	{unix.EPERM, plan.ErrPermission},
+	{unix.EACCES, plan.ErrPermission},
+	{ebpf.ErrNotSupported, plan.ErrKernelTooOld},
+}
+
+func sentinel(err error) error {
+	for _, m := range meanings {
+		if errors.Is(err, m.errno) {
+			return fmt.Errorf("%w: %w", m.meaning, err)
+		}
+	}
+	return err
+}
+
+// permission marks the errors of making and loading that lie with our rights; the other errnos mean something else
+// there than they do for a link.
+func permission(err error) error {
+	if errors.Is(err, os.ErrPermission) { // EPERM and EACCES
+		return fmt.Errorf("%w: %w", plan.ErrPermission, err)
+	}
+	return err
+}
+
+// Detach stops the counting of the attachment in the folder a.Pin and gives up its counts. It is no error if it is
+// gone already.
+func (d *Datapath) Detach(a plan.Attachment) error {
+	f := folder{path: filepath.Clean(a.Pin)}
+	if filepath.Dir(f.path) != d.layout() {
+		return fmt.Errorf("detach %q: not in %s", a.Pin, d.layout())
+	}
+	if err := detach(f); err != nil {
+		return fmt.Errorf("detach %s: %w", a.Pin, permission(err))
+	}
+	d.removeEmpty()
+	return nil
+}
+
+// detach leaves nothing of the folder and its attachment.
+func detach(f folder) error {
+	if err := detachLink(f.linkPin()); err != nil {
+		return err
+	}
+	return f.remove()
+}
+
+// detachLink detaches at once what is pinned there, if it is a link. By itself the kernel does so only some time
+// after the last pin is gone: until then an Attach would find the hook in use.
+func detachLink(pin string) error {
+	l, err := openLink(pin)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(l.Detach(), l.Close()); err != nil {
+		return fmt.Errorf("detach %s: %w", pin, err)
+	}
+	return nil
+}
+
+// removeEmpty removes the folders above those of the attachments, if there are none left.
+func (d *Datapath) removeEmpty() {
+	// Not being empty is how they refuse.
+	if os.Remove(d.layout()) == nil {
+		_ = os.Remove(d.root())
+	}
+}
+
+// Cleanup detaches and removes everything of the project in the bpffs, of any layout, whether this version knows it
+// or not. It goes on after errors, and is no error if there is nothing.
+func (d *Datapath) Cleanup() error {
+	var errs []error
+	walk := func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+		case err != nil:
+			errs = append(errs, err)
+		case !entry.IsDir(): // a pin, whatever of
+			errs = append(errs, detachLink(path))
+		}
+		return nil
+	}
+	errs = append(errs, filepath.WalkDir(d.root(), walk), os.RemoveAll(d.root()))
+	if err := errors.Join(errs...); err != nil {
+		return permission(fmt.Errorf("clean up %s: %w", d.root(), err))
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+// Package links lists and watches the interfaces of a network namespace by rtnetlink.
+package links
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+)
+
+// Links are the interfaces of the calling thread's network namespace: the host's, in an agent that has no namespace
+// of its own. The zero value is ready to use.
+type Links struct{}
+
+// List returns all interfaces, up or down, in the kernel's order. Primary is told from the default routes of the main
+// table, Driver is "" where ethtool does not say. Errors wrap the errno of rtnetlink.
+func (Links) List() ([]plan.Interface, error) {
+	all, err := undisturbed(netlink.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	primary, err := undisturbed(primaries)
+	if err != nil {
+		return nil, fmt.Errorf("list default routes: %w", err)
+	}
+	// Any socket does for ethtool, and it is only a name for people.
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(socket)
+
+	interfaces := make([]plan.Interface, 0, len(all))
+	for _, l := range all {
+		attrs := l.Attrs()
+		interfaces = append(interfaces, plan.Interface{
+			Name:    attrs.Name,
+			Index:   attrs.Index,
+			Kind:    kind(l),
+			Driver:  driver(socket, attrs.Name),
+			MTU:     attrs.MTU,
+			Primary: primary[attrs.Index],
+			Hook:    hook(attrs.Xdp),
+		})
+	}
+	return interfaces, nil
+}
+
+// undisturbed repeats a listing that was disturbed by a change, which may miss or double entries. Where changes do
+// not end it takes what it gets: every change also wakes the one who watches.
+func undisturbed[T any](list func() (T, error)) (T, error) {
+	var got T
+	var err error
+	for range 5 {
+		if got, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return got, err
+		}
+	}
+	return got, nil
+}
+
+// primaries returns the indexes of the interfaces through which a default route leaves.
+func primaries() (map[int]bool, error) {
+	indexes := map[int]bool{}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		err := netlink.RouteListFilteredIter(family, &netlink.Route{}, 0, func(r netlink.Route) bool { // of the main table
+			if isDefault(r) {
+				for _, index := range leaving(r) {
+					indexes[index] = true
+				}
+			}
+			return true
+		})
+		// A kernel without IPv6 has no routes of it.
+		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return indexes, err
+		}
+	}
+	return indexes, nil
+}
+
+// isDefault leaves out unreachable and blackhole default routes, which lead nowhere although IPv6 gives them lo.
+func isDefault(r netlink.Route) bool {
+	if r.Type != unix.RTN_UNICAST {
+		return false
+	}
+	if r.Dst == nil {
+		return true
+	}
+	ones, _ := r.Dst.Mask.Size()
+	return ones == 0
+}
+
+func leaving(r netlink.Route) []int {
+	if len(r.MultiPath) == 0 {
+		return []int{r.LinkIndex}
+	}
+	var indexes []int
+	for _, hop := range r.MultiPath {
+		indexes = append(indexes, hop.LinkIndex)
+	}
+	return indexes
+}
+
+// kind returns rtnetlink's kind; "device" is what package netlink says where there is none.
+func kind(l netlink.Link) string {
+	if k := l.Type(); k != "device" {
+		return k
+	}
+	return ""
+}
+
+func driver(socket int, name string) string {
+	info, err := unix.IoctlGetEthtoolDrvinfo(socket, name)
+	if err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(info.Driver[:])
+}
+
+// hook translates IFLA_XDP. Mode is "" for a program that was offloaded to the device.
+func hook(xdp *netlink.LinkXdp) plan.Hook {
+	if xdp == nil || !xdp.Attached {
+		return plan.Hook{}
+	}
+	h := plan.Hook{Program: xdp.ProgId}
+	switch xdp.AttachMode { // XDP_ATTACHED_* of include/uapi/linux/if_link.h
+	case 1:
+		h.Mode = plan.Native
+	case 2:
+		h.Mode = plan.Generic
+	}
+	return h
+}

@@ -1,0 +1,125 @@
+package links
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// reopening is how long to wait after a socket could not be opened again.
+const reopening = time.Second
+
+// Watch signals that the interfaces or the default routes may have changed: once at the start, and then after every
+// change. Signals do not pile up: one that was not received yet stands for all. They tell nothing more; List does.
+//
+// Watching ends with ctx; the channel is closed when its goroutine has ended. The error is that of opening the socket.
+func (Links) Watch(ctx context.Context) (<-chan struct{}, error) {
+	socket, err := subscribe()
+	if err != nil {
+		return nil, err
+	}
+	changed := make(chan struct{}, 1)
+	go watch(ctx, socket, subscribe, reopening, changed)
+	return changed, nil
+}
+
+// watch signals for as long as ctx lasts, on a new socket whenever the old one is no good any more.
+func watch(ctx context.Context, socket io.ReadCloser, reopen func() (io.ReadCloser, error), pause time.Duration, changed chan<- struct{}) {
+	defer close(changed)
+	for {
+		if socket != nil {
+			follow(ctx, socket, changed)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		var err error
+		if socket, err = reopen(); err != nil {
+			socket = nil
+		}
+	}
+}
+
+// follow signals what the socket tells until it cannot be read any more, and closes it.
+func follow(ctx context.Context, socket io.ReadCloser, changed chan<- struct{}) {
+	stop := context.AfterFunc(ctx, func() { socket.Close() }) // which ends Read
+	defer func() {
+		if stop() {
+			socket.Close()
+		}
+	}()
+	// What happened before the socket was open is not known.
+	signal(changed)
+	messages := make([]byte, 64<<10)
+	for {
+		n, err := socket.Read(messages)
+		switch {
+		case errors.Is(err, unix.ENOBUFS):
+			// The kernel had more to tell than the socket holds, and says so once. Something has changed.
+			signal(changed)
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return
+		case concerns(messages[:n]):
+			signal(changed)
+		}
+	}
+}
+
+// signal leaves one signal in the channel, if there is none yet.
+func signal(changed chan<- struct{}) {
+	select {
+	case changed <- struct{}{}:
+	default:
+	}
+}
+
+// subscribe opens a socket that tells of links and routes of the calling thread's network namespace.
+func subscribe() (io.ReadCloser, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("watch interfaces: %w", os.NewSyscallError("socket", err))
+	}
+	socket := os.NewFile(uintptr(fd), "rtnetlink") // non-blocking, so that Close ends Read
+	groups := unix.RTMGRP_LINK | unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: uint32(groups)}); err != nil {
+		return nil, errors.Join(fmt.Errorf("watch interfaces: %w", os.NewSyscallError("bind", err)), socket.Close())
+	}
+	return socket, nil
+}
+
+// concerns reports that one of the messages is about a link or a default route. Routers have many other routes, which
+// come and go.
+func concerns(messages []byte) bool {
+	const headerSize = unix.SizeofNlMsghdr
+	for len(messages) >= headerSize {
+		header := *(*unix.NlMsghdr)(unsafe.Pointer(unsafe.SliceData(messages)))
+		if int(header.Len) < headerSize || int(header.Len) > len(messages) {
+			return true // not understood, so it may be anything
+		}
+		switch body := messages[headerSize:header.Len]; header.Type {
+		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+			// struct rtmsg of include/uapi/linux/rtnetlink.h: family, then the destination's prefix length
+			if len(body) < 2 || body[1] == 0 {
+				return true
+			}
+		default:
+			return true
+		}
+		messages = messages[min(nlAlign(int(header.Len)), len(messages)):]
+	}
+	return false
+}
+
+// nlAlign is NLMSG_ALIGN of include/uapi/linux/netlink.h.
+func nlAlign(n int) int {
+	return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1)
+}

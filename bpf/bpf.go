@@ -1,0 +1,66 @@
+// Package bpf holds the counting program as an object file made by clang, and makes it fit the machine.
+package bpf
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Layout is the version of the counts' layout (LAYOUT in counter.h). Programs of one layout can count into each
+// other's maps.
+const Layout = 1
+
+// What makes up the counts (counter.h): for each possible CPU Slots pairs of packets and bytes, both uint64 in
+// host order. The index of a pair is the value of its traffic.Class.
+const (
+	Slots       = int(counterSlotSLOTS)
+	BytesPerCPU = Slots * 16
+)
+
+// The data section of the counts, and what the kernel and bpftool call it: 15 bytes at most.
+const (
+	section = ".bss"
+	mapName = "xdp_counts"
+)
+
+// Spec returns the program and its maps for a machine with that many possible CPUs (ebpf.PossibleCPU). Older
+// kernels, 5.10 among them, refuse map values of more than 4 MiB (E2BIG), that is of more than 508 CPUs.
+func Spec(cpus int) (*ebpf.CollectionSpec, error) {
+	spec, err := loadCounter()
+	if err != nil {
+		return nil, fmt.Errorf("read the program's object: %w", err)
+	}
+	if err := spec.Variables[counterVarCpus].Set(uint32(cpus)); err != nil {
+		return nil, fmt.Errorf("set the number of CPUs: %w", err)
+	}
+	counts := spec.Maps[section]
+	counts.Name = mapName
+	counts.ValueSize = uint32(cpus * BytesPerCPU)
+	// Only a map with the name of a data section would get this flag by itself.
+	counts.Flags |= unix.BPF_F_MMAPABLE
+	// The types and the zeroes of the section as compiled no longer fit. Without contents nothing is written to
+	// the map when a program is loaded over it, which would reset the counts.
+	counts.Key, counts.Value, counts.Contents = nil, nil, nil
+	delete(spec.Variables, counterVarTable)
+	return spec, nil
+}
+
+// NewMap makes the map that holds the counts of one attachment, all zero.
+func NewMap(spec *ebpf.CollectionSpec) (*ebpf.Map, error) {
+	return ebpf.NewMap(spec.Maps[section])
+}
+
+// NewProgram loads the program so that it counts into the map, whose present counts stay. The error wraps
+// ebpf.ErrMapIncompatible if the map has another size.
+func NewProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		MapReplacements: map[string]*ebpf.Map{section: counts},
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer collection.Close()
+	return collection.DetachProgram(counterProgCountFrame), nil
+}

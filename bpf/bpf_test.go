@@ -1,0 +1,238 @@
+package bpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/rlimit"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/test/frames"
+)
+
+// pass is XDP_PASS of include/uapi/linux/bpf.h.
+const pass = 2
+
+// minFrame is the shortest frame that BPF_PROG_TEST_RUN takes: an Ethernet header.
+const minFrame = 14
+
+// counter is a loaded program with a copy of its table.
+type counter struct {
+	program *ebpf.Program
+	memory  *ebpf.Memory
+	table   []byte // as it was after the last run
+	next    []byte
+	out     []byte
+}
+
+func load(t testing.TB) *counter {
+	t.Helper()
+	// Kernels before 5.11 charge maps to the limit of locked memory. Where it may not be raised it may still do.
+	_ = rlimit.RemoveMemlock()
+	spec, err := Spec(ebpf.MustPossibleCPU())
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts, err := NewMap(spec)
+	if errors.Is(err, os.ErrPermission) {
+		t.Fatalf("this test needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { counts.Close() })
+	program, err := NewProgram(spec, counts)
+	if err != nil {
+		t.Fatal(explained(err))
+	}
+	t.Cleanup(func() { program.Close() })
+	memory, err := counts.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := int(memory.Size())
+	return &counter{program: program, memory: memory, table: make([]byte, size), next: make([]byte, size), out: make([]byte, 4096)}
+}
+
+// explained returns the error with the whole of the verifier's log.
+func explained(err error) string {
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		return fmt.Sprintf("%+v", verifier)
+	}
+	return err.Error()
+}
+
+// expect runs the program once and compares verdict, frame and every slot of every CPU.
+func (c *counter) expect(t *testing.T, f frames.Frame) {
+	t.Helper()
+	run := ebpf.RunOptions{Data: f.Data, DataOut: c.out}
+	verdict, err := c.program.Run(&run)
+	if err != nil {
+		t.Fatalf("%s: %v", f.Name, err)
+	}
+	if verdict != pass {
+		t.Errorf("%s: verdict %d", f.Name, verdict)
+	}
+	if !bytes.Equal(run.DataOut, f.Data) {
+		t.Errorf("%s: the frame was changed:\n%s", f.Name, cmp.Diff(f.Data, run.DataOut))
+	}
+	if _, err := c.memory.ReadAt(c.next, 0); err != nil {
+		t.Fatal(err)
+	}
+	type growth struct{ Slot, Packets, Bytes uint64 }
+	var got []growth
+	for at := 0; at < len(c.next); at += 16 {
+		if bytes.Equal(c.next[at:at+16], c.table[at:at+16]) {
+			continue
+		}
+		grown := func(at int) uint64 {
+			return binary.NativeEndian.Uint64(c.next[at:]) - binary.NativeEndian.Uint64(c.table[at:])
+		}
+		got = append(got, growth{uint64(at % BytesPerCPU / 16), grown(at), grown(at + 8)})
+	}
+	if diff := cmp.Diff([]growth{{uint64(f.Class), 1, uint64(len(f.Data))}}, got); diff != "" {
+		t.Errorf("%s: counted otherwise than as %s (-want +got):\n%s", f.Name, f.Class, diff)
+	}
+	c.table, c.next = c.next, c.table
+}
+
+func TestProgramCountsEveryKindOfFrame(t *testing.T) {
+	c := load(t)
+	for _, f := range frames.All() {
+		c.expect(t, f)
+	}
+}
+
+func TestProgramCountsFramesCutAnywhere(t *testing.T) {
+	c := load(t)
+	last := len(frames.All()) - len(frames.Protocols()) // which differ from each other in one number only
+	for _, f := range frames.All()[:last] {
+		// Behind the headers nothing is looked at, so a few bytes of payload stand for all.
+		end := min(len(f.Data), f.Cuts[len(f.Cuts)-1]+20)
+		for n := minFrame; n < end; n++ {
+			c.expect(t, f.Cut(n))
+		}
+	}
+}
+
+func TestProgramIsSmallForTheVerifier(t *testing.T) {
+	info, err := load(t).program.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The kernel's limit is a million. Older verifiers prune less, so stay far below.
+	if n, ok := info.VerifiedInstructions(); ok {
+		t.Logf("%d instructions verified", n)
+		if n > 20_000 {
+			t.Errorf("the verifier looked at %d instructions, more than 20000", n)
+		}
+	}
+}
+
+func TestSlotsAreTheClasses(t *testing.T) {
+	spec, err := Spec(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var slot *btf.Enum
+	if err := spec.Types.TypeByName("slot", &slot); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]uint64{}
+	for _, v := range slot.Values {
+		got[v.Name] = v.Value
+	}
+	want := map[string]uint64{
+		"SLOT_IPV4":      uint64(traffic.IP(traffic.IPv4, 0)),
+		"SLOT_IPV6":      uint64(traffic.IP(traffic.IPv6, 0)),
+		"SLOT_ARP":       uint64(traffic.ClassARP),
+		"SLOT_OTHER":     uint64(traffic.ClassOther),
+		"SLOT_MALFORMED": uint64(traffic.ClassMalformed),
+		"SLOTS":          traffic.NumClasses + 1,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("enum slot of counter.h (-want +got):\n%s", diff)
+	}
+	if BytesPerCPU%64 != 0 {
+		t.Errorf("%d bytes per CPU: two CPUs share a cache line", BytesPerCPU)
+	}
+	var count *btf.Struct
+	if err := spec.Types.TypeByName("count", &count); err != nil {
+		t.Fatal(err)
+	}
+	if int(count.Size)*Slots != BytesPerCPU || count.Members[0].Name != "packets" || count.Members[1].Name != "bytes" {
+		t.Errorf("struct count is %v, which the reader does not expect", count)
+	}
+	var layout uint32
+	if err := spec.Variables["layout"].Get(&layout); err != nil {
+		t.Fatal(err)
+	}
+	if layout != Layout {
+		t.Errorf("LAYOUT is %d in counter.h and %d in Go", layout, Layout)
+	}
+}
+
+func TestCountsStayWhenAProgramIsLoadedOverThem(t *testing.T) {
+	spec, err := Spec(ebpf.MustPossibleCPU())
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts, err := NewMap(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer counts.Close()
+	var total uint64
+	f := frames.Common()[0]
+	for range 3 {
+		program, err := NewProgram(spec, counts)
+		if err != nil {
+			t.Fatal(explained(err))
+		}
+		if _, err := program.Run(&ebpf.RunOptions{Data: f.Data}); err != nil {
+			t.Fatal(err)
+		}
+		if err := program.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var table []byte
+		if err := counts.Lookup(uint32(0), &table); err != nil {
+			t.Fatal(err)
+		}
+		var packets uint64
+		for at := int(f.Class) * 16; at < len(table); at += BytesPerCPU {
+			packets += binary.NativeEndian.Uint64(table[at:])
+		}
+		if total++; packets != total {
+			t.Fatalf("%d packets after %d programs with one each", packets, total)
+		}
+	}
+}
+
+func TestSpecFitsAnyNumberOfCPUs(t *testing.T) {
+	for _, cpus := range []int{1, 2, 129, 508} {
+		spec, err := Spec(cpus)
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts, err := NewMap(spec)
+		if err != nil {
+			t.Fatalf("map for %d CPUs: %v", cpus, err)
+		}
+		program, err := NewProgram(spec, counts)
+		if err != nil {
+			t.Errorf("program for %d CPUs: %s", cpus, explained(err))
+		} else {
+			program.Close()
+		}
+		counts.Close()
+	}
+}

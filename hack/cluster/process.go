@@ -1,0 +1,70 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// Process is a running controller or agent.
+type Process struct {
+	cmd  *exec.Cmd
+	log  *os.File
+	done chan struct{}
+	err  error // of the process, once done is closed
+}
+
+// starter is what exec.Cmd and sandbox.Cmd have in common.
+type starter interface{ Start() error }
+
+// start runs the command with its output appended to the file.
+func start(cmd *exec.Cmd, log string) (*Process, error) { return startWith(cmd, cmd, log) }
+
+func startWith(s starter, cmd *exec.Cmd, log string) (*Process, error) {
+	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open a log: %w", err)
+	}
+	cmd.Stdout, cmd.Stderr = file, file
+	if err := s.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", cmd.Path, err), file.Close())
+	}
+	p := &Process{cmd: cmd, log: file, done: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// Kill sends SIGKILL and returns when the process has ended. It is no error if it has ended before.
+func (p *Process) Kill() error { return p.Signal(syscall.SIGKILL) }
+
+// Signal sends a signal that ends the process, and returns when it has ended.
+func (p *Process) Signal(signal os.Signal) error {
+	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("signal process %d: %w", p.cmd.Process.Pid, err)
+	}
+	<-p.done
+	if err := p.log.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("close the log: %w", err)
+	}
+	return nil
+}
+
+// Ended returns an error if the process has ended, with the last of what it said.
+func (p *Process) Ended() error {
+	select {
+	case <-p.done:
+	default:
+		return nil
+	}
+	said, err := os.ReadFile(p.log.Name())
+	if err != nil {
+		said = []byte(err.Error())
+	}
+	const most = 2000
+	return fmt.Errorf("%s has ended (%v): %s", p.cmd.Path, p.err, said[max(0, len(said)-most):])
+}

@@ -1,0 +1,154 @@
+package controlplane
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// buildKubernetes builds the module kubernetes into cache: one binary, and a link to it for each of its names.
+func buildKubernetes(ctx context.Context, source, cache string, report *reporter) error {
+	const binary = "kubernetes"
+	err := build(ctx, "kube-apiserver, kube-controller-manager and kubectl v"+KubernetesVersion,
+		filepath.Join(source, binary), "-s -w "+versionFlags(), filepath.Join(cache, binary), report)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kubectl"} {
+		if err := link(binary, filepath.Join(cache, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// versionFlags returns the linker flags by which the binaries know their version. Without them they report
+// v0.0.0-master+$Format:%H$, and kubectl version and every chart that asks for a Kubernetes version fail.
+func versionFlags() string {
+	number := strings.Split(KubernetesVersion, ".")
+	var flags []string
+	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
+		for _, value := range []string{
+			"gitVersion=v" + KubernetesVersion, "gitMajor=" + number[0], "gitMinor=" + number[1],
+			"gitTreeState=clean", "gitCommit=unknown", "buildDate=1970-01-01T00:00:00Z",
+		} {
+			flags = append(flags, "-X "+pkg+"."+value)
+		}
+	}
+	return strings.Join(flags, " ")
+}
+
+// build compiles the command in dir to the file output, which appears complete or not at all.
+// what says what is being built, for the progress.
+func build(ctx context.Context, what, dir, ldflags, output string, report *reporter) error {
+	report.line("building %s from source, once, into %s", what, filepath.Dir(output))
+	// An outside deadline is noticed by a signal that lets the go command stop its compilers.
+	golang := func(args ...string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Dir = dir
+		// GOWORK: the two modules are in no workspace.
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+		cmd.WaitDelay = 10 * time.Second
+		return cmd
+	}
+
+	list := golang("list", "-deps", ".")
+	var packages bytes.Buffer
+	list.Stdout = &packages
+	begin := time.Now()
+	downloaded := 0
+	err := follow(list, report, func(line string) bool {
+		if !strings.HasPrefix(line, "go: downloading ") {
+			return false
+		}
+		downloaded++
+		return true
+	}, func() string {
+		return fmt.Sprintf("building %s: %.0f s, %d modules downloaded", what, time.Since(begin).Seconds(), downloaded)
+	})
+	if err != nil {
+		return fmt.Errorf("list the packages of %s: %w", what, err)
+	}
+	total := bytes.Count(packages.Bytes(), []byte("\n"))
+
+	temporary := fmt.Sprintf("%s.%d", output, os.Getpid())
+	// No -trimpath: it would change the key of every package in Go's build cache.
+	compile := golang("build", "-v", "-buildvcs=false", "-ldflags", ldflags, "-o", temporary, ".")
+	compiled := 0
+	err = follow(compile, report, func(line string) bool {
+		// With -v the go command prints the import path of each package that it compiles, nothing for cached ones.
+		if strings.ContainsAny(line, " :#") {
+			return strings.HasPrefix(line, "go: downloading ")
+		}
+		compiled++
+		return true
+	}, func() string {
+		return fmt.Sprintf("building %s: %.0f s, %d of at most %d packages compiled",
+			what, time.Since(begin).Seconds(), compiled, total)
+	})
+	if err == nil {
+		err = os.Rename(temporary, output)
+	}
+	if err != nil {
+		_ = os.Remove(temporary) // absent if the compiler did not get that far
+		return fmt.Errorf("build %s: %w", what, err)
+	}
+	report.line("built %s in %.0f s", what, time.Since(begin).Seconds())
+	return nil
+}
+
+// follow runs cmd and hands each line of its standard error to expected. Lines that it does not expect become
+// part of the error if cmd fails. status is asked for a progress line now and then; it is never called at the
+// same time as expected.
+func follow(cmd *exec.Cmd, report *reporter, expected func(line string) bool, status func() string) error {
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		// Not a Scanner: that one stops at long lines, and then so would the command.
+		for reader := bufio.NewReader(stderr); ; {
+			line, err := reader.ReadString('\n')
+			if line != "" {
+				lines <- strings.TrimSuffix(line, "\n")
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	tick := time.NewTicker(report.interval())
+	defer tick.Stop()
+	var surprises []string
+	for open := true; open; {
+		var line string
+		select {
+		case line, open = <-lines:
+			if open && !expected(line) {
+				surprises = append(surprises, line)
+			}
+		case <-tick.C:
+			report.progress(status())
+		}
+	}
+	report.progressEnd()
+	if err := cmd.Wait(); err != nil {
+		if len(surprises) > 0 {
+			return fmt.Errorf("%w:\n%s", err, strings.Join(surprises, "\n"))
+		}
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,182 @@
+// Package integration tests the controller and the agents together: the real binaries, a real API server, nodes that
+// are network namespaces, real XDP programs and real frames.
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+)
+
+const root = "../.."
+
+// soon is how long anything may take that should happen at once; the machine may be busy.
+const soon = 30 * time.Second
+
+// c has the nodes n1, n2 and n3 with agents, and a controller.
+var c *cluster.Cluster
+
+func TestMain(m *testing.M) {
+	box, err := sandbox.Enter(sandbox.Options{Outside: func() error {
+		return cluster.Prepare(context.Background(), root, os.Stderr)
+	}})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "xdp-operator-integration-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		status := 1
+		defer func() {
+			if status == 0 {
+				_ = os.RemoveAll(dir)
+				return
+			}
+			fmt.Fprintln(os.Stderr, "the logs are in", dir)
+		}()
+		if err := setUp(box, dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		} else {
+			status = m.Run()
+		}
+		if c != nil {
+			if err := c.Stop(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				status = 1
+			}
+		}
+		return status
+	}())
+}
+
+func setUp(box *sandbox.Sandbox, dir string) (err error) {
+	ctx := context.Background()
+	if c, err = cluster.Start(ctx, box, cluster.Options{Root: root, Dir: dir}); err != nil {
+		return err
+	}
+	if _, err := startController("controller"); err != nil {
+		return err
+	}
+	for _, name := range []string{"n1", "n2", "n3"} {
+		n, err := c.AddNode(ctx, name, map[string]string{"pool": "edge", "name": name})
+		if err != nil {
+			return err
+		}
+		if err := n.StartAgent(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func startController(name string) (*cluster.Process, error) {
+	return c.StartController(context.Background(), name, "--status-interval=200ms")
+}
+
+// counter makes an XDPCounter that reports each second, and deletes it at the end of the test.
+func counter(t *testing.T, name string, change func(*v1alpha1.XDPCounterSpec)) {
+	t.Helper()
+	x := &v1alpha1.XDPCounter{}
+	x.Name = name
+	x.Spec.ReportInterval.Duration = time.Second
+	if change != nil {
+		change(&x.Spec)
+	}
+	if err := c.Client.Create(t.Context(), x); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Client.Delete(context.Background(), x); err != nil {
+			return // the test has deleted it
+		}
+		expectClean(t)
+	})
+}
+
+func get(t *testing.T, name string) (*v1alpha1.XDPCounter, error) {
+	t.Helper()
+	x := &v1alpha1.XDPCounter{}
+	err := c.Client.Get(t.Context(), types.NamespacedName{Name: name}, x)
+	return x, err
+}
+
+// edit changes the spec of a counter.
+func edit(t *testing.T, name string, change func(*v1alpha1.XDPCounterSpec)) {
+	t.Helper()
+	eventually(t, func() error {
+		x, err := get(t, name)
+		if err != nil {
+			return err
+		}
+		change(&x.Spec)
+		return c.Client.Update(t.Context(), x)
+	})
+}
+
+func eventually(t *testing.T, check func() error) {
+	t.Helper()
+	if err := cluster.Eventually(t.Context(), soon, check); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expectReady waits until the counter's Ready condition is as told for its present generation, and returns its
+// message.
+func expectReady(t *testing.T, name, status, reason string) (message string) {
+	t.Helper()
+	eventually(t, func() error {
+		x, err := get(t, name)
+		if err != nil {
+			return err
+		}
+		ready := x.Status.Conditions[0]
+		if string(ready.Status) != status || ready.Reason != reason || ready.ObservedGeneration != x.Generation {
+			return fmt.Errorf("counter %s is Ready=%s, %s: %s (generation %d of %d), want %s, %s",
+				name, ready.Status, ready.Reason, ready.Message, ready.ObservedGeneration, x.Generation, status, reason)
+		}
+		message = ready.Message
+		return nil
+	})
+	return message
+}
+
+// expectClean waits until nothing of the project is left on any node, and no node state.
+func expectClean(t *testing.T) {
+	t.Helper()
+	err := cluster.Eventually(context.Background(), soon, func() error {
+		states := &v1alpha1.XDPNodeStateList{}
+		if err := c.Client.List(context.Background(), states); err != nil {
+			return err
+		}
+		var errs []error
+		for _, s := range states.Items {
+			errs = append(errs, fmt.Errorf("node state %s is still there", s.Name))
+		}
+		for _, n := range c.Nodes() {
+			left, err := n.Leftovers()
+			if err != nil {
+				errs = append(errs, err)
+			}
+			for _, l := range left {
+				errs = append(errs, fmt.Errorf("left on %s: %s", n.Name, l))
+			}
+		}
+		return errors.Join(errs...)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
