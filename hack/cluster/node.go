@@ -135,7 +135,8 @@ func (n *Node) Leftovers() (left []string, err error) {
 		left = append(left, fmt.Sprintf("XDP program %d", id))
 	}
 	err = filepath.WalkDir(n.BPFFS, func(path string, _ os.DirEntry, err error) error {
-		if path != n.BPFFS && !errors.Is(err, os.ErrNotExist) {
+		// The kernel itself puts maps.debug and progs.debug there; pins cannot have a dot in their name.
+		if path != n.BPFFS && filepath.Ext(path) == "" && !errors.Is(err, os.ErrNotExist) {
 			left = append(left, path)
 		}
 		return err

@@ -19,16 +19,27 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/frames"
 )
 
-// send sends the frame n times to the node and adds it to what was sent.
-func send(t *testing.T, n *cluster.Node, f frames.Frame, times int, sent *traffic.Totals) {
+// wireTo opens a sender to the node for the time of the test.
+func wireTo(t *testing.T, n *cluster.Node) *frames.Sender {
 	t.Helper()
 	sender, err := n.Sender()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = sender.Close() }()
-	if err := sender.Send(f.Data, times); err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { _ = sender.Close() })
+	return sender
+}
+
+// send sends the frame that many times to the node and adds it to what was sent.
+func send(t *testing.T, n *cluster.Node, f frames.Frame, times int, sent *traffic.Totals) {
+	t.Helper()
+	sendOn(t, wireTo(t, n), f, times, sent)
+}
+
+func sendOn(t *testing.T, wire *frames.Sender, f frames.Frame, times int, sent *traffic.Totals) {
+	t.Helper()
+	if err := wire.Send(f.Data, times); err != nil {
+		t.Error(err)
 	}
 	add(sent, f, times)
 }
@@ -77,15 +88,15 @@ func TestEveryClassIsCountedExactlyOnEveryNode(t *testing.T) {
 	kinds := map[traffic.Class]bool{}
 	var group sync.WaitGroup
 	sent := make([]traffic.Totals, len(c.Nodes()))
+	every := frames.All()
 	for i, n := range c.Nodes() {
+		wire := wireTo(t, n)
 		group.Go(func() {
-			for k, f := range frames.All() {
-				send(t, n, f, 1+(k+i)%5, &sent[i])
-			}
-			for _, f := range frames.All() { // once more, each header cut short
-				for _, cut := range f.Cuts {
+			for k, f := range every {
+				sendOn(t, wire, f, 1+(k+i)%5, &sent[i])
+				for _, cut := range f.Cuts { // and with each header cut short
 					if cut > 14 && cut <= len(f.Data) {
-						send(t, n, f.Cut(cut-1), 2, &sent[i])
+						sendOn(t, wire, f.Cut(cut-1), 2, &sent[i])
 					}
 				}
 			}
@@ -126,12 +137,7 @@ func TestAnAgentThatIsKilledLosesNothing(t *testing.T) {
 	counter(t, "killed", nil)
 	expectReady(t, "killed", "True", v1alpha1.ReasonAllInterfacesAttached)
 	n := c.Nodes()[0]
-	sender, err := n.Sender()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = sender.Close() }()
-
+	sender := wireTo(t, n)
 	var sent traffic.Totals
 	stop := make(chan struct{})
 	finished := make(chan error)
@@ -157,7 +163,7 @@ func TestAnAgentThatIsKilledLosesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(300 * time.Millisecond)
-		if err := n.StartAgent(t.Context()); err != nil {
+		if err := n.StartAgent(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 	}

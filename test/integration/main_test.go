@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/hack/cluster"
@@ -26,6 +28,7 @@ const soon = 30 * time.Second
 var c *cluster.Cluster
 
 func TestMain(m *testing.M) {
+	ctrl.SetLogger(logr.Discard())
 	box, err := sandbox.Enter(sandbox.Options{Outside: func() error {
 		return cluster.Prepare(context.Background(), root, os.Stderr)
 	}})

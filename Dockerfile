@@ -1,0 +1,20 @@
+# One image for both programs. The Kubernetes objects say which one to run, and as whom.
+FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION=dev
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
+    go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /out/ ./cmd/controller ./cmd/agent
+
+# The programs are static, and speak TLS with the API server alone, whose certificate the pod's volume vouches for.
+FROM scratch
+LABEL org.opencontainers.image.title="xdp-operator" \
+      org.opencontainers.image.licenses="Apache-2.0 AND (GPL-2.0-only OR BSD-2-Clause)"
+COPY LICENSE NOTICE /licenses/
+COPY --from=build /out/controller /out/agent /
+USER 65532:65532
+ENTRYPOINT ["/controller"]

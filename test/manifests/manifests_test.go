@@ -1,0 +1,333 @@
+package manifests
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+// as returns an object in its Go type. A field that the type does not have is an error.
+func as[T any](t *testing.T, all objects, key string) T {
+	t.Helper()
+	var typed T
+	if all[key] == nil {
+		t.Fatalf("there is no %s", key)
+	}
+	content, err := yaml.Marshal(all[key].Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.UnmarshalStrict(content, &typed); err != nil {
+		t.Fatalf("%s: %v", key, err)
+	}
+	return typed
+}
+
+func controller(t *testing.T, all objects) appsv1.Deployment {
+	t.Helper()
+	return as[appsv1.Deployment](t, all, "Deployment xdp-operator-controller")
+}
+
+func agent(t *testing.T, all objects) appsv1.DaemonSet {
+	t.Helper()
+	return as[appsv1.DaemonSet](t, all, "DaemonSet xdp-operator-agent")
+}
+
+// common takes away what tells who installed the object.
+func common(object *unstructured.Unstructured) map[string]any {
+	o := object.DeepCopy().Object
+	for _, metadata := range [][]string{{"metadata"}, {"spec", "template", "metadata"}} {
+		for _, label := range []string{"app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart"} {
+			unstructured.RemoveNestedField(o, append(metadata, "labels", label)...)
+		}
+		unstructured.RemoveNestedField(o, append(metadata, "annotations", "helm.sh/resource-policy")...)
+	}
+	return o
+}
+
+func TestChartAndKustomizeGiveTheSame(t *testing.T) {
+	got := map[string]map[string]map[string]any{}
+	for name, all := range both(t) {
+		got[name] = map[string]map[string]any{}
+		for key, object := range all {
+			if key != "Namespace "+namespace { // helm makes it by itself (--create-namespace)
+				got[name][key] = common(object)
+			}
+		}
+	}
+	if diff := cmp.Diff(got["kustomize"], got["helm"]); diff != "" {
+		t.Errorf("kustomize (-) and helm (+):\n%s", diff)
+	}
+}
+
+func TestNamespaceAllowsTheAgent(t *testing.T) {
+	space := as[corev1.Namespace](t, kustomize(t, "default"), "Namespace "+namespace)
+	expect(t, space.Labels["pod-security.kubernetes.io/enforce"], "privileged")
+}
+
+func TestChartHoldsCopies(t *testing.T) {
+	for _, copies := range []struct{ from, to string }{
+		{"config/crd/bases/*.yaml", "charts/xdp-operator/files/crds/*.yaml"},
+		{"config/rbac/*_role.yaml", "charts/xdp-operator/files/rbac/*.yaml"},
+	} {
+		from, to := contents(t, copies.from), contents(t, copies.to)
+		if len(from) == 0 {
+			t.Errorf("there are no %s", copies.from)
+		}
+		if diff := cmp.Diff(from, to); diff != "" {
+			t.Errorf("%s (-) and %s (+), make manifests copies them:\n%s", copies.from, copies.to, diff)
+		}
+	}
+}
+
+// contents returns the files of the repository that match, by name without folder.
+func contents(t *testing.T, pattern string) map[string]string {
+	t.Helper()
+	fresh(t)
+	paths, err := filepath.Glob(filepath.Join(root, pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[filepath.Base(path)] = string(content)
+	}
+	return files
+}
+
+func TestControllerHasNoRights(t *testing.T) {
+	for name, all := range both(t) {
+		t.Run(name, func(t *testing.T) {
+			pod := controller(t, all).Spec.Template.Spec
+			expect(t, pod.SecurityContext, &corev1.PodSecurityContext{
+				RunAsNonRoot:   new(true),
+				RunAsUser:      new(int64(65532)),
+				RunAsGroup:     new(int64(65532)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			})
+			expect(t, only(t, pod).SecurityContext, &corev1.SecurityContext{
+				Privileged:               new(false),
+				AllowPrivilegeEscalation: new(false),
+				ReadOnlyRootFilesystem:   new(true),
+				Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			})
+			if pod.HostNetwork || pod.HostPID || pod.HostIPC || len(pod.Volumes) > 0 {
+				t.Error("the pod has a part in the node")
+			}
+		})
+	}
+}
+
+func TestAgentHasTheRightsItNeedsAndNoMore(t *testing.T) {
+	for name, all := range both(t) {
+		t.Run(name, func(t *testing.T) {
+			pod := agent(t, all).Spec.Template.Spec
+			expect(t, pod.SecurityContext, &corev1.PodSecurityContext{
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			})
+			container := only(t, pod)
+			expect(t, container.SecurityContext, &corev1.SecurityContext{
+				RunAsUser:                new(int64(0)),
+				RunAsGroup:               new(int64(0)),
+				Privileged:               new(false),
+				AllowPrivilegeEscalation: new(false),
+				ReadOnlyRootFilesystem:   new(true),
+				Capabilities: &corev1.Capabilities{
+					Drop: []corev1.Capability{"ALL"},
+					Add:  []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON"},
+				},
+			})
+			if !pod.HostNetwork || pod.HostPID || pod.HostIPC {
+				t.Error("of the node's namespaces the pod needs the network, and no other")
+			}
+			expect(t, pod.Volumes, []corev1.Volume{{Name: "bpffs", VolumeSource: corev1.VolumeSource{
+				HostPath: &corev1.HostPathVolumeSource{Path: "/sys/fs/bpf", Type: new(corev1.HostPathDirectory)},
+			}}})
+			expect(t, container.VolumeMounts, []corev1.VolumeMount{{Name: "bpffs", MountPath: "/sys/fs/bpf"}})
+			expect(t, pod.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}})
+		})
+	}
+}
+
+func TestProbesAskWhereTheProgramListens(t *testing.T) {
+	for name, all := range both(t) {
+		t.Run(name, func(t *testing.T) {
+			for _, pod := range []corev1.PodSpec{controller(t, all).Spec.Template.Spec, agent(t, all).Spec.Template.Spec} {
+				container := only(t, pod)
+				host, port := "", ""
+				for _, arg := range container.Args {
+					if address, ok := strings.CutPrefix(arg, "--health-probe-bind-address="); ok {
+						var err error
+						if host, port, err = net.SplitHostPort(address); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				if pod.HostNetwork && host != "127.0.0.1" {
+					t.Errorf("%s listens at %q in the node's network", container.Name, host)
+				}
+				for want, probe := range map[string]*corev1.Probe{"/healthz": container.LivenessProbe, "/readyz": container.ReadinessProbe} {
+					ask := probe.HTTPGet
+					number := ask.Port.String()
+					for _, p := range container.Ports {
+						if p.Name == number {
+							number = strconv.Itoa(int(p.ContainerPort))
+						}
+					}
+					if ask.Host != host || number != port || ask.Path != want {
+						t.Errorf("%s listens at %s:%s, the probe asks %s:%s%s, want %s", container.Name, host, port, ask.Host, number, ask.Path, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestRoles(t *testing.T) {
+	const group = "xdp-operator.io"
+	for name, all := range both(t) {
+		t.Run(name, func(t *testing.T) {
+			expect(t, as[rbacv1.ClusterRole](t, all, "ClusterRole xdp-operator-agent").Rules, []rbacv1.PolicyRule{
+				{APIGroups: []string{group}, Resources: []string{"xdpnodestates"}, Verbs: []string{"get", "list", "watch"}},
+				{APIGroups: []string{group}, Resources: []string{"xdpnodestates/status"}, Verbs: []string{"update"}},
+			})
+			for key, object := range all {
+				if object.GetKind() != "ClusterRole" && object.GetKind() != "Role" {
+					continue
+				}
+				for _, rule := range as[rbacv1.ClusterRole](t, all, key).Rules {
+					for _, word := range append(append(rule.Verbs, rule.Resources...), rule.APIGroups...) {
+						if strings.Contains(word, "*") || word == "secrets" || word == "pods" {
+							t.Errorf("%s has %q", key, word)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestValues(t *testing.T) {
+	all, notes := helm(t, "elsewhere", `
+image: {repository: example/xdp-operator, tag: v9, pullPolicy: Always, pullSecrets: [{name: key}]}
+manager:
+  replicas: 2
+  args: [--status-interval=1s]
+  resources: {limits: {memory: 1Gi}}
+  nodeSelector: {pool: infra}
+  tolerations: [{key: infra, operator: Exists}]
+  affinity: {nodeAffinity: {}}
+  priorityClassName: system-cluster-critical
+agent:
+  args: [--zap-log-level=debug]
+  resources: {limits: {memory: 1Gi}}
+  nodeSelector: {pool: edge}
+  tolerations: []
+  affinity: {nodeAffinity: {}}
+  priorityClassName: ""
+  updateStrategy: {type: OnDelete, rollingUpdate: null}
+crd: {keep: false}
+`)
+	deployment, daemonSet := controller(t, all), agent(t, all)
+	expect(t, *deployment.Spec.Replicas, 2)
+	expect(t, deployment.Spec.Template.Spec.PriorityClassName, "system-cluster-critical")
+	expect(t, deployment.Spec.Template.Spec.Tolerations, []corev1.Toleration{{Key: "infra", Operator: corev1.TolerationOpExists}})
+	expect(t, deployment.Spec.Template.Spec.NodeSelector, map[string]string{"kubernetes.io/os": "linux", "pool": "infra"})
+	expect(t, daemonSet.Spec.Template.Spec.PriorityClassName, "")
+	expect(t, daemonSet.Spec.Template.Spec.Tolerations, nil)
+	expect(t, daemonSet.Spec.Template.Spec.NodeSelector, map[string]string{"kubernetes.io/os": "linux", "pool": "edge"})
+	expect(t, daemonSet.Spec.UpdateStrategy, appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType})
+	for _, pod := range []corev1.PodSpec{deployment.Spec.Template.Spec, daemonSet.Spec.Template.Spec} {
+		container := only(t, pod)
+		expect(t, container.Image, "example/xdp-operator:v9")
+		expect(t, container.ImagePullPolicy, corev1.PullAlways)
+		expect(t, container.Resources.Limits.Memory().String(), "1Gi")
+		expect(t, pod.ImagePullSecrets, []corev1.LocalObjectReference{{Name: "key"}})
+		expect(t, pod.Affinity, &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}})
+	}
+	expect(t, only(t, deployment.Spec.Template.Spec).Args,
+		[]string{"--leader-elect", "--health-probe-bind-address=:8081", "--status-interval=1s"})
+	expect(t, only(t, daemonSet.Spec.Template.Spec).Args,
+		[]string{"--health-probe-bind-address=127.0.0.1:8082", "--zap-log-level=debug"})
+
+	for key, object := range all {
+		switch kind := object.GetKind(); kind {
+		case "CustomResourceDefinition":
+			expect(t, object.GetAnnotations()["helm.sh/resource-policy"], "")
+		case "ClusterRoleBinding", "RoleBinding":
+			for _, subject := range as[rbacv1.ClusterRoleBinding](t, all, key).Subjects {
+				expect(t, subject.Namespace, "elsewhere")
+			}
+		case "ServiceAccount", "Role", "Deployment", "DaemonSet":
+			expect(t, object.GetNamespace(), "elsewhere")
+		}
+	}
+	if want := "kubectl -n elsewhere rollout status daemonset/xdp-operator-agent"; !strings.Contains(notes, want) {
+		t.Errorf("the notes do not have %q:\n%s", want, notes)
+	}
+
+	all, _ = helm(t, namespace, "image: {tag: v9, digest: 'sha256:0123'}")
+	expect(t, only(t, agent(t, all).Spec.Template.Spec).Image, "xdp-operator@sha256:0123")
+}
+
+func TestCRDsAreKept(t *testing.T) {
+	all, _ := helm(t, namespace, "")
+	for key, object := range all {
+		want := ""
+		if object.GetKind() == "CustomResourceDefinition" {
+			want = "keep"
+		}
+		if got := object.GetAnnotations()["helm.sh/resource-policy"]; got != want {
+			t.Errorf("%s has resource policy %q, want %q", key, got, want)
+		}
+	}
+}
+
+func TestReadmeHasEveryValue(t *testing.T) {
+	values := map[string]any{}
+	if err := yaml.Unmarshal([]byte(contents(t, "charts/xdp-operator/values.yaml")["values.yaml"]), &values); err != nil {
+		t.Fatal(err)
+	}
+	readme := contents(t, "charts/xdp-operator/README.md")["README.md"]
+	for section, inner := range values {
+		fields, ok := inner.(map[string]any)
+		if !ok {
+			t.Fatalf("%s is not a section", section)
+		}
+		for field := range fields {
+			if row := "\n| `" + section + "." + field + "` |"; !strings.Contains(readme, row) {
+				t.Errorf("the table of README.md lacks %s.%s", section, field)
+			}
+		}
+	}
+}
+
+func expect[T any](t *testing.T, got, want T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want (-), got (+):\n%s", diff)
+	}
+}
+
+// only returns the pod's one container.
+func only(t *testing.T, pod corev1.PodSpec) corev1.Container {
+	t.Helper()
+	if len(pod.InitContainers) != 0 || len(pod.Containers) != 1 {
+		t.Fatalf("the pod has %d init containers and %d containers", len(pod.InitContainers), len(pod.Containers))
+	}
+	return pod.Containers[0]
+}
