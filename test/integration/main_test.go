@@ -13,6 +13,7 @@ import (
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/hack/cluster"
@@ -89,7 +90,8 @@ func startController(name string) (*cluster.Process, error) {
 	return c.StartController(context.Background(), name, "--status-interval=200ms")
 }
 
-// counter makes an XDPCounter that reports each second, and deletes it at the end of the test.
+// counter makes an XDPCounter that reports each second, and deletes it at the end of the test. The last one to go
+// must leave nothing.
 func counter(t *testing.T, name string, change func(*v1alpha1.XDPCounterSpec)) {
 	t.Helper()
 	x := &v1alpha1.XDPCounter{}
@@ -102,10 +104,13 @@ func counter(t *testing.T, name string, change func(*v1alpha1.XDPCounterSpec)) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.Client.Delete(context.Background(), x); err != nil {
-			return // the test has deleted it
+		if err := client.IgnoreNotFound(c.Client.Delete(context.Background(), x)); err != nil {
+			t.Error(err)
 		}
-		expectClean(t)
+		left := &v1alpha1.XDPCounterList{}
+		if err := c.Client.List(context.Background(), left); err != nil || len(left.Items) == 0 {
+			expectClean(t)
+		}
 	})
 }
 
@@ -136,9 +141,15 @@ func eventually(t *testing.T, check func() error) {
 	}
 }
 
-// expectReady waits until the counter's Ready condition is as told for its present generation, and returns its
-// message.
-func expectReady(t *testing.T, name, status, reason string) (message string) {
+// expectReady waits until the counter's Ready condition is as told, for its present generation.
+func expectReady(t *testing.T, name, status, reason string) {
+	t.Helper()
+	expectMessage(t, name, status, reason, "")
+}
+
+// expectMessage waits until the counter's Ready condition is as told, for its present generation. Without a message
+// any will do.
+func expectMessage(t *testing.T, name, status, reason, message string) {
 	t.Helper()
 	eventually(t, func() error {
 		x, err := get(t, name)
@@ -146,14 +157,13 @@ func expectReady(t *testing.T, name, status, reason string) (message string) {
 			return err
 		}
 		ready := x.Status.Conditions[0]
-		if string(ready.Status) != status || ready.Reason != reason || ready.ObservedGeneration != x.Generation {
-			return fmt.Errorf("counter %s is Ready=%s, %s: %s (generation %d of %d), want %s, %s",
-				name, ready.Status, ready.Reason, ready.Message, ready.ObservedGeneration, x.Generation, status, reason)
+		if string(ready.Status) != status || ready.Reason != reason || ready.ObservedGeneration != x.Generation ||
+			message != "" && ready.Message != message {
+			return fmt.Errorf("counter %s is Ready=%s, %s: %s (generation %d of %d), want %s, %s: %s",
+				name, ready.Status, ready.Reason, ready.Message, ready.ObservedGeneration, x.Generation, status, reason, message)
 		}
-		message = ready.Message
 		return nil
 	})
-	return message
 }
 
 // expectClean waits until nothing of the project is left on any node, and no node state.

@@ -1,0 +1,122 @@
+# xdp-operator: make help
+
+SHELL := /usr/bin/env bash -o pipefail
+VERSION ?= 0.1.0
+CONTROLLER_GEN := go tool -modfile=hack/tools/go.mod controller-gen
+GOLANGCI_LINT := go tool -modfile=hack/tools/lint/go.mod golangci-lint
+LDFLAGS := -s -w -X main.version=$(VERSION)
+KUBECTL ?= kubectl
+
+# Kernel and cluster tests need root; go test says so itself.
+GO_TEST := go test -count=1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ The two commands
+
+.PHONY: demo
+demo: ## Run a cluster on this machine, count real packets and check the totals (KEEP=1 leaves it up)
+	go run ./hack/demo $(if $(KEEP),-keep) $(if $(WRONG),-wrong)
+
+.PHONY: demo-down
+demo-down: ## End what make demo KEEP=1 left up
+	go run ./hack/demo -down
+
+.PHONY: test
+test: test-unit test-kernel test-integration test-charts ## Run every test that this machine can run
+
+##@ Single tests
+
+.PHONY: test-unit
+test-unit: controlplane ## What decides, and the API against a real API server
+	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./cmd/... ./hack/...
+
+.PHONY: test-kernel
+test-kernel: ## The BPF program, attaching and interfaces against this kernel
+	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/links/... ./test/frames/... ./test/netns/... ./test/bpffs/...
+
+.PHONY: test-integration
+test-integration: controlplane ## Controller and agents on one real API server, real frames on three nodes
+	$(GO_TEST) -timeout 20m ./test/integration/...
+
+.PHONY: test-charts
+test-charts: controlplane ## Chart and kustomize give the same, and the API server takes both
+	cd test/manifests && $(GO_TEST) ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz for 30 s each
+	go test ./agent/plan -run '^$$' -fuzz . -fuzztime 30s
+
+.PHONY: bench
+bench: ## Benchmarks
+	go test -run '^$$' -bench . ./agent/datapath ./controllers
+
+.PHONY: controlplane
+controlplane: ## Get etcd, kube-apiserver, kube-controller-manager and kubectl (built once, then cached)
+	@go run ./hack/controlplane/get > /dev/null
+
+##@ Generate and check
+
+.PHONY: generate
+generate: ## Generate deep copies, apply configurations and the BPF object (needs clang-14)
+	$(CONTROLLER_GEN) object paths=./api/v1alpha1
+	$(CONTROLLER_GEN) applyconfiguration paths=./api/v1alpha1
+	go generate ./bpf
+
+.PHONY: manifests
+manifests: ## Generate CRDs and roles, and copy them into the chart
+	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
+	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-controller,fileName=controller_role.yaml paths=./controllers/... output:rbac:dir=config/rbac
+	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-agent,fileName=agent_role.yaml paths=./agent/... output:rbac:dir=config/rbac
+	cp config/crd/bases/*.yaml charts/xdp-operator/files/crds/
+	cp config/rbac/*_role.yaml charts/xdp-operator/files/rbac/
+
+.PHONY: fmt
+fmt: ## Format Go and C
+	gofmt -w $$(git ls-files '*.go')
+	clang-format-14 -i bpf/*.c bpf/*.h bpf/headers/*.h
+
+.PHONY: lint
+lint: ## Lint, the layering of the packages included
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: verify
+verify: generate manifests fmt lint ## Check that everything generated is current (needs clang-14)
+	go mod tidy -diff
+	git diff --exit-code
+
+##@ Build and deploy
+
+.PHONY: build
+build: ## Build the programs into bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: image
+image: ## Build the image (needs Docker with BuildKit)
+	docker build --build-arg VERSION=$(VERSION) -t xdp-operator:$(VERSION) .
+
+.PHONY: install
+install: ## Install the CRDs into the cluster of the kubeconfig
+	$(KUBECTL) apply --server-side -k config/crd
+
+.PHONY: uninstall
+uninstall: ## Remove the CRDs, and with them all XDPCounters
+	$(KUBECTL) delete --ignore-not-found -k config/crd
+
+.PHONY: deploy
+deploy: ## Install everything into the cluster of the kubeconfig
+	$(KUBECTL) apply --server-side -k config/default
+
+.PHONY: undeploy
+undeploy: ## Remove everything again, XDPCounters first so that the agents detach
+	$(KUBECTL) delete --ignore-not-found --all xdpcounters
+	$(KUBECTL) wait --for=delete --all xdpnodestates --timeout=60s
+	$(KUBECTL) delete --ignore-not-found -k config/default
+
+.PHONY: clean
+clean: ## Remove what was built here; the cache of the control plane stays
+	rm -rf bin
