@@ -67,7 +67,7 @@ func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 	wait, err := a.pass(ctx)
 	switch {
 	case apierrors.IsConflict(err): // the cache is behind our own last write
-		wait, err = followUp, nil
+		wait = followUp
 	case err != nil:
 		return ctrl.Result{}, err
 	}
@@ -202,7 +202,8 @@ func (a *Agent) detach(ctx context.Context, attachments []plan.Attachment) error
 }
 
 // giveUpAll detaches everything: the node state is gone, and with it whoever the counts were for. The controller
-// deletes it when no counter is left, or after it has added a departed node's accounts to those of the cluster.
+// deletes it when no counter is left and all is detached, or after it has added a departed node's accounts to those
+// of the cluster.
 func (a *Agent) giveUpAll(ctx context.Context) error {
 	attached, err := a.Datapath.Attached()
 	if err != nil {

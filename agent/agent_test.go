@@ -425,8 +425,7 @@ func TestHealthFollowsThePasses(t *testing.T) {
 		t.Error("ready before the first pass")
 	}
 	n.saveError = errAPIDown
-	n.pass()
-	if n.agent.Ready(nil) == nil {
+	if _, _, err := n.pass(); err == nil || n.agent.Ready(nil) == nil {
 		t.Error("ready after a pass that failed")
 	}
 	n.saveError = nil

@@ -63,8 +63,7 @@ func load(t testing.TB) *counter {
 
 // explained returns the error with the whole of the verifier's log.
 func explained(err error) string {
-	var verifier *ebpf.VerifierError
-	if errors.As(err, &verifier) {
+	if verifier, ok := errors.AsType[*ebpf.VerifierError](err); ok {
 		return fmt.Sprintf("%+v", verifier)
 	}
 	return err.Error()

@@ -36,7 +36,7 @@ func nodeSelector(c *v1alpha1.XDPCounter) (labels.Selector, error) {
 
 // assign returns what the agent of a node shall be told: the counters that select the node, and inactive those
 // that have an account there. The oldest comes first. state is the node's present state, nil if there is none.
-// Without counters nothing is to be told, and no state is needed.
+// Without counters nothing is to be told.
 func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.XDPNodeState, nodes int, budget Budget) v1alpha1.XDPNodeStateSpec {
 	var spec v1alpha1.XDPNodeStateSpec
 	shortest := time.Hour
@@ -84,6 +84,13 @@ func hasAccount(state *v1alpha1.XDPNodeState, uid types.UID) bool {
 		return slices.ContainsFunc(state.Spec.Counters, func(c v1alpha1.NodeCounter) bool { return c.UID == uid })
 	}
 	return slices.ContainsFunc(state.Status.Accounts, func(a v1alpha1.CounterAccount) bool { return a.UID == uid })
+}
+
+// detached reports whether the node's agent holds nothing and is told to take up nothing. An agent attaches nothing
+// before its first report.
+func detached(state *v1alpha1.XDPNodeState) bool {
+	return state.Status.ObservedGeneration == 0 ||
+		state.Status.ObservedGeneration == state.Generation && len(state.Spec.Counters) == 0 && len(state.Status.Interfaces) == 0
 }
 
 // wantedInterval is the interval that the counter asks for, the API's default if none.

@@ -83,6 +83,33 @@ func TestAnEmptySpecCountsThePrimaryInterface(t *testing.T) {
 	}
 }
 
+func TestWhenANodeStateMayGo(t *testing.T) {
+	empty := func(change func(*v1alpha1.XDPNodeState)) *v1alpha1.XDPNodeState {
+		s := state("n1").Obj()
+		change(&s)
+		return &s
+	}
+	for name, tc := range map[string]struct {
+		state *v1alpha1.XDPNodeState
+		want  bool
+	}{
+		"nothing told, nothing held":        {empty(func(*v1alpha1.XDPNodeState) {}), true},
+		"the agent has not heard of it yet": {empty(func(s *v1alpha1.XDPNodeState) { s.Generation++ }), false},
+		"the agent is about to detach": {empty(func(s *v1alpha1.XDPNodeState) {
+			s.Status.Interfaces = []v1alpha1.NodeInterface{{State: v1alpha1.InterfaceDetaching}}
+		}), false},
+		"the agent is still told of a counter": {empty(func(s *v1alpha1.XDPNodeState) { s.Spec.Counters = []v1alpha1.NodeCounter{{Name: "a"}} }), false},
+		"an agent that never reported attached nothing": {empty(func(s *v1alpha1.XDPNodeState) {
+			s.Status = v1alpha1.XDPNodeStateStatus{}
+			s.Spec.Counters = []v1alpha1.NodeCounter{{Name: "a"}}
+		}), true},
+	} {
+		if got := detached(tc.state); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
 func TestTheIntervalIsStretchedToTheBudget(t *testing.T) {
 	for name, tc := range map[string]struct {
 		nodes  int

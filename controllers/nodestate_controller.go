@@ -55,8 +55,8 @@ func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	return again(r.write(ctx, node.Name, state, spec))
 }
 
-// write makes the node's state have the spec, and nothing be written where it has it already. A spec without
-// counters needs no state: its agent then removes what it attached.
+// write makes the node's state have the spec, and nothing be written where it has it already. A state without
+// counters goes once its agent has detached everything, so that as long as something may be attached it can be seen.
 func (r *NodeStateReconciler) write(ctx context.Context, node string, state *v1alpha1.XDPNodeState, spec v1alpha1.XDPNodeStateSpec) error {
 	log := ctrl.LoggerFrom(ctx)
 	switch {
@@ -68,7 +68,7 @@ func (r *NodeStateReconciler) write(ctx context.Context, node string, state *v1a
 		if err := r.Client.Create(ctx, state); err != nil {
 			return fmt.Errorf("create node state: %w", err)
 		}
-	case len(spec.Counters) == 0:
+	case len(spec.Counters) == 0 && detached(state):
 		return r.delete(ctx, state)
 	case !equality.Semantic.DeepEqual(state.Spec, spec):
 		log.V(1).Info("Updating node state", "counters", len(spec.Counters))

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,29 +40,26 @@ func CacheOptions() cache.Options {
 }
 
 // SetupWithManager makes the manager call Reconcile for a node when it comes, goes or is labelled, for all nodes
-// when a counter comes, goes or is edited, and when a node state is edited or lost, or its agent lets go of an
-// account that the spec lists for its sake.
+// when a counter comes, goes or is edited, and when a node state is edited or lost, or its agent winds
+// something up.
 func (r *NodeStateReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("xdpnodestate").
-		For(&v1alpha1.XDPNodeState{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, hasInactive()))).
+		For(&v1alpha1.XDPNodeState{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, mayShrink()))).
 		Watches(&corev1.Node{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(predicate.LabelChangedPredicate{})).
 		Watches(&v1alpha1.XDPCounter{}, handler.EnqueueRequestsFromMapFunc(r.allNodes), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)
 }
 
-func hasInactive() predicate.Predicate {
+// mayShrink lets through the reports of agents that wind something up: a counter's account, or everything.
+func mayShrink() predicate.Predicate {
 	return predicate.NewPredicateFuncs(func(object client.Object) bool {
 		state, ok := object.(*v1alpha1.XDPNodeState)
 		if !ok {
 			return false
 		}
-		for _, c := range state.Spec.Counters {
-			if !c.Active {
-				return true
-			}
-		}
-		return false
+		inactive := func(c v1alpha1.NodeCounter) bool { return !c.Active }
+		return len(state.Spec.Counters) == 0 || slices.ContainsFunc(state.Spec.Counters, inactive)
 	})
 }
 

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -269,12 +270,7 @@ func TestADepartedNodeIsAddedOnceWhereverItCrashes(t *testing.T) {
 	leaving := state("n1").For("a", 7).Obj()
 	gone := func(uids ...types.UID) func(v1alpha1.DepartingNode) bool {
 		return func(d v1alpha1.DepartingNode) bool {
-			for _, uid := range uids {
-				if d.UID == uid {
-					return true
-				}
-			}
-			return false
+			return slices.Contains(uids, d.UID)
 		}
 	}
 	expect := func(step string, got, want int64) {

@@ -162,7 +162,7 @@ func (d *Datapath) attachment(f folder) (plan.Attachment, error) {
 func (d *Datapath) outdated(f folder, l linkState) (bool, error) {
 	ours, err := d.tag()
 	if err != nil {
-		return false, nil // nothing better to offer
+		return false, nil //nolint:nilerr // a program that cannot be loaded here is nothing better to offer
 	}
 	id, tag, err := f.program()
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {

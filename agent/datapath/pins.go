@@ -151,8 +151,7 @@ func (f folder) remove() error {
 
 // pinError tells a pin of another kind, which opens well but is not what was asked for, from an error of the kernel.
 func pinError(path string, err error) error {
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
+	if _, ok := errors.AsType[syscall.Errno](err); !ok {
 		return fmt.Errorf("%s: %w: %w", path, errForeign, err)
 	}
 	return fmt.Errorf("open %s: %w", path, err)

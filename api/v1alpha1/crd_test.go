@@ -32,10 +32,11 @@ func TestMain(m *testing.M) {
 		}
 		defer func() { _ = plane.Stop() }()
 		scheme := runtime.NewScheme()
-		if err := v1alpha1.AddToScheme(scheme); err == nil {
-			api, err = client.New(plane.Config(), client.Options{Scheme: scheme})
+		if err := v1alpha1.AddToScheme(scheme); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
 		}
-		if err != nil || api == nil {
+		if api, err = client.New(plane.Config(), client.Options{Scheme: scheme}); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

@@ -13,7 +13,6 @@ type Process struct {
 	cmd  *exec.Cmd
 	log  *os.File
 	done chan struct{}
-	err  error // of the process, once done is closed
 }
 
 // starter is what exec.Cmd and sandbox.Cmd have in common.
@@ -33,7 +32,7 @@ func startWith(s starter, cmd *exec.Cmd, log string) (*Process, error) {
 	}
 	p := &Process{cmd: cmd, log: file, done: make(chan struct{})}
 	go func() {
-		p.err = cmd.Wait()
+		_ = cmd.Wait() // its result is in ProcessState
 		close(p.done)
 	}()
 	return p, nil
@@ -66,5 +65,5 @@ func (p *Process) Ended() error {
 		said = []byte(err.Error())
 	}
 	const most = 2000
-	return fmt.Errorf("%s has ended (%v): %s", p.cmd.Path, p.err, said[max(0, len(said)-most):])
+	return fmt.Errorf("%s has ended (%s): %s", p.cmd.Path, p.cmd.ProcessState, said[max(0, len(said)-most):])
 }

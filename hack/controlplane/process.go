@@ -85,7 +85,7 @@ func child(name, argument string) (int, error) {
 		if err != nil {
 			continue // the thread has ended
 		}
-		for _, pid := range strings.Fields(string(pids)) {
+		for pid := range strings.FieldsSeq(string(pids)) {
 			cmdline, err := os.ReadFile("/proc/" + pid + "/cmdline")
 			if err != nil {
 				continue // the process has ended

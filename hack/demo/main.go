@@ -65,6 +65,9 @@ func run(keep, down, wrong bool) error {
 	if keep {
 		o.PIDFile, o.LogFile = pidFile, filepath.Join(home, "log")
 	}
+	if pid, err := sandbox.Running(pidFile); err == nil && pid != 0 && keep {
+		return errors.New("a demo is up already: end it with make demo-down")
+	}
 	box, err := sandbox.Enter(o)
 	if err != nil {
 		return err
@@ -73,7 +76,11 @@ func run(keep, down, wrong bool) error {
 	defer stop()
 	ctrl.SetLogger(logr.Discard())
 	d := &demo{root: root, out: os.Stdout, began: time.Now()}
-	return errors.Join(d.play(ctx, box, home, keep, wrong), d.cleanUp())
+	err = d.play(ctx, box, home, keep, wrong)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted; everything is taken down again")
+	}
+	return errors.Join(err, d.cleanUp())
 }
 
 // demo is one run of the demo.
@@ -161,9 +168,6 @@ func (d *demo) play(ctx context.Context, box *sandbox.Sandbox, home string, keep
 		return err
 	}
 	_, err = d.send(ctx, 0)
-	if ctx.Err() != nil {
-		return nil
-	}
 	return err
 }
 

@@ -184,8 +184,7 @@ func forward(signals <-chan os.Signal, process *os.Process) {
 
 // exit ends this process in the way that err, the result of exec.Cmd.Wait, says the child has ended.
 func exit(err error) error {
-	var failed *exec.ExitError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 		os.Exit(status(failed.Sys().(syscall.WaitStatus)))
 	}
 	if err == nil {

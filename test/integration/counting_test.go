@@ -319,11 +319,11 @@ func TestANodeThatLeavesKeepsItsShare(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, func() error {
-		s := &v1alpha1.XDPNodeState{}
-		if err := c.Client.Get(t.Context(), types.NamespacedName{Name: "n4"}, s); client.IgnoreNotFound(err) == nil && err != nil {
-			return nil
+		err := c.Client.Get(t.Context(), types.NamespacedName{Name: "n4"}, &v1alpha1.XDPNodeState{})
+		if err == nil {
+			return errors.New("the node state of the departed node is still there")
 		}
-		return errors.New("the node state of the departed node is still there")
+		return client.IgnoreNotFound(err)
 	})
 	expectTotals(t, "leaving", sent)
 	object.ResourceVersion, object.UID = "", ""
