@@ -71,7 +71,7 @@ func setUp(box *sandbox.Sandbox, dir string) (err error) {
 	if c, err = cluster.Start(ctx, box, cluster.Options{Root: root, Dir: dir}); err != nil {
 		return err
 	}
-	if _, err := startController("controller"); err != nil {
+	if _, err := startController("controller", "--health-probe-bind-address="+controllerProbes); err != nil {
 		return err
 	}
 	for _, name := range []string{"n1", "n2", "n3"} {
@@ -79,15 +79,21 @@ func setUp(box *sandbox.Sandbox, dir string) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := n.StartAgent(ctx); err != nil {
+		if err := n.StartAgent(ctx, "--health-probe-bind-address="+agentProbes); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func startController(name string) (*cluster.Process, error) {
-	return c.StartController(context.Background(), name, "--status-interval=200ms")
+// Where the processes that run from the start serve their probes: in the sandbox, and on each node.
+const (
+	controllerProbes = "127.0.0.1:8081"
+	agentProbes      = "127.0.0.1:8082"
+)
+
+func startController(name string, args ...string) (*cluster.Process, error) {
+	return c.StartController(context.Background(), name, append([]string{"--status-interval=200ms"}, args...)...)
 }
 
 // counter makes an XDPCounter that reports each second, and deletes it at the end of the test. The last one to go
