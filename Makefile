@@ -83,6 +83,7 @@ fmt: ## Format Go and C
 .PHONY: lint
 lint: ## Lint, the layering of the packages included
 	$(GOLANGCI_LINT) run ./...
+	cd test/manifests && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
 
 .PHONY: verify
 verify: generate manifests fmt lint ## Check that everything generated is current (needs clang-14)

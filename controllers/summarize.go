@@ -51,7 +51,7 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 	totals, rate, last := sum(c, states, now)
 	// The caches may be behind what was last written. Each figure is a lower bound of the truth, so the larger
 	// of two is the better one, and no total ever falls.
-	totals = totals.Max(reported(c.Status))
+	totals = totals.Max(v1alpha1.TotalsOfProtocols(c.Status.Protocols))
 	total := totals.Sum()
 	status.Total = &v1alpha1.Total{
 		Packets:          v1alpha1.Int64(total.Packets),
@@ -85,19 +85,6 @@ func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.Time) 
 		}
 	}
 	return totals, rate, last
-}
-
-// reported returns the totals that a status tells.
-func reported(status v1alpha1.XDPCounterStatus) traffic.Totals {
-	counts := make([]v1alpha1.ClassCounts, 0, len(status.Protocols))
-	for _, p := range status.Protocols {
-		name := p.Family
-		if p.Number != nil {
-			name += "/" + p.Protocol
-		}
-		counts = append(counts, v1alpha1.ClassCounts{Class: name, Packets: p.Packets, Bytes: p.Bytes})
-	}
-	return v1alpha1.TotalsOf(counts)
 }
 
 // survey is what is found out about the selected nodes, one after the other.

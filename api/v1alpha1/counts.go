@@ -63,6 +63,19 @@ func ProtocolsOf(t traffic.Totals) []ProtocolCounts {
 	return protocols
 }
 
+// TotalsOfProtocols is the inverse of ProtocolsOf.
+func TotalsOfProtocols(protocols []ProtocolCounts) traffic.Totals {
+	counts := make([]ClassCounts, 0, len(protocols))
+	for _, p := range protocols {
+		class := p.Family
+		if p.Number != nil {
+			class += "/" + p.Protocol
+		}
+		counts = append(counts, ClassCounts{Class: class, Packets: p.Packets, Bytes: p.Bytes})
+	}
+	return TotalsOf(counts)
+}
+
 // Int64 converts a count to the API's integers, saturating.
 func Int64(n uint64) int64 {
 	return int64(min(n, math.MaxInt64))

@@ -99,17 +99,7 @@ func (d *demo) counted(ctx context.Context, nodes []string) (traffic, error) {
 	if err := d.cluster.Client.Get(ctx, types.NamespacedName{Name: counterName}, x); err != nil {
 		return counted, err
 	}
-	for _, p := range x.Status.Protocols {
-		name := p.Family
-		if p.Number != nil {
-			name += "/" + p.Protocol
-		}
-		class, ok := api.ParseClass(name)
-		if !ok {
-			return counted, fmt.Errorf("the status names an unknown class %q", name)
-		}
-		counted.all[class] = api.Counts{Packets: uint64(p.Packets), Bytes: uint64(p.Bytes)}
-	}
+	counted.all = v1alpha1.TotalsOfProtocols(x.Status.Protocols)
 	if sum := counted.all.Sum(); x.Status.Total == nil || v1alpha1.Int64(sum.Packets) != x.Status.Total.Packets || v1alpha1.Int64(sum.Bytes) != x.Status.Total.Bytes {
 		return counted, fmt.Errorf("the protocols sum up to %v, the total is %v", sum, x.Status.Total)
 	}

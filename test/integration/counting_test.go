@@ -56,7 +56,7 @@ func expectTotals(t *testing.T, name string, want traffic.Totals) {
 		if err != nil {
 			return err
 		}
-		return difference(totals(x), want)
+		return difference(v1alpha1.TotalsOfProtocols(x.Status.Protocols), want)
 	})
 }
 

@@ -74,7 +74,7 @@ func checkCounter(t *testing.T, x *v1alpha1.XDPCounter, highest map[string]traff
 		t.Errorf("counter %s, version %s: the protocols sum up to %v, the families to %v, the total is %v",
 			x.Name, x.ResourceVersion, protocols, families, want)
 	}
-	checkGrowth(t, "counter "+x.Name, string(x.UID), totals(x), highest)
+	checkGrowth(t, "counter "+x.Name, string(x.UID), v1alpha1.TotalsOfProtocols(x.Status.Protocols), highest)
 }
 
 func checkState(t *testing.T, s *v1alpha1.XDPNodeState, highest map[string]traffic.Totals) {
@@ -96,22 +96,6 @@ func checkGrowth(t *testing.T, what, key string, now traffic.Totals, highest map
 		t.Errorf("%s fell from %v to %v", what, before.Sum(), now.Sum())
 	}
 	highest[key] = now
-}
-
-// totals returns what a counter's status tells, class by class.
-func totals(x *v1alpha1.XDPCounter) (t traffic.Totals) {
-	for _, p := range x.Status.Protocols {
-		name := p.Family
-		if p.Number != nil {
-			name += "/" + p.Protocol
-		}
-		class, ok := traffic.ParseClass(name)
-		if !ok {
-			panic("no class " + name)
-		}
-		t[class] = traffic.Counts{Packets: uint64(p.Packets), Bytes: uint64(p.Bytes)}
-	}
-	return t
 }
 
 // difference tells in which classes two totals differ.

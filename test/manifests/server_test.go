@@ -66,7 +66,7 @@ func TestAPIServerTakesEverything(t *testing.T) {
 		kubectl := exec.CommandContext(t.Context(), server.ControlPlane.KubectlPath,
 			"--kubeconfig="+kubeconfig, "apply", "--server-side", "--validate=strict", "--dry-run=server", "-f-")
 		kubectl.Stdin = strings.NewReader(wrong.yaml(t))
-		if out, err := kubectl.CombinedOutput(); err == nil || !strings.Contains(fmt.Sprintf("%s", out), "hostNetwrok") {
+		if out, err := kubectl.CombinedOutput(); err == nil || !strings.Contains(string(out), "hostNetwrok") {
 			t.Errorf("kubectl apply: %v\n%s", err, out)
 		}
 	})
