@@ -146,7 +146,7 @@ func attachLink(program *ebpf.Program, a plan.Attachment) (link.Link, error) {
 		l, err := attachXDP(program, a.Index, link.XDPGenericMode)
 		if err != nil {
 			// Why native was not to be had is told, but what counts is why generic was not.
-			return nil, fmt.Errorf("generic: %w (native: %w)", err, native)
+			return nil, fmt.Errorf("generic: %w (native: %v)", err, native) //nolint:errorlint // on purpose: see above
 		}
 		return l, nil
 	default:
