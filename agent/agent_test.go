@@ -39,6 +39,8 @@ type node struct {
 	nextID     uint32
 	refuse     map[string]error // Attach's answer by the interface's name
 	saveError  error
+
+	detachError error
 }
 
 var errAPIDown = errors.New("the API server is away")
@@ -88,6 +90,10 @@ func (n *node) Attach(a plan.Attachment) error {
 		n.step("attach %s refused", a.Name)
 		return err
 	}
+	if slices.ContainsFunc(n.attached, func(b plan.Attachment) bool { return b.Pin == a.Name }) {
+		n.step("attach %s pending", a.Name)
+		return plan.ErrPending
+	}
 	n.step("attach %s", a.Name)
 	n.nextID++
 	for i := range n.interfaces {
@@ -100,6 +106,10 @@ func (n *node) Attach(a plan.Attachment) error {
 }
 
 func (n *node) Detach(a plan.Attachment) error {
+	if n.detachError != nil {
+		n.step("detach %s refused", a.Pin)
+		return n.detachError
+	}
 	n.step("detach %s", a.Pin)
 	n.attached = slices.DeleteFunc(n.attached, func(b plan.Attachment) bool { return a.Pin == b.Pin })
 	for i := range n.interfaces {
