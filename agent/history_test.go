@@ -25,7 +25,7 @@ func TestRandomFaultsNeitherLoseNorDoubleAPacket(t *testing.T) {
 		var highest int64
 		for range 40 {
 			event := random.IntN(9)
-			names := []string{"traffic", "traffic", "agent restarts", "API server away", "report due", "interface gone", "interface back", "link cut by hand", "detach fails"}
+			names := []string{"traffic", "traffic", "agent restarts", "API server goes or comes", "report due", "interface gone", "interface back", "link cut by hand", "detach begins or ceases to fail"}
 			log = append(log, names[event])
 			switch event {
 			case 0, 1:
@@ -34,7 +34,7 @@ func TestRandomFaultsNeitherLoseNorDoubleAPacket(t *testing.T) {
 			case 2:
 				n.agent = &Agent{Client: n.client, Node: "n1", Info: n.agent.Info, Datapath: n, Links: n, Clock: n.clock}
 			case 3:
-				n.saveError = errAPIDown
+				n.saveError = toggled(n.saveError, errAPIDown)
 			case 4:
 				n.clock.Step(time.Minute)
 			case 5:
@@ -46,19 +46,19 @@ func TestRandomFaultsNeitherLoseNorDoubleAPacket(t *testing.T) {
 					n.interfaces[i].Hook = plan.Hook{}
 				}
 			case 8:
-				n.detachError = errors.New("no")
+				n.detachError = toggled(n.detachError, errors.New("no"))
 			}
 			_, _, err := n.pass()
 			if err != nil && n.saveError == nil && n.detachError == nil {
 				t.Fatalf("history %d of seed %d: %v after %q", history, seed, err, log)
 			}
-			n.saveError, n.detachError = nil, nil
 			if now := n.accounts()["a"]; now < highest {
 				t.Fatalf("history %d of seed %d: the total fell from %d to %d after %q", history, seed, highest, now, log)
 			} else {
 				highest = now
 			}
 		}
+		n.saveError, n.detachError = nil, nil
 		n.clock.Step(time.Hour)
 		n.settle()
 		var want int64
@@ -74,6 +74,13 @@ func TestRandomFaultsNeitherLoseNorDoubleAPacket(t *testing.T) {
 			}
 		}
 	}
+}
+
+func toggled(now, err error) error {
+	if now != nil {
+		return nil
+	}
+	return err
 }
 
 // loseInterface lets an interface vanish. The map that counted for it can still be read.
