@@ -12,17 +12,18 @@ import (
 )
 
 // Random histories of faults must neither lose nor double a packet: what the account says at the end is what all maps
-// that ever were have counted.
+// that ever were have counted. One loss is stated (docs/architecture.md): an interface that comes and goes again before
+// its first report.
 func TestRandomFaultsNeitherLoseNorDoubleAPacket(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	for history := range 150 {
+	for history := range 300 {
 		everyEth := counter("a")
 		everyEth.Primary, everyEth.Names = false, []string{"eth*"}
 		n := newNode(t, everyEth)
 		var log []string
-		var highest int64
+		var highest, lost int64
 		for range 40 {
 			event := random.IntN(9)
 			names := []string{"traffic", "traffic", "agent restarts", "API server goes or comes", "report due", "interface gone", "interface back", "link cut by hand", "detach begins or ceases to fail"}
@@ -38,10 +39,12 @@ func TestRandomFaultsNeitherLoseNorDoubleAPacket(t *testing.T) {
 			case 4:
 				n.clock.Step(time.Minute)
 			case 5:
+				lost += n.unreported("eth1")
 				n.loseInterface("eth1")
 			case 6:
 				n.addInterface("eth1")
 			case 7:
+				lost += n.unreported("eth0") + n.unreported("eth1")
 				for i := range n.interfaces {
 					n.interfaces[i].Hook = plan.Hook{}
 				}
@@ -61,12 +64,12 @@ func TestRandomFaultsNeitherLoseNorDoubleAPacket(t *testing.T) {
 		n.saveError, n.detachError = nil, nil
 		n.clock.Step(time.Hour)
 		n.settle()
-		var want int64
+		want := -lost
 		for _, packets := range n.counts {
 			want += int64(packets)
 		}
 		if got := n.accounts()["a"]; got != want {
-			t.Fatalf("history %d of seed %d: the account says %d, the maps counted %d, after %q", history, seed, got, want, log)
+			t.Fatalf("history %d of seed %d: the account says %d, the maps counted %d, %d of them lost as stated, after %q", history, seed, got, want+lost, lost, log)
 		}
 		for _, i := range n.state().Status.Interfaces {
 			if i.State != v1alpha1.InterfaceAttached {
@@ -81,6 +84,20 @@ func toggled(now, err error) error {
 		return nil
 	}
 	return err
+}
+
+// unreported returns how many packets the map of an interface holds that is in no report yet.
+func (n *node) unreported(name string) (packets int64) {
+	saved := n.state().Status.Interfaces
+	for _, i := range n.interfaces {
+		for _, a := range n.attached {
+			known := slices.ContainsFunc(saved, func(s v1alpha1.NodeInterface) bool { return s.Map == int64(a.Map) })
+			if i.Name == name && a.Live(i) && !known {
+				packets += int64(n.counts[a.Map])
+			}
+		}
+	}
+	return packets
 }
 
 // loseInterface lets an interface vanish. The map that counted for it can still be read.
