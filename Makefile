@@ -8,6 +8,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 KUBECTL ?= kubectl
 
 # Kernel and cluster tests need root; go test says so itself.
+# One setting for all, so that packages are compiled once and not twice where a C compiler is installed.
+export CGO_ENABLED := 0
+
 GO_TEST := go test -count=1
 
 .DEFAULT_GOAL := help
@@ -94,7 +97,7 @@ verify: generate manifests fmt lint ## Check that everything generated is curren
 
 .PHONY: build
 build: ## Build the programs into bin/
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 .PHONY: image
 image: ## Build the image (needs Docker with BuildKit)
