@@ -78,7 +78,9 @@ func programs() map[string]func(*Sandbox) int {
 		},
 		"killed": func(*Sandbox) int {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
+			for {
+				time.Sleep(time.Hour) // an empty select is a deadlock without cgo
+			}
 		},
 		"interrupted": func(*Sandbox) int {
 			signals := make(chan os.Signal, 1)
@@ -101,7 +103,9 @@ func programs() map[string]func(*Sandbox) int {
 				return 1
 			}
 			fmt.Fprintln(os.Stdout, "started")
-			select {}
+			for {
+				time.Sleep(time.Hour) // an empty select is a deadlock without cgo
+			}
 		},
 		// Makes ten orphans, waits until they have ended, and prints what processes are left.
 		"orphans": func(*Sandbox) int {
@@ -125,7 +129,9 @@ func programs() map[string]func(*Sandbox) int {
 				return 1
 			}
 			fmt.Fprintln(os.Stdout, "after")
-			select {}
+			for {
+				time.Sleep(time.Hour) // an empty select is a deadlock without cgo
+			}
 		},
 	}
 }
