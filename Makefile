@@ -36,11 +36,11 @@ test: test-unit test-kernel test-integration test-charts ## Run every test that 
 
 .PHONY: test-unit
 test-unit: controlplane ## What decides, and the API against a real API server
-	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./cmd/... ./hack/...
+	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./hack/...
 
 .PHONY: test-kernel
-test-kernel: ## The BPF program, attaching and interfaces against this kernel
-	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/links/... ./test/frames/... ./test/netns/... ./test/bpffs/...
+test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel
+	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/links/... ./cmd/... ./test/frames/... ./test/netns/... ./test/bpffs/...
 
 .PHONY: test-integration
 test-integration: controlplane ## Controller and agents on one real API server, real frames on three nodes

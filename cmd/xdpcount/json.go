@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+)
+
+// The schema of --output json. docs/xdpcount.md describes it: fields may be added, none changes its meaning.
+type (
+	jsonReport struct {
+		Time            time.Time       `json:"time"`
+		Type            string          `json:"type"`
+		IntervalSeconds float64         `json:"intervalSeconds"`
+		Interfaces      []jsonInterface `json:"interfaces"`
+	}
+	jsonInterface struct {
+		Name    string      `json:"name"`
+		Mode    plan.Mode   `json:"mode"`
+		Gone    bool        `json:"gone,omitempty"`
+		Totals  jsonCounts  `json:"totals"`
+		Classes []jsonClass `json:"classes"`
+	}
+	jsonClass struct {
+		Family   string `json:"family"`
+		Protocol string `json:"protocol"`
+		Number   *uint8 `json:"number,omitempty"` // 0 is a protocol
+		jsonCounts
+	}
+	jsonCounts struct {
+		Packets          uint64  `json:"packets"`
+		Bytes            uint64  `json:"bytes"`
+		PacketsPerSecond float64 `json:"packetsPerSecond"`
+		BitsPerSecond    float64 `json:"bitsPerSecond"`
+	}
+)
+
+const (
+	typeInterval = "interval"
+	typeSummary  = "summary"
+)
+
+// writeJSON writes the report as one object in one line.
+func writeJSON(out io.Writer, r report) error {
+	j := jsonReport{
+		Time:            r.time.UTC(),
+		Type:            typeInterval,
+		IntervalSeconds: r.elapsed.Seconds(),
+		Interfaces:      []jsonInterface{},
+	}
+	if r.summary {
+		j.Type = typeSummary
+	}
+	for _, s := range r.sections {
+		i := jsonInterface{
+			Name: s.name, Mode: s.mode, Gone: s.gone,
+			Totals:  jsonCounts{s.all.Packets, s.all.Bytes, s.allRate.packets, s.allRate.bits},
+			Classes: []jsonClass{},
+		}
+		for _, c := range s.classes {
+			entry := jsonClass{
+				Family:     c.class.Family().String(),
+				Protocol:   c.class.Protocol(),
+				jsonCounts: jsonCounts{c.counts.Packets, c.counts.Bytes, c.rate.packets, c.rate.bits},
+			}
+			if number, ok := c.class.Number(); ok {
+				entry.Number = &number
+			}
+			i.Classes = append(i.Classes, entry)
+		}
+		j.Interfaces = append(j.Interfaces, i)
+	}
+	if err := json.NewEncoder(out).Encode(j); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}

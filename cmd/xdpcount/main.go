@@ -1,0 +1,83 @@
+// Command xdpcount counts the packets that interfaces of this host receive, per protocol, and shows them live: the
+// successor of the kernel sample xdp1. docs/xdpcount.md describes flags, output and exit statuses.
+//
+//	xdpcount [-S|-N] [flags] IFACE...        attaches the counting program for as long as it runs
+//	xdpcount --pinned [flags] [IFACE...]     reads what an agent counts, and attaches nothing
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xdp-operator/xdp-operator/agent/links"
+)
+
+func main() {
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(os.Stdout, usage())
+		return
+	}
+	if err == nil {
+		err = count(o, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "xdpcount: "+line(err))
+	}
+	os.Exit(status(err))
+}
+
+// count counts as the options say until that is done or a signal comes.
+func count(o options, out *os.File) (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	// A second signal ends the process at once, whatever it is waiting for: nothing stays attached then either.
+	context.AfterFunc(ctx, stop)
+
+	list := links.Links{}.List
+	counting, err := open(o, list)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, counting.Close()) }()
+	w := watch{
+		source:    counting,
+		list:      list,
+		show:      printer(o.output, out),
+		clock:     systemClock(),
+		interval:  o.interval,
+		duration:  o.duration,
+		count:     o.count,
+		selected:  o.names,
+		untilGone: !o.pinned,
+	}
+	return w.run(ctx)
+}
+
+// printer returns what prints reports to the file, which may be a terminal.
+func printer(output string, out *os.File) func(report) error {
+	if output == outputJSON {
+		return func(r report) error { return writeJSON(out, r) }
+	}
+	s := screen{out: out, size: func() (size, bool) { return terminal(out) }}
+	return s.print
+}
+
+// terminal returns the size of the terminal, and false if the file is none.
+func terminal(file *os.File) (size, bool) {
+	window, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	switch {
+	case err != nil:
+		return size{}, false
+	case window.Col == 0 || window.Row == 0: // one that does not know
+		return size{columns: 80, lines: 24}, true
+	default:
+		return size{columns: int(window.Col), lines: int(window.Row)}, true
+	}
+}

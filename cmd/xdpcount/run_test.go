@@ -1,0 +1,785 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/xdp-operator/xdp-operator/agent/datapath"
+	"github.com/xdp-operator/xdp-operator/agent/links"
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/test/bpffs"
+	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/netns"
+)
+
+// soon is how long anything may take that should happen at once; the machine may be busy.
+const soon = 20 * time.Second
+
+// lab is a network namespace with a veth pair eth0, which is counted, and peer, from which frames are sent.
+type lab struct {
+	net  *netns.Namespace
+	send *frames.Sender
+	sent traffic.Totals
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	l := &lab{net: netns.New(t)}
+	_, peer := l.net.Veth(t, "eth0", "peer")
+	l.send = l.sender(t, peer)
+	return l
+}
+
+func (l *lab) sender(t *testing.T, index int) (s *frames.Sender) {
+	t.Helper()
+	l.net.Do(func() {
+		var err error
+		if s, err = frames.NewSender(index); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// traffic sends n frames of every kind.
+func (l *lab) traffic(t *testing.T, n int) {
+	t.Helper()
+	for _, f := range frames.All() {
+		if err := l.send.Send(f.Data, n); err != nil {
+			t.Fatal(err)
+		}
+		l.sent[f.Class] = l.sent[f.Class].Plus(traffic.Counts{Packets: uint64(n), Bytes: uint64(n * len(f.Data))})
+	}
+}
+
+func (l *lab) link(t *testing.T, name string) (got netlink.Link) {
+	t.Helper()
+	l.net.Do(func() {
+		var err error
+		if got, err = netlink.LinkByName(name); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return got
+}
+
+// hook returns what is attached to the interface.
+func (l *lab) hook(t *testing.T, name string) plan.Hook {
+	t.Helper()
+	var interfaces []plan.Interface
+	l.net.Do(func() {
+		var err error
+		if interfaces, err = (links.Links{}).List(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return byName(interfaces, name).Hook
+}
+
+func (l *lab) expectUnhooked(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if hook := l.hook(t, name); hook != (plan.Hook{}) {
+			t.Errorf("%s has %+v", name, hook)
+		}
+	}
+}
+
+// foreign attaches a program of somebody else for the duration of the test, and returns its ID.
+func (l *lab) foreign(t *testing.T, name string) uint32 {
+	t.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "foreign", Type: ebpf.XDP, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2 /* XDP_PASS */), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	index := l.link(t, name).Attrs().Index
+	l.net.Do(func() {
+		held, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: link.XDPGenericMode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { held.Close() })
+	})
+	return l.hook(t, name).Program
+}
+
+// process is a running xdpcount.
+type process struct {
+	*exec.Cmd
+	reports chan jsonReport // closed at the end
+	stderr  bytes.Buffer
+}
+
+// start starts xdpcount in the lab's network namespace with JSON as its output.
+func (l *lab) start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{Cmd: exec.Command(binary, append([]string{"--output=json", "--interval=20ms"}, args...)...)}
+	p.reports = make(chan jsonReport, 1000)
+	p.Stderr = &p.stderr
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.run(t, p.Cmd)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		defer close(p.reports)
+		decoder := json.NewDecoder(out)
+		decoder.DisallowUnknownFields()
+		for {
+			var r jsonReport
+			if err := decoder.Decode(&r); err != nil {
+				return
+			}
+			p.reports <- r
+		}
+	}()
+	t.Cleanup(func() {
+		_ = p.Process.Kill()
+		go func() { // so that the reader never blocks
+			for range p.reports {
+			}
+		}()
+		<-read
+		_ = p.Wait()
+	})
+	return p
+}
+
+// run starts a command in the lab's network namespace.
+func (l *lab) run(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	l.net.Do(func() { // the process begins in the namespace of the thread that starts it
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// until returns the first report that is as wanted.
+func (p *process) until(t *testing.T, what string, wanted func(jsonReport) bool) jsonReport {
+	t.Helper()
+	var last jsonReport
+	for timeout := time.After(soon); ; {
+		select {
+		case r, ok := <-p.reports:
+			if !ok {
+				t.Fatalf("ended before %s: %s; the last report is %+v", what, p.stderr.String(), last)
+			}
+			if wanted(r) {
+				return r
+			}
+			last = r
+		case <-timeout:
+			t.Fatalf("not in time: %s; the last report is %+v", what, last)
+		}
+	}
+}
+
+func (p *process) untilCounting(t *testing.T) jsonReport {
+	t.Helper()
+	return p.until(t, "it counts", func(jsonReport) bool { return true })
+}
+
+// untilCounted waits until the first interface has as many packets as were sent.
+func (p *process) untilCounted(t *testing.T, sent traffic.Totals) jsonReport {
+	t.Helper()
+	return p.until(t, "everything is counted", func(r jsonReport) bool {
+		return len(r.Interfaces) > 0 && r.Interfaces[0].Totals.Packets >= sent.Sum().Packets
+	})
+}
+
+// end sends the signal and returns the summary and the exit status, which is negative for a process that the signal
+// killed.
+func (p *process) end(t *testing.T, signal os.Signal) (summary jsonReport, status int) {
+	t.Helper()
+	if err := p.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	return p.ended(t)
+}
+
+func (p *process) ended(t *testing.T) (summary jsonReport, status int) {
+	t.Helper()
+	for timeout := time.After(soon); ; {
+		select {
+		case r, ok := <-p.reports:
+			if ok {
+				summary = r
+				continue
+			}
+			_ = p.Wait()
+			return summary, p.ProcessState.ExitCode()
+		case <-timeout:
+			t.Fatal("it does not end")
+		}
+	}
+}
+
+// counts returns what is told of an interface, by class.
+func counts(i jsonInterface) map[string]traffic.Counts {
+	m := map[string]traffic.Counts{}
+	for _, c := range i.Classes {
+		m[fmt.Sprint(c.Family, " ", c.Protocol, " ", c.Number != nil)] = traffic.Counts{Packets: c.Packets, Bytes: c.Bytes}
+	}
+	return m
+}
+
+func wantCounts(t traffic.Totals) map[string]traffic.Counts {
+	m := map[string]traffic.Counts{}
+	for c, counts := range t.NonZero() {
+		_, numbered := c.Number()
+		m[fmt.Sprint(c.Family(), " ", c.Protocol(), " ", numbered)] = counts
+	}
+	return m
+}
+
+func TestTotalsAgreeWithTheSenderAndTheInterface(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		want plan.Mode
+	}{
+		"natively":      {[]string{"-N", "eth0"}, plan.Native},
+		"generically":   {[]string{"-S", "eth0"}, plan.Generic},
+		"automatically": {[]string{"eth0"}, plan.Native},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			p := l.start(t, test.args...)
+			first := p.untilCounting(t)
+			before := l.link(t, "eth0").Attrs().Statistics
+			if hook := l.hook(t, "eth0"); hook.Mode != test.want {
+				t.Errorf("attached in %q mode", hook.Mode)
+			}
+			l.traffic(t, 10)
+			p.untilCounted(t, l.sent)
+			after := l.link(t, "eth0").Attrs().Statistics
+			last, status := p.end(t, os.Interrupt)
+			if status != 0 || p.stderr.Len() != 0 || last.Type != typeSummary {
+				t.Fatalf("status %d, last report of type %q: %s", status, last.Type, p.stderr.String())
+			}
+			l.expectUnhooked(t, "eth0")
+
+			i := last.Interfaces[0]
+			if diff := cmp.Diff(wantCounts(l.sent), counts(i)); diff != "" {
+				t.Errorf("not what was sent (-sent +counted):\n%s", diff)
+			}
+			all := l.sent.Sum()
+			if i.Name != "eth0" || i.Mode != test.want || i.Gone || i.Totals.Packets != all.Packets || i.Totals.Bytes != all.Bytes {
+				t.Errorf("told %+v of %s in %s mode, sent %+v", i.Totals, i.Name, i.Mode, all)
+			}
+			if got := after.RxPackets - before.RxPackets; got != all.Packets {
+				t.Errorf("rx_packets grew by %d, sent %d", got, all.Packets)
+			}
+			// What docs/xdpcount.md tells of rx_bytes.
+			want := all.Bytes
+			if test.want == plan.Native {
+				want -= 14 * all.Packets
+			}
+			if got := after.RxBytes - before.RxBytes; got != want {
+				t.Errorf("rx_bytes grew by %d, sent %d in %d frames", got, all.Bytes, all.Packets)
+			}
+			mean := float64(all.Packets) / last.IntervalSeconds
+			if got := i.Totals.PacketsPerSecond; got < mean*0.999 || got > mean*1.001 {
+				t.Errorf("%v packets/s on the mean, sent %d in %v s", got, all.Packets, last.IntervalSeconds)
+			}
+			if first.Type != typeInterval || first.IntervalSeconds < 0.02 || time.Since(first.Time) > time.Hour {
+				t.Errorf("first report: %+v", first)
+			}
+		})
+	}
+}
+
+func TestSeveralInterfacesInTheirOrder(t *testing.T) {
+	l := newLab(t)
+	l.net.Bridge(t, "br0")
+	p := l.start(t, "br0", "peer", "eth0", "lo", "--count=2")
+	last, status := p.ended(t)
+	var got []string
+	for _, i := range last.Interfaces {
+		got = append(got, i.Name+" "+string(i.Mode))
+	}
+	want := []string{"br0 Generic", "peer Native", "eth0 Native", "lo Generic"}
+	if diff := cmp.Diff(want, got); diff != "" || status != 0 {
+		t.Errorf("status %d %s (-want +got):\n%s", status, p.stderr.String(), diff)
+	}
+	l.expectUnhooked(t, want...)
+}
+
+func TestNothingStaysAttachedHoweverItEnds(t *testing.T) {
+	for name, test := range map[string]struct {
+		args   []string
+		end    func(t *testing.T, p *process)
+		status int
+	}{
+		"SIGINT":  {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGINT) }, 0},
+		"SIGTERM": {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGTERM) }, 0},
+		"SIGKILL": {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGKILL) }, -1},
+		"SIGHUP":  {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGHUP) }, -1},
+		"the end": {[]string{"--duration=300ms"}, func(*testing.T, *process) {}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			p := l.start(t, append(test.args, "eth0", "peer")...)
+			p.untilCounting(t)
+			var id ebpf.ProgramID
+			var maps []ebpf.MapID
+			if hook := l.hook(t, "eth0"); hook.Program != 0 { // unless it has ended by itself already
+				id, maps = loaded(t, hook.Program)
+			}
+			test.end(t, p)
+			if _, status := p.ended(t); status != test.status {
+				t.Errorf("status %d: %s", status, p.stderr.String())
+			}
+			if test.status == 0 {
+				l.expectUnhooked(t, "eth0", "peer") // at once
+			}
+			// What the process does not do itself the kernel does some time after.
+			eventually(t, func() error {
+				for _, name := range []string{"eth0", "peer"} {
+					if hook := l.hook(t, name); hook != (plan.Hook{}) {
+						return fmt.Errorf("%s has %+v", name, hook)
+					}
+				}
+				if id != 0 {
+					if left, err := ebpf.NewProgramFromID(id); err == nil {
+						return errors.Join(fmt.Errorf("program %d is still loaded", id), left.Close())
+					}
+				}
+				for _, id := range maps {
+					if left, err := ebpf.NewMapFromID(id); err == nil {
+						return errors.Join(fmt.Errorf("map %d is still there", id), left.Close())
+					}
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// loaded returns a program and its maps, as they are in the kernel.
+func loaded(t *testing.T, program uint32) (ebpf.ProgramID, []ebpf.MapID) {
+	t.Helper()
+	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(program))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	info, err := p.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps, ok := info.MapIDs()
+	if !ok || len(maps) == 0 {
+		t.Fatalf("the program has no maps: %v", info)
+	}
+	return ebpf.ProgramID(program), maps
+}
+
+func (p *process) signal(t *testing.T, signal os.Signal) {
+	t.Helper()
+	if err := p.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func eventually(t *testing.T, check func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(soon); ; time.Sleep(5 * time.Millisecond) {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAReaderThatGoesEndsIt(t *testing.T) {
+	l := newLab(t)
+	cmd := exec.Command(binary, "--interval=20ms", "eth0")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.run(t, cmd)
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if state, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || state.Signal() != unix.SIGPIPE {
+		t.Errorf("ended with %v", cmd.ProcessState)
+	}
+	eventually(t, func() error {
+		if hook := l.hook(t, "eth0"); hook != (plan.Hook{}) {
+			return fmt.Errorf("eth0 has %+v", hook)
+		}
+		return nil
+	})
+}
+
+func TestASecondSignalEndsItWhenNobodyReads(t *testing.T) {
+	l := newLab(t)
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	defer in.Close()
+	if _, err := unix.FcntlInt(in.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, "--interval=10ms", "eth0")
+	cmd.Stdout = in
+	l.run(t, cmd)
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	stands := 0 // for how many looks in turn the pipe has not filled further
+	for last := -1; stands < 20; time.Sleep(20 * time.Millisecond) {
+		n, err := unix.IoctlGetInt(int(out.Fd()), unix.TIOCINQ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stands++; n != last || n == 0 {
+			stands = 0
+		}
+		last = n
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	for timeout := time.After(soon); ; {
+		_ = cmd.Process.Signal(unix.SIGTERM)
+		select {
+		case <-ended:
+			eventually(t, func() error {
+				if hook := l.hook(t, "eth0"); hook != (plan.Hook{}) {
+					return fmt.Errorf("eth0 has %+v", hook)
+				}
+				return nil
+			})
+			return
+		case <-time.After(20 * time.Millisecond):
+		case <-timeout:
+			t.Fatal("it does not end")
+		}
+	}
+}
+
+func TestErrors(t *testing.T) {
+	l := newLab(t)
+	l.net.Bridge(t, "br0")
+	l.net.Add(t, &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "jumbo"}, PeerName: "giant"})
+	l.net.Do(func() {
+		if err := netlink.LinkSetMTU(l.link(t, "giant"), 9000); err != nil { // veth looks at the peer
+			t.Fatal(err)
+		}
+	})
+	l.net.Add(t, &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "taken"}, PeerName: "taken1"})
+	busy := fmt.Sprintf("program id %d in Generic mode", l.foreign(t, "taken"))
+	pinned, empty, plain := bpffs.Mount(t), bpffs.Mount(t), t.TempDir()
+	pin(t, l, pinned, "peer")
+
+	const nobody = 65534
+	none := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	hint := " (bpftool prog show tells whose it is; what an agent counts is read by --pinned)"
+	for name, test := range map[string]struct {
+		args   string
+		as     *syscall.SysProcAttr
+		status int
+		line   string // an ellipsis stands for what the kernel says
+	}{
+		"usage":             {"--count=x eth0", nil, 2, `usage: invalid value "x" for flag -count: parse error (xdpcount -h lists the flags)`},
+		"no interface":      {"eth9", nil, 3, "no such interface: eth9"},
+		"one of several":    {"eth0 eth9 eth8", nil, 3, "no such interface: eth9, eth8"},
+		"a busy hook":       {"eth0 taken", nil, 4, "another XDP program holds the hook: taken has " + busy + hint},
+		"busy, generic too": {"-S taken", nil, 4, "another XDP program holds the hook: taken has " + busy + hint},
+		"no rights":         {"eth0", none, 5, "attach eth0: not permitted: … (needs root, or the capabilities BPF, NET_ADMIN and PERFMON)"},
+		"no rights to look": {"--pinned --bpffs " + pinned, none, 5, "… permission denied (needs root, or the capabilities BPF, NET_ADMIN and PERFMON)"},
+		"no bpffs":          {"--pinned --bpffs " + plain, nil, 6, "no BPF file system is mounted at " + plain + " (--bpffs names another path)"},
+		"no such path":      {"--pinned --bpffs " + plain + "/none", nil, 6, "no BPF file system is mounted at " + plain + "/none: no such file or directory (--bpffs names another path)"},
+		"no native XDP":     {"-N eth0 br0", nil, 7, "attach br0: the driver has no native XDP: … (without -N it is attached in generic mode)"},
+		"MTU too large":     {"-N jumbo", nil, 7, "attach jumbo: the MTU is too large for native XDP: … (without -N it is attached in generic mode)"},
+		"nothing pinned":    {"--pinned --bpffs " + empty, nil, 8, "nothing is pinned in " + empty + ": no agent counts here (without --pinned xdpcount counts by itself)"},
+		"not pinned there":  {"--pinned --bpffs " + pinned + " eth0 peer", nil, 8, "nothing is pinned in " + pinned + " for eth0: no agent counts there (without --pinned xdpcount counts by itself)"},
+		"pinned, no such":   {"--pinned --bpffs " + pinned + " eth9", nil, 3, "no such interface: eth9"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command(binary, strings.Fields(test.args)...)
+			cmd.SysProcAttr = test.as
+			cmd.Dir = "/"
+			var stdout, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			l.run(t, cmd)
+			_ = cmd.Wait()
+			if status := cmd.ProcessState.ExitCode(); status != test.status {
+				t.Errorf("status %d, want %d", status, test.status)
+			}
+			got, rest, ended := strings.Cut(stderr.String(), "\n")
+			begin, end, elided := strings.Cut(test.line, "…")
+			begin = "xdpcount: " + begin
+			fits := got == begin
+			if elided {
+				fits = strings.HasPrefix(got, begin) && strings.HasSuffix(got, end)
+			}
+			if !fits || rest != "" || !ended || stdout.Len() != 0 {
+				t.Errorf("it says\n%s, want\n%s%s, and prints %q", stderr.String(), begin, end, stdout.String())
+			}
+			l.expectUnhooked(t, "eth0", "br0", "jumbo")
+		})
+	}
+}
+
+// pin makes an agent's datapath count the interface, for the duration of the test.
+func pin(t *testing.T, l *lab, bpffs, name string) *datapath.Datapath {
+	t.Helper()
+	d, err := datapath.Open(bpffs, "boot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(d.Cleanup(), d.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	attach(t, l, d, name)
+	return d
+}
+
+func attach(t *testing.T, l *lab, d *datapath.Datapath, name string) {
+	t.Helper()
+	a := plan.Attachment{Index: l.link(t, name).Attrs().Index, Name: name, Mode: plan.Auto}
+	l.net.Do(func() {
+		if err := d.Attach(a); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestASecondOneIsToldOfTheFirst(t *testing.T) {
+	l := newLab(t)
+	l.start(t, "eth0").untilCounting(t)
+	second := l.start(t, "eth0")
+	_, status := second.ended(t)
+	want := fmt.Sprintf("eth0 has program id %d in Native mode", l.hook(t, "eth0").Program)
+	if status != 4 || !strings.Contains(second.stderr.String(), want) {
+		t.Errorf("status %d: %s, want %s", status, second.stderr.String(), want)
+	}
+}
+
+func TestPinnedReadsWhatAnAgentCounts(t *testing.T) {
+	for name, args := range map[string][]string{"by name": {"eth0"}, "all": nil} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			mount := bpffs.Mount(t)
+			agent := pin(t, l, mount, "eth0")
+			before, err := agent.Attached()
+			if err != nil {
+				t.Fatal(err)
+			}
+			// As if the agent were just about to attach: what has no counts yet is left alone as well.
+			half := filepath.Join(filepath.Dir(before[0].Pin), "4711")
+			if err := os.Mkdir(half, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			l.traffic(t, 1) // before anybody looks
+			p := l.start(t, append([]string{"--pinned", "--bpffs", mount}, args...)...)
+			p.untilCounted(t, l.sent)
+			l.traffic(t, 2)
+			r := p.untilCounted(t, l.sent)
+			if err := os.Remove(half); err != nil {
+				t.Errorf("not left alone: %v", err)
+			}
+			if diff := cmp.Diff(wantCounts(l.sent), counts(r.Interfaces[0])); diff != "" {
+				t.Errorf("not what was sent (-sent +counted):\n%s", diff)
+			}
+
+			// The agent gives the interface up, and counts again.
+			if err := agent.Detach(before[0]); err != nil {
+				t.Fatal(err)
+			}
+			p.until(t, "nothing is counted", func(r jsonReport) bool { return len(r.Interfaces) == 0 })
+			l.expectUnhooked(t, "eth0")
+			attach(t, l, agent, "eth0")
+			l.sent = traffic.Totals{}
+			l.traffic(t, 1)
+			p.until(t, "it is counted again", func(r jsonReport) bool {
+				return len(r.Interfaces) == 1 && r.Interfaces[0].Totals.Packets >= l.sent.Sum().Packets
+			})
+			again, err := agent.Attached()
+			if err != nil {
+				t.Fatal(err)
+			}
+			last, status := p.end(t, unix.SIGTERM)
+			if status != 0 {
+				t.Errorf("status %d: %s", status, p.stderr.String())
+			}
+			if diff := cmp.Diff(wantCounts(l.sent), counts(last.Interfaces[0])); diff != "" {
+				t.Errorf("the summary is not what was sent (-sent +counted):\n%s", diff)
+			}
+
+			// The agent's are untouched.
+			after, err := agent.Attached()
+			if diff := cmp.Diff(again, after); diff != "" || err != nil || len(after) != 1 {
+				t.Errorf("attached otherwise, error %v (-before +after):\n%s", err, diff)
+			}
+			if hook := l.hook(t, "eth0"); hook.Program != again[0].Program {
+				t.Errorf("the hook has %+v, the agent attached %+v", hook, again[0])
+			}
+			l.traffic(t, 1)
+			eventually(t, func() error {
+				readings, err := agent.Read()
+				if err != nil || len(readings) != 1 || readings[0].Totals != l.sent {
+					return fmt.Errorf("the agent reads something else than was sent, error %w", err)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+func TestCountAndDuration(t *testing.T) {
+	l := newLab(t)
+	for name, test := range map[string]struct {
+		args      []string
+		intervals int
+		took      time.Duration // at least
+	}{
+		"three intervals":                  {[]string{"--count=3"}, 3, 60 * time.Millisecond},
+		"one":                              {[]string{"--count=1"}, 1, 20 * time.Millisecond},
+		"a time shorter than the interval": {[]string{"--interval=1h", "--duration=50ms"}, 0, 50 * time.Millisecond},
+		"a time of one interval and more":  {[]string{"--interval=100ms", "--duration=150ms"}, 1, 150 * time.Millisecond},
+	} {
+		p := l.start(t, append(test.args, "eth0")...)
+		intervals, summaries := 0, 0
+		for r := range p.reports {
+			switch r.Type {
+			case typeInterval:
+				intervals++
+			case typeSummary:
+				summaries++
+				if r.IntervalSeconds < test.took.Seconds() {
+					t.Errorf("%s: it took %v s", name, r.IntervalSeconds)
+				}
+			}
+		}
+		_ = p.Wait()
+		if status := p.ProcessState.ExitCode(); intervals != test.intervals || summaries != 1 || status != 0 {
+			t.Errorf("%s: %d intervals, %d summaries, status %d: %s", name, intervals, summaries, status, p.stderr.String())
+		}
+	}
+}
+
+func TestAnInterfaceThatIsDeletedEndsItWithItsTotals(t *testing.T) {
+	l := newLab(t)
+	p := l.start(t, "eth0", "peer")
+	p.untilCounting(t)
+	l.traffic(t, 1)
+	p.untilCounted(t, l.sent)
+	l.net.Delete(t, "eth0")
+	last, status := p.ended(t)
+	if status != 3 || p.stderr.String() != "xdpcount: nothing is left to count: the interface is gone\n" {
+		t.Errorf("status %d: %s", status, p.stderr.String())
+	}
+	if len(last.Interfaces) != 2 || !last.Interfaces[0].Gone || last.Interfaces[0].Name != "eth0" {
+		t.Fatalf("the last report is %+v", last)
+	}
+	if diff := cmp.Diff(wantCounts(l.sent), counts(last.Interfaces[0])); diff != "" {
+		t.Errorf("(-sent +counted):\n%s", diff)
+	}
+}
+
+func TestTableInATerminal(t *testing.T) {
+	const columns, lines = 60, 9
+	l := newLab(t)
+	screen, terminal := openTerminal(t, columns, lines)
+	cmd := exec.Command(binary, "--interval=50ms", "--count=4", "eth0")
+	var stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = terminal, &stderr
+	l.run(t, cmd)
+	terminal.Close()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	l.traffic(t, 1)
+	out, _ := io.ReadAll(screen) // ends with an error when nobody has the terminal open
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, stderr.String())
+	}
+	tables := strings.Split(strings.ReplaceAll(string(out), "\r\n", "\n"), "\x1b[J")
+	if len(tables) != 5 {
+		t.Fatalf("%d tables:\n%s", len(tables), out)
+	}
+	for i, table := range tables[:4] {
+		text, up, _ := strings.Cut(table, "\x1b[")
+		drawn := strings.Count(text, "\n")
+		if drawn >= lines || up != strconv.Itoa(drawn)+"A\r" {
+			t.Errorf("table %d has %d lines, and then goes %q up:\n%s", i, drawn, up, text)
+		}
+		for line := range strings.Lines(text) {
+			if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > columns {
+				t.Errorf("table %d has a line of %d columns: %s", i, n, line)
+			}
+		}
+	}
+	if !strings.Contains(tables[4], "rates are means over") {
+		t.Errorf("it ends without a summary:\n%s", tables[4])
+	}
+}
+
+// openTerminal opens a pseudo terminal: what is written to the second file is read from the first.
+func openTerminal(t *testing.T, columns, lines uint16) (screen, terminal *os.File) {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { screen.Close() })
+	fd := int(screen.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: lines}); err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile(filepath.Join("/dev/pts", strconv.Itoa(n)), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return screen, terminal
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+)
+
+// manySections is a report of n interfaces with classes of every width.
+func manySections(n int) report {
+	var from, to sample
+	from.time, to.time = noon, noon.Add(2*time.Second)
+	from.totals, to.totals = map[traffic.MapID]traffic.Totals{}, map[traffic.MapID]traffic.Totals{}
+	names := []string{"eth0", "eth0.100é-abcd", "lo"}
+	modes := []plan.Mode{plan.Native, plan.Generic, plan.Generic}
+	for i := range n {
+		c := counted{name: names[i%3], mode: modes[i%3], id: id(uint32(i)), gone: i == 1}
+		before := totals(map[traffic.Class]uint64{tcp4: 1_000_000, udp4: 12})
+		after := before
+		if i%3 != 2 { // nothing passes lo
+			after = after.Plus(totals(map[traffic.Class]uint64{
+				tcp4: 246_912, udp4: 1, tcp6: 1999,
+				traffic.IP(traffic.IPv4, 134): 7, traffic.IP(traffic.IPv6, 253): 3, traffic.IP(traffic.IPv6, 0): 999_950,
+				traffic.ClassARP: 20, traffic.ClassOther: 1000, traffic.ClassMalformed: 2,
+			}))
+		} else {
+			before, after = traffic.Totals{}, traffic.Totals{}
+		}
+		from.totals[c.id], to.totals[c.id] = before, after
+		to.interfaces = append(to.interfaces, c)
+	}
+	return measure(from, to)
+}
+
+func TestTable(t *testing.T) {
+	summary := manySections(1)
+	summary.summary = true
+	for name, test := range map[string]struct {
+		report report
+		bounds size
+	}{
+		"one interface":                    {manySections(1), size{}},
+		"several in a pipe":                {manySections(3), size{}},
+		"in a terminal of 80 by 24":        {manySections(3), size{80, 24}},
+		"in a low one":                     {manySections(1), size{80, 8}},
+		"in a lower one":                   {manySections(1), size{80, 5}},
+		"in a narrow one":                  {manySections(1), size{40, 24}},
+		"too many for a line each":         {manySections(9), size{80, 24}},
+		"too many altogether":              {manySections(40), size{80, 10}},
+		"the summary":                      {summary, size{80, 24}},
+		"an agent that counts nothing now": {report{time: noon, elapsed: time.Second}, size{80, 24}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lines := render(test.report, test.bounds)
+			for _, line := range lines {
+				if n := len([]rune(line)); test.bounds.columns > 0 && n > test.bounds.columns {
+					t.Errorf("%d columns: %q", n, line)
+				}
+			}
+			if test.bounds.lines > 0 && len(lines) >= test.bounds.lines {
+				t.Errorf("%d lines do not fit into %d with the cursor's", len(lines), test.bounds.lines)
+			}
+			expectGolden(t, strings.ReplaceAll(name, " ", "_")+".txt", strings.Join(lines, "\n")+"\n")
+		})
+	}
+}
+
+func TestEveryTerminalHoldsTheTable(t *testing.T) {
+	for sections := range 12 {
+		for height := 2; height < 40; height++ {
+			if lines := render(manySections(sections), size{80, height}); len(lines) >= height {
+				t.Errorf("%d sections on %d lines take %d", sections, height, len(lines))
+			}
+		}
+	}
+}
+
+func TestNumbersForPeople(t *testing.T) {
+	for want, got := range map[string]string{
+		"0": scaled(0, 1000, decimals), "0.5": scaled(0.5, 1000, decimals), "9.9": scaled(9.94, 1000, decimals),
+		"10": scaled(9.96, 1000, decimals), "999": scaled(999.4, 1000, decimals), "1.0k": scaled(999.6, 1000, decimals),
+		"1.5k": scaled(1500, 1000, decimals), "1000.0E": scaled(1e21, 1000, decimals), "1.0M": scaled(999_950, 1000, decimals),
+		"1023B": whole(1023, 1024, binaries), "1.0KiB": whole(1024, 1024, binaries), "16.0EiB": whole(math.MaxUint64, 1024, binaries),
+		"7": whole(7, 1000, decimals), "998": whole(998, 1000, decimals),
+		"-": percent(0, 0), "0%": percent(0, 5), "<1%": percent(1, 1000), "33%": percent(1, 3), ">99%": percent(999, 1000), "100%": percent(4, 4),
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+func TestOnATerminalATableTakesThePlaceOfTheOneBefore(t *testing.T) {
+	var out bytes.Buffer
+	s := screen{out: &out, size: func() (size, bool) { return size{80, 24}, true }}
+	for _, sections := range []int{2, 1, 1} {
+		if err := s.print(manySections(sections)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := func(sections int) string {
+		return strings.Join(render(manySections(sections), size{80, 24}), "\n") + "\n"
+	}
+	want := text(2) + "\x1b[23A\r\x1b[J" + text(1) + "\x1b[12A\r\x1b[J" + text(1)
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestInAPipeTablesFollowEachOther(t *testing.T) {
+	var out bytes.Buffer
+	s := screen{out: &out, size: func() (size, bool) { return size{}, false }}
+	for range 2 {
+		if err := s.print(manySections(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := strings.Join(render(manySections(1), size{}), "\n") + "\n"
+	if diff := cmp.Diff(text+"\n"+text, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestJSON(t *testing.T) {
+	var out bytes.Buffer
+	summary := manySections(1)
+	summary.summary = true
+	summary.time = summary.time.In(time.FixedZone("elsewhere", 3600))
+	large := manySections(3)
+	large.sections[2].all.Bytes = math.MaxUint64
+	for _, r := range []report{large, summary, {time: noon, elapsed: time.Second}} {
+		if err := writeJSON(&out, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(out.String(), "\n"); n != 3 {
+		t.Errorf("%d lines for 3 reports", n)
+	}
+	expectGolden(t, "reports.jsonl", out.String())
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+)
+
+// clock is the time, which tests make.
+type clock struct {
+	now   func() time.Time
+	after func(time.Duration) <-chan time.Time
+}
+
+func systemClock() clock {
+	return clock{now: time.Now, after: time.After} //nolint:forbidigo // a program is where the clock comes from
+}
+
+// watch is one run: what is read of the source once per interval, and printed.
+type watch struct {
+	source source
+	list   func() ([]plan.Interface, error)
+	show   func(report) error
+	clock  clock
+
+	interval  time.Duration
+	duration  time.Duration // 0: without end
+	count     int           // of intervals; 0: without end
+	selected  []string      // names of interfaces; none: all
+	untilGone bool          // ends, with an error, when nothing is counted any more
+}
+
+// run prints a report per interval until it is done or ctx is, detaches, and prints the summary.
+func (w *watch) run(ctx context.Context) error {
+	first, err := w.sample(sample{})
+	if err != nil {
+		return err
+	}
+	last, ended := first, error(nil)
+	next := first.time
+	for n := 0; w.count == 0 || n < w.count; n++ {
+		// Intervals are told from the first one on. Those that a slow terminal ate are left out.
+		for next = next.Add(w.interval); next.Before(w.clock.now()); {
+			next = next.Add(w.interval)
+		}
+		if !w.wait(ctx, first.time, next) {
+			break
+		}
+		now, err := w.sample(last)
+		if err != nil {
+			return err
+		}
+		if err := w.show(measure(last, now)); err != nil {
+			return err
+		}
+		last = now
+		if w.untilGone && now.allGone() {
+			ended = fmt.Errorf("nothing is left to count: %w", plan.ErrInterfaceGone)
+			break
+		}
+	}
+	// Detached before it is read, so that the summary holds all that was counted, and before it is printed, which may
+	// block.
+	if err := w.source.Detach(); err != nil {
+		return errors.Join(ended, err)
+	}
+	if last, err = w.final(last); err != nil {
+		return errors.Join(ended, err)
+	}
+	summary := measure(first, last)
+	summary.summary = true
+	return errors.Join(ended, w.show(summary))
+}
+
+// wait waits for the end of the interval. It returns false if the run ends before.
+func (w *watch) wait(ctx context.Context, started, until time.Time) bool {
+	end := started.Add(w.duration)
+	ends := w.duration > 0 && end.Before(until)
+	if ends {
+		until = end
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-w.clock.after(until.Sub(w.clock.now())):
+		return !ends && ctx.Err() == nil
+	}
+}
+
+// sample gathers what is counted now.
+func (w *watch) sample(before sample) (sample, error) {
+	attached, err := w.source.Attached()
+	if err != nil {
+		return sample{}, err
+	}
+	interfaces, err := w.list()
+	if err != nil {
+		return sample{}, err
+	}
+	// Read last: rates are over the time between the readings.
+	readings, err := w.source.Read()
+	if err != nil {
+		return sample{}, err
+	}
+	return look(w.clock.now(), w.selected, attached, readings, interfaces, before), nil
+}
+
+// final returns the sample with what the interfaces have counted in the end, once nothing is attached any more.
+func (w *watch) final(last sample) (sample, error) {
+	readings, err := w.source.Read()
+	if err != nil {
+		return sample{}, err
+	}
+	s := sample{time: w.clock.now(), interfaces: last.interfaces, totals: maps.Clone(last.totals)}
+	for _, r := range readings {
+		s.totals[r.Map] = r.Totals
+	}
+	return s, nil
+}

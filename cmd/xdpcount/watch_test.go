@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+)
+
+// host is an interface that counts a packet per second, and a clock that jumps to whatever is waited for.
+type host struct {
+	watch
+	time  time.Time
+	late  time.Duration // that every wait takes longer
+	slow  time.Duration // that every print takes
+	acts  []string
+	gone  bool
+	after map[int]func() // what happens once so many reports are printed
+	made  int
+}
+
+func newHost() *host {
+	h := &host{time: noon, after: map[int]func(){}}
+	h.watch = watch{
+		source: h, interval: time.Second, untilGone: true,
+		clock: clock{
+			now: func() time.Time { return h.time },
+			after: func(d time.Duration) <-chan time.Time {
+				h.time = h.time.Add(max(d, 0) + h.late)
+				c := make(chan time.Time, 1)
+				c <- h.time
+				return c
+			},
+		},
+		list: func() ([]plan.Interface, error) {
+			if h.gone {
+				return nil, nil
+			}
+			return []plan.Interface{{Name: "eth0", Index: 2, Hook: plan.Hook{Program: 20, Mode: plan.Native}}}, nil
+		},
+		show: func(r report) error {
+			kind := "interval"
+			if r.summary {
+				kind = "summary"
+			}
+			h.acts = append(h.acts, strings.Join([]string{
+				kind, r.time.Sub(noon).String(), "of", r.elapsed.String(), scaled(r.sections[0].allRate.packets, 1000, decimals),
+			}, " "))
+			if h.made++; h.made > 100 {
+				return errors.New("it does not end")
+			}
+			h.time = h.time.Add(h.slow)
+			if act := h.after[h.made]; act != nil {
+				act()
+			}
+			return nil
+		},
+	}
+	return h
+}
+
+func (h *host) Attached() ([]plan.Attachment, error) {
+	if h.gone {
+		return []plan.Attachment{{Map: 1}}, nil
+	}
+	return []plan.Attachment{{Index: 2, Program: 20, Map: 1}}, nil
+}
+
+func (h *host) Read() ([]traffic.Reading, error) {
+	packets := uint64(h.time.Sub(noon) / (100 * time.Millisecond))
+	return []traffic.Reading{{Map: id(1), Totals: totals(map[traffic.Class]uint64{tcp4: packets})}}, nil
+}
+
+func (h *host) Detach() error { h.acts = append(h.acts, "detach"); return nil }
+func (h *host) Close() error  { return nil }
+
+func TestRun(t *testing.T) {
+	for name, test := range map[string]struct {
+		set  func(h *host, cancel func())
+		want []string
+		err  error
+	}{
+		"as many intervals as told, then the summary": {
+			set:  func(h *host, _ func()) { h.count = 2 },
+			want: []string{"interval 1s of 1s 10", "interval 2s of 1s 10", "detach", "summary 2s of 2s 10"},
+		},
+		"as long as told, with all intervals that fit": {
+			set:  func(h *host, _ func()) { h.duration = 2 * time.Second },
+			want: []string{"interval 1s of 1s 10", "interval 2s of 1s 10", "detach", "summary 2s of 2s 10"},
+		},
+		"a last interval that does not fit is in the summary": {
+			set:  func(h *host, _ func()) { h.duration = 2500 * time.Millisecond },
+			want: []string{"interval 1s of 1s 10", "interval 2s of 1s 10", "detach", "summary 2.5s of 2.5s 10"},
+		},
+		"shorter than an interval": {
+			set:  func(h *host, _ func()) { h.duration = 500 * time.Millisecond },
+			want: []string{"detach", "summary 500ms of 500ms 10"},
+		},
+		"what comes first of both": {
+			set:  func(h *host, _ func()) { h.count, h.duration = 1, time.Minute },
+			want: []string{"interval 1s of 1s 10", "detach", "summary 1s of 1s 10"},
+		},
+		"a signal": {
+			set:  func(h *host, cancel func()) { h.after[1] = cancel },
+			want: []string{"interval 1s of 1s 10", "detach", "summary 2s of 2s 10"},
+		},
+		"delays do not add up, and rates stay true": {
+			set:  func(h *host, _ func()) { h.late, h.count = 200*time.Millisecond, 3 },
+			want: []string{"interval 1.2s of 1.2s 10", "interval 2.2s of 1s 10", "interval 3.2s of 1s 10", "detach", "summary 3.2s of 3.2s 10"},
+		},
+		"intervals that a slow reader ate are left out": {
+			set:  func(h *host, _ func()) { h.slow, h.count = 2300*time.Millisecond, 2 },
+			want: []string{"interval 1s of 1s 10", "interval 4s of 3s 10", "detach", "summary 6.3s of 6.3s 10"},
+		},
+		"the last interface goes": {
+			set:  func(h *host, _ func()) { h.after[1] = func() { h.gone = true } },
+			want: []string{"interval 1s of 1s 10", "interval 2s of 1s 10", "detach", "summary 2s of 2s 10"},
+			err:  plan.ErrInterfaceGone,
+		},
+		"what an agent counts may come again": {
+			set: func(h *host, _ func()) {
+				h.untilGone, h.count = false, 3
+				h.after[1] = func() { h.gone = true }
+				h.after[2] = func() { h.gone = false }
+			},
+			want: []string{"interval 1s of 1s 10", "interval 2s of 1s 10", "interval 3s of 1s 10", "detach", "summary 3s of 3s 10"},
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		h := newHost()
+		test.set(h, cancel)
+		err := h.run(ctx)
+		cancel()
+		if !errors.Is(err, test.err) {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if diff := cmp.Diff(test.want, h.acts); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
