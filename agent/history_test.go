@@ -35,7 +35,7 @@ func TestRandomFaultsNeitherLoseNorDoubleAPacket(t *testing.T) {
 			case 2:
 				n.agent = &Agent{Client: n.client, Node: "n1", Info: n.agent.Info, Datapath: n, Links: n, Clock: n.clock}
 			case 3:
-				n.saveError = toggled(n.saveError, errAPIDown)
+				n.saveError = toggled(n.saveError != nil, errAPIDown)
 			case 4:
 				n.clock.Step(time.Minute)
 			case 5:
@@ -49,7 +49,7 @@ func TestRandomFaultsNeitherLoseNorDoubleAPacket(t *testing.T) {
 					n.interfaces[i].Hook = plan.Hook{}
 				}
 			case 8:
-				n.detachError = toggled(n.detachError, errors.New("no"))
+				n.detachError = toggled(n.detachError != nil, errors.New("no"))
 			}
 			_, _, err := n.pass()
 			if err != nil && n.saveError == nil && n.detachError == nil {
@@ -79,8 +79,9 @@ func TestRandomFaultsNeitherLoseNorDoubleAPacket(t *testing.T) {
 	}
 }
 
-func toggled(now, err error) error {
-	if now != nil {
+// toggled returns err where it was off, and nil where it was on.
+func toggled(on bool, err error) error {
+	if on {
 		return nil
 	}
 	return err
