@@ -39,8 +39,8 @@ test-unit: controlplane ## What decides, and the API against a real API server
 	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./hack/...
 
 .PHONY: test-kernel
-test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel
-	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/links/... ./cmd/... ./test/frames/... ./test/netns/... ./test/bpffs/...
+test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel, and 3 million frames
+	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/links/... ./cmd/... ./test/classify/... ./test/oracle/... ./test/frames/... ./test/netns/... ./test/bpffs/...
 
 .PHONY: test-integration
 test-integration: controlplane ## Controller and agents on one real API server, real frames on three nodes
@@ -53,6 +53,11 @@ test-charts: controlplane ## Chart and kustomize give the same, and the API serv
 .PHONY: fuzz
 fuzz: ## Fuzz for 30 s each
 	go test ./agent/plan -run '^$$' -fuzz . -fuzztime 30s
+	go test ./bpf -run '^$$' -fuzz FuzzProgram -fuzztime 30s
+
+.PHONY: oracle
+oracle: ## Replay captures and compare every class with tshark: make oracle PCAP="FILE..." (needs tshark)
+	go run ./test/oracle $(PCAP)
 
 .PHONY: bench
 bench: ## Benchmarks

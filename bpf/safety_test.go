@@ -1,0 +1,712 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+)
+
+// helpers are the kernel's functions that the program may call, and no others. All of them return a number.
+var helpers = []asm.BuiltinFunc{asm.FnGetSmpProcessorId}
+
+// The safety of the program is read off its instructions, by following what every register holds along every path:
+// what it returns, through which pointers it writes, what it calls. That a pointer stays within its bounds is the
+// kernel's verifier's to prove, and is relied upon here.
+//
+// The instructions are looked at twice: as they are handed to the kernel, where the helpers have their numbers, and as
+// the kernel has rewritten them (xlated), which is what runs.
+
+// kind is what a register holds.
+type kind uint8
+
+const (
+	unknown   kind = iota // any of the others
+	unset                 // nothing since a call
+	scalar                // a number
+	constant              // the number n
+	context               // the pointer to xdp_md, or once rewritten to xdp_buff
+	packet                // a pointer into the frame, or anything else that the context holds
+	countsPtr             // a pointer into the map of the counts
+	otherMap              // a pointer into, or to, another map
+	stack                 // a pointer to offset n from the frame pointer
+)
+
+type value struct {
+	kind kind
+	n    int64
+}
+
+func (v value) isNumber() bool { return v.kind == scalar || v.kind == constant }
+
+// join is what holds either.
+func (v value) join(w value) value {
+	switch {
+	case v == w:
+		return v
+	case v.isNumber() && w.isNumber():
+		return value{kind: scalar}
+	default:
+		return value{kind: unknown}
+	}
+}
+
+// machine is what registers and stack hold before an instruction.
+type machine struct {
+	registers [11]value
+	slots     map[int64]value // of 8 bytes, by offset from the frame pointer
+}
+
+// join returns what holds either machine, and whether that is more than m.
+func (m machine) join(other machine) (machine, bool) {
+	joined := machine{slots: map[int64]value{}}
+	for r := range m.registers {
+		joined.registers[r] = m.registers[r].join(other.registers[r])
+	}
+	for at, v := range m.slots {
+		if w, ok := other.slots[at]; ok {
+			joined.slots[at] = v.join(w)
+		}
+	}
+	return joined, joined.registers != m.registers || !maps.Equal(joined.slots, m.slots)
+}
+
+// finding is what an analysis has found out.
+type finding struct {
+	instructions int // raw ones of 8 bytes
+	functions    int
+	exits        int // of the program, not of its subprograms
+	stores       int
+	depth        int64 // of the stack, summed along the deepest chain of calls
+	calls        map[asm.BuiltinFunc]int
+	violations   []string
+}
+
+// analysis follows the instructions of a program until nothing new comes up.
+type analysis struct {
+	code     asm.Instructions
+	isCounts func(asm.Instruction) bool // of a load from a map: is it that of the counts?
+	anyCall  bool                       // helpers have no numbers any more; those that were given are known to be good
+
+	offset  []int       // of each instruction, in raw instructions
+	index   map[int]int // and back
+	symbols map[string]int
+	before  map[int]machine
+	owner   map[int]int   // of each instruction its function, by that one's first
+	returns map[int]value // of each function
+	callers map[int]map[int]bool
+	todo    []int
+	// violations, by instruction; those of the last visit hold.
+	found map[int][]string
+}
+
+// analyse follows the program from its first instruction. The error says what it does not understand.
+func analyse(code asm.Instructions, isCounts func(asm.Instruction) bool, anyCall bool) (f *finding, err error) {
+	a := &analysis{
+		code: code, isCounts: isCounts, anyCall: anyCall,
+		index: map[int]int{}, symbols: map[string]int{}, before: map[int]machine{}, owner: map[int]int{},
+		returns: map[int]value{}, callers: map[int]map[int]bool{}, found: map[int][]string{},
+	}
+	at := 0
+	for i, ins := range code {
+		a.offset, a.index[at] = append(a.offset, at), i
+		if s := ins.Symbol(); s != "" {
+			a.symbols[s] = i
+		}
+		at += int(ins.Width())
+	}
+	entry := machine{slots: map[int64]value{}}
+	for r := range entry.registers {
+		entry.registers[r] = value{kind: unset}
+	}
+	entry.registers[asm.R1] = value{kind: context}
+	a.enter(0, 0, entry)
+	for len(a.todo) > 0 {
+		i := a.todo[len(a.todo)-1]
+		a.todo = a.todo[:len(a.todo)-1]
+		if err := a.step(i); err != nil {
+			return nil, fmt.Errorf("instruction %d, %v: %w", i, code[i], err)
+		}
+	}
+	f = a.summary()
+	f.instructions = at
+	return f, nil
+}
+
+// enter says that instruction i of a function is reached with m.
+func (a *analysis) enter(function, i int, m machine) {
+	m.registers[asm.R10] = value{kind: stack}
+	known, ok := a.before[i]
+	if ok {
+		var more bool
+		if m, more = known.join(m); !more {
+			return
+		}
+	}
+	a.before[i], a.owner[i] = m, function
+	a.todo = append(a.todo, i)
+}
+
+// violate notes what must not be. It goes on, so that everything is found.
+func (a *analysis) violate(i int, format string, args ...any) {
+	a.found[i] = append(a.found[i], fmt.Sprintf("instruction %d, %v: ", i, a.code[i])+fmt.Sprintf(format, args...))
+}
+
+// step takes one instruction from what was before it to what comes after.
+func (a *analysis) step(i int) error {
+	ins, function := a.code[i], a.owner[i]
+	m := machine{registers: a.before[i].registers, slots: maps.Clone(a.before[i].slots)}
+	delete(a.found, i)
+	r := &m.registers
+	switch class := ins.OpCode.Class(); class {
+	case asm.LdClass:
+		if !ins.OpCode.IsDWordLoad() {
+			a.violate(i, "reads the packet through the old BPF_ABS and BPF_IND")
+			return nil
+		}
+		r[ins.Dst] = a.immediate(ins)
+	case asm.LdXClass:
+		r[ins.Dst] = a.load(ins, m)
+	case asm.StClass, asm.StXClass:
+		a.store(i, ins, &m)
+	case asm.ALUClass, asm.ALU64Class:
+		r[ins.Dst] = arithmetic(ins, r[ins.Dst], r[ins.Src])
+	case asm.JumpClass, asm.Jump32Class:
+		return a.jump(i, ins, m)
+	}
+	return a.follow(function, i, 0, m)
+}
+
+// follow goes on after instruction i, by a distance in raw instructions.
+func (a *analysis) follow(function, i int, distance int, m machine) error {
+	to, ok := a.index[a.offset[i]+int(a.code[i].Width())+distance]
+	if !ok {
+		return errors.New("goes on outside of the program")
+	}
+	a.enter(function, to, m)
+	return nil
+}
+
+func (a *analysis) immediate(ins asm.Instruction) value {
+	switch {
+	case ins.IsLoadFromMap() && ins.Src == asm.PseudoMapValue && a.isCounts(ins):
+		return value{kind: countsPtr}
+	case ins.IsLoadFromMap():
+		return value{kind: otherMap}
+	case ins.Src == asm.R0:
+		return value{kind: constant, n: ins.Constant}
+	default: // the address of a function or a variable of the kernel
+		return value{kind: unknown}
+	}
+}
+
+// load is what memory holds.
+func (a *analysis) load(ins asm.Instruction, m machine) value {
+	base, whole := m.registers[ins.Src], ins.OpCode.Size() == asm.DWord
+	switch base.kind {
+	case context:
+		// All of it is taken for a pointer into the frame, as data and data_end are. In xdp_md these have 4 bytes.
+		return value{kind: packet}
+	case stack:
+		if v, ok := m.slots[base.n+int64(ins.Offset)]; ok && whole {
+			return v
+		}
+	case packet, countsPtr, otherMap:
+		return value{kind: scalar} // no addresses are kept there
+	default:
+	}
+	if whole {
+		return value{kind: unknown}
+	}
+	return value{kind: scalar} // too small for an address
+}
+
+// store notes a write, which must go to the counts or to the stack.
+func (a *analysis) store(i int, ins asm.Instruction, m *machine) {
+	base := m.registers[ins.Dst]
+	source := m.registers[ins.Src]
+	if ins.OpCode.Class() == asm.StClass {
+		source = value{kind: constant, n: ins.Constant}
+	}
+	switch base.kind {
+	case countsPtr:
+	case stack:
+		at := base.n + int64(ins.Offset)
+		for slot := at - 7; slot < at+8; slot++ {
+			delete(m.slots, slot)
+		}
+		if ins.OpCode.Size() == asm.DWord && ins.OpCode.Mode() == asm.MemMode {
+			m.slots[at] = source
+		}
+	case packet:
+		a.violate(i, "writes into the packet, or what the context holds")
+	case context:
+		a.violate(i, "writes into the context")
+	case otherMap:
+		a.violate(i, "writes into another map than the counts")
+	default:
+		a.violate(i, "writes nobody knows where")
+	}
+	if ins.OpCode.Mode() == asm.AtomicMode {
+		// Some read, too, into one of these.
+		m.registers[ins.Src], m.registers[asm.R0] = value{kind: unknown}, value{kind: unknown}
+	}
+}
+
+// arithmetic is what an operation leaves in the destination.
+func arithmetic(ins asm.Instruction, dst, src value) value {
+	op, wide := ins.OpCode.ALUOp(), ins.OpCode.Class() == asm.ALU64Class
+	if ins.OpCode.Source() == asm.ImmSource {
+		src = value{kind: constant, n: ins.Constant}
+		if !wide {
+			src.n = int64(uint32(ins.Constant))
+		}
+	}
+	if op == asm.Swap || op == asm.Neg { // have no source
+		src = dst
+	}
+	if op == asm.Mov {
+		switch {
+		case ins.Offset != 0: // the kernel's own: the address of a variable of this CPU, or in another address space
+			return value{kind: unknown}
+		case wide:
+			return src
+		case src.kind == constant:
+			return value{kind: constant, n: int64(uint32(src.n))}
+		case src.kind == scalar:
+			return src
+		default:
+			return value{kind: unknown} // half a pointer
+		}
+	}
+	if op == asm.MovSX8 || op == asm.MovSX16 || op == asm.MovSX32 {
+		dst = src
+	}
+	if dst.isNumber() && src.isNumber() {
+		return value{kind: scalar}
+	}
+	if !wide {
+		return value{kind: unknown}
+	}
+	switch {
+	case op == asm.Sub && dst.kind == packet && src.kind == packet:
+		return value{kind: scalar} // a distance, for what is behind data_end is not written through either
+	case dst.kind == stack && src.kind == constant && op == asm.Add:
+		return value{kind: stack, n: dst.n + src.n}
+	case dst.kind == stack && src.kind == constant && op == asm.Sub:
+		return value{kind: stack, n: dst.n - src.n}
+	case dst.kind == stack || src.kind == stack:
+		return value{kind: unknown}
+	case (op == asm.Add || op == asm.Sub) && dst.kind != unknown && src.isNumber():
+		return dst
+	case op == asm.Add && dst.isNumber() && src.kind != unknown:
+		return src
+	default:
+		return value{kind: unknown}
+	}
+}
+
+// jump follows a jump, a call or an exit.
+func (a *analysis) jump(i int, ins asm.Instruction, m machine) error {
+	function := a.owner[i]
+	switch ins.OpCode.JumpOp() {
+	case asm.Exit:
+		return a.exit(function, i, m.registers[asm.R0])
+	case asm.Call:
+		return a.call(function, i, ins, m)
+	case asm.JCOND, asm.InvalidJumpOp:
+		return errors.New("an unknown jump")
+	default:
+	}
+	distance := int(ins.Offset)
+	if ins.OpCode.Class() == asm.Jump32Class && ins.OpCode.JumpOp() == asm.Ja {
+		distance = int(ins.Constant)
+	}
+	if name := ins.Reference(); name != "" {
+		to, ok := a.symbols[name]
+		if !ok {
+			return fmt.Errorf("no %q to jump to", name)
+		}
+		distance = a.offset[to] - a.offset[i] - int(ins.Width())
+	}
+	if ins.OpCode.JumpOp() != asm.Ja {
+		if err := a.follow(function, i, 0, m); err != nil {
+			return err
+		}
+	}
+	return a.follow(function, i, distance, m)
+}
+
+// exit notes what a function returns.
+func (a *analysis) exit(function, i int, result value) error {
+	if function == 0 && result != (value{kind: constant, n: pass}) {
+		a.violate(i, "returns something else than XDP_PASS")
+	}
+	known, ok := a.returns[function]
+	if ok {
+		result = result.join(known)
+	}
+	if a.returns[function] = result; !ok || result != known {
+		for caller := range a.callers[function] {
+			a.todo = append(a.todo, caller)
+		}
+	}
+	return nil
+}
+
+func (a *analysis) call(function, i int, ins asm.Instruction, m machine) error {
+	result := value{kind: scalar}
+	switch {
+	case ins.IsBuiltinCall():
+		if !a.anyCall && !slices.Contains(helpers, asm.BuiltinFunc(ins.Constant)) {
+			a.violate(i, "calls a helper that is not in the list")
+			result = value{kind: unknown}
+		}
+	case ins.IsFunctionCall():
+		to, err := a.callee(i, ins)
+		if err != nil {
+			return err
+		}
+		if a.callers[to] == nil {
+			a.callers[to] = map[int]bool{}
+		}
+		a.callers[to][i] = true
+		entry := machine{slots: map[int64]value{}}
+		for r := range entry.registers {
+			entry.registers[r] = value{kind: unset}
+		}
+		for r := asm.R1; r <= asm.R5; r++ {
+			if entry.registers[r] = m.registers[r]; m.registers[r].kind == stack {
+				entry.registers[r] = value{kind: unknown} // of another function: not followed
+			}
+		}
+		a.enter(to, to, entry)
+		var returned bool
+		if result, returned = a.returns[to]; !returned {
+			return nil // comes again when it has
+		}
+	default:
+		a.violate(i, "calls a function of the kernel that is no helper")
+		result = value{kind: unknown}
+	}
+	for r := asm.R1; r <= asm.R5; r++ {
+		m.registers[r] = value{kind: unset}
+	}
+	m.registers[asm.R0] = result
+	return a.follow(function, i, 0, m)
+}
+
+// callee returns the first instruction of the function that is called.
+func (a *analysis) callee(i int, ins asm.Instruction) (int, error) {
+	if name := ins.Reference(); name != "" {
+		to, ok := a.symbols[name]
+		if !ok {
+			return 0, fmt.Errorf("no %q to call", name)
+		}
+		return to, nil
+	}
+	// Once rewritten, the constant is the number of the function and the offset the distance
+	// (kernel/bpf/verifier.c, jit_subprogs).
+	to, ok := a.index[a.offset[i]+1+int(ins.Offset)]
+	if !ok || ins.Offset == 0 {
+		return 0, errors.New("a call to nowhere: is the kernel's JIT compiler off?")
+	}
+	return to, nil
+}
+
+func (a *analysis) summary() *finding {
+	f := &finding{calls: map[asm.BuiltinFunc]int{}}
+	lowest := map[int]int64{}
+	called := map[int]map[int]bool{}
+	functions := map[int]bool{}
+	for i := range a.code {
+		m, reached := a.before[i]
+		if !reached {
+			continue
+		}
+		f.violations = append(f.violations, a.found[i]...)
+		ins, function := a.code[i], a.owner[i]
+		functions[function] = true
+		memory := func(base value) {
+			if base.kind == stack {
+				lowest[function] = min(lowest[function], base.n+int64(ins.Offset))
+			}
+		}
+		switch {
+		case ins.OpCode.Class().IsStore():
+			f.stores++
+			memory(m.registers[ins.Dst])
+		case ins.OpCode.Class() == asm.LdXClass:
+			memory(m.registers[ins.Src])
+		case ins.OpCode.JumpOp() == asm.Exit && function == 0:
+			f.exits++
+		case ins.IsBuiltinCall():
+			f.calls[asm.BuiltinFunc(ins.Constant)]++
+		}
+	}
+	for to, from := range a.callers {
+		for i := range from {
+			if called[a.owner[i]] == nil {
+				called[a.owner[i]] = map[int]bool{}
+			}
+			called[a.owner[i]][to] = true
+		}
+	}
+	// The kernel refuses recursion.
+	var depth func(function int) int64
+	depth = func(function int) int64 {
+		var below int64
+		for to := range called[function] {
+			below = max(below, depth(to))
+		}
+		return below - lowest[function]
+	}
+	f.depth = depth(0)
+	f.functions = len(functions)
+	return f
+}
+
+// loaded is a program in the kernel with its map of counts, and the finding of its instructions before and after.
+type loaded struct {
+	program       *ebpf.Program
+	given, xlated *finding
+}
+
+// inspect loads the program that spec holds and analyses it.
+func inspect(t *testing.T, spec *ebpf.CollectionSpec) loaded {
+	t.Helper()
+	counts, err := NewMap(spec)
+	if err != nil {
+		t.Fatalf("make a map (needs root): %v", err)
+	}
+	t.Cleanup(func() { counts.Close() })
+	given, err := analyse(spec.Programs[counterProgCountFrame].Instructions, func(ins asm.Instruction) bool {
+		return ins.Reference() == section || ins.Reference() == counterVarTable
+	}, false)
+	if err != nil {
+		t.Fatalf("as given to the kernel: %v", err)
+	}
+
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		MapReplacements: map[string]*ebpf.Map{section: counts},
+		Programs:        ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats},
+	})
+	if err != nil {
+		t.Fatal(explained(err))
+	}
+	t.Cleanup(collection.Close)
+	program := collection.Programs[counterProgCountFrame]
+	info, err := program.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := info.Instructions()
+	if err != nil {
+		t.Fatalf("read the instructions back (needs root, and net.core.bpf_jit_harden=0): %v", err)
+	}
+	countsInfo, err := counts.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := countsInfo.ID()
+	xlated, err := analyse(code, func(ins asm.Instruction) bool {
+		return uint32(ins.Constant) == uint32(id) // include/uapi/linux/bpf.h, BPF_PSEUDO_MAP_VALUE: the low half
+	}, true)
+	if err != nil {
+		t.Fatalf("as the kernel runs it: %v\n%v", err, code)
+	}
+	return loaded{program: program, given: given, xlated: xlated}
+}
+
+func TestProgramOnlyPassesAndWritesNothingButItsCounts(t *testing.T) {
+	spec, err := Spec(ebpf.MustPossibleCPU())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := inspect(t, spec)
+	for what, f := range map[string]*finding{"as given to the kernel": l.given, "as the kernel runs it": l.xlated} {
+		for _, v := range f.violations {
+			t.Errorf("%s: %s", what, v)
+		}
+		t.Logf("%s: %d instructions in %d functions, %d exits, %d stores, stack of %d bytes, helpers called: %v",
+			what, f.instructions, f.functions, f.exits, f.stores, f.depth, f.calls)
+		if f.exits == 0 || f.stores == 0 {
+			t.Errorf("%s: %d exits and %d stores: that is not the program", what, f.exits, f.stores)
+		}
+		if f.depth > 64 {
+			t.Errorf("%s: %d bytes of stack", what, f.depth)
+		}
+	}
+	// Helpers may be inlined. None may come in that was not called before.
+	if before, after := sum(l.given.calls), sum(l.xlated.calls); after > before {
+		t.Errorf("%d calls of helpers were given to the kernel, which runs %d", before, after)
+	}
+	for line := range strings.SplitSeq(l.program.VerifierLog, "\n") {
+		if line != "" {
+			t.Logf("verifier: %s", line)
+		}
+	}
+	info, err := l.program.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size, err := info.JitedSize(); err == nil {
+		t.Logf("%d bytes of machine code", size)
+	}
+	if maps, ok := info.MapIDs(); ok && len(maps) != 2 {
+		t.Errorf("the program uses %d maps instead of the counts and its constants", len(maps))
+	}
+}
+
+func sum(calls map[asm.BuiltinFunc]int) (n int) {
+	for _, c := range calls {
+		n += c
+	}
+	return n
+}
+
+// Programs that the kernel accepts, and that must not pass for ours.
+func TestSafetyIsViolatedByBadPrograms(t *testing.T) {
+	// The first lines of all: r6 = ctx, r7 = data, r8 = data_end, and 14 bytes are there.
+	begin := asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1).WithSymbol(counterProgCountFrame),
+		asm.LoadMem(asm.R7, asm.R1, 0, asm.Word),
+		asm.LoadMem(asm.R8, asm.R1, 4, asm.Word),
+		asm.Mov.Reg(asm.R2, asm.R7),
+		asm.Add.Imm(asm.R2, 14),
+		asm.JGT.Reg(asm.R2, asm.R8, "pass"),
+	}
+	end := asm.Instructions{
+		asm.Mov.Imm(asm.R0, pass).WithSymbol("pass"),
+		asm.Return(),
+	}
+	counts := asm.LoadMapValue(asm.R3, 0, 0).WithReference(section)
+	function := func(body ...asm.Instruction) asm.Instructions {
+		body[0] = body[0].WithSymbol("function")
+		return body
+	}
+	for name, tc := range map[string]struct {
+		body, after asm.Instructions
+		want        string // "" if all is well
+		givenOnly   bool   // the numbers of helpers are not to be had in what runs
+	}{
+		"all is well": {
+			body: asm.Instructions{
+				asm.FnGetSmpProcessorId.Call(),
+				counts,
+				asm.StoreImm(asm.R3, 0, 1, asm.Word),
+				asm.StoreMem(asm.RFP, -8, asm.R3, asm.DWord),
+				asm.LoadMem(asm.R4, asm.RFP, -8, asm.DWord),
+				asm.StoreMem(asm.R4, 8, asm.R0, asm.DWord),
+				asm.Mov.Reg(asm.R1, asm.R6),
+				asm.Call.Label("function"),
+				asm.Return(),
+			},
+			after: function(asm.Mov.Imm(asm.R0, pass), asm.Return()),
+		},
+		"it drops": {
+			body: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
+			want: "returns something else than XDP_PASS",
+		},
+		"it drops on one path of two": {
+			body: asm.Instructions{
+				asm.Mov.Imm(asm.R0, pass),
+				asm.LoadMem(asm.R1, asm.R7, 0, asm.Byte),
+				asm.JNE.Imm(asm.R1, 7, "out"),
+				asm.Mov.Imm(asm.R0, 1),
+				asm.Return().WithSymbol("out"),
+			},
+			want: "returns something else than XDP_PASS",
+		},
+		"it returns what the frame says": {
+			body: asm.Instructions{asm.LoadMem(asm.R0, asm.R7, 0, asm.Byte), asm.Return()},
+			want: "returns something else than XDP_PASS",
+		},
+		"its subprogram drops": {
+			body:  asm.Instructions{asm.Mov.Reg(asm.R1, asm.R6), asm.Call.Label("function"), asm.Return()},
+			after: function(asm.Mov.Imm(asm.R0, 1), asm.Return()),
+			want:  "returns something else than XDP_PASS",
+		},
+		"it writes into the packet": {
+			body: asm.Instructions{asm.StoreImm(asm.R7, 0, 0, asm.Byte)},
+			want: "writes into the packet",
+		},
+		"it writes into the packet through a pointer from the stack": {
+			body: asm.Instructions{
+				asm.StoreMem(asm.RFP, -8, asm.R7, asm.DWord),
+				asm.LoadMem(asm.R3, asm.RFP, -8, asm.DWord),
+				asm.StoreImm(asm.R3, 4, 0, asm.Word),
+			},
+			want: "writes into the packet",
+		},
+		"it writes into the packet or into the counts": {
+			body: asm.Instructions{
+				counts,
+				asm.LoadMem(asm.R1, asm.R7, 0, asm.Byte),
+				asm.JNE.Imm(asm.R1, 7, "write"),
+				asm.Mov.Reg(asm.R3, asm.R7),
+				asm.StoreImm(asm.R3, 0, 0, asm.Byte).WithSymbol("write"),
+			},
+			want: "writes nobody knows where",
+		},
+		"its subprogram writes into the packet": {
+			body: asm.Instructions{asm.Mov.Reg(asm.R1, asm.R6), asm.Call.Label("function"), asm.Return()},
+			after: function(
+				asm.LoadMem(asm.R2, asm.R1, 0, asm.Word),
+				asm.LoadMem(asm.R3, asm.R1, 4, asm.Word),
+				asm.Mov.Imm(asm.R0, pass),
+				asm.Mov.Reg(asm.R4, asm.R2),
+				asm.Add.Imm(asm.R4, 1),
+				asm.JGT.Reg(asm.R4, asm.R3, "back"),
+				asm.StoreImm(asm.R2, 0, 0, asm.Byte),
+				asm.Return().WithSymbol("back"),
+			),
+			want: "writes into the packet",
+		},
+		"it asks for the time": {
+			body:      asm.Instructions{asm.FnKtimeGetNs.Call()},
+			want:      "calls a helper that is not in the list",
+			givenOnly: true,
+		},
+		"it moves the head of the packet": {
+			body:      asm.Instructions{asm.Mov.Reg(asm.R1, asm.R6), asm.Mov.Imm(asm.R2, 4), asm.FnXdpAdjustHead.Call()},
+			want:      "calls a helper that is not in the list",
+			givenOnly: true,
+		},
+		"its subprogram redirects": {
+			body: asm.Instructions{asm.Mov.Reg(asm.R1, asm.R6), asm.Call.Label("function"), asm.Mov.Imm(asm.R0, pass), asm.Return()},
+			after: function(
+				asm.Mov.Imm(asm.R1, 1), asm.Mov.Imm(asm.R2, 0), asm.FnRedirect.Call(), asm.Return(),
+			),
+			want:      "calls a helper that is not in the list",
+			givenOnly: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec, err := Spec(ebpf.MustPossibleCPU())
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec.Programs[counterProgCountFrame].Instructions = slices.Concat(begin, tc.body, end, tc.after)
+			l := inspect(t, spec)
+			expect := func(what string, f *finding) {
+				t.Helper()
+				if tc.want == "" && len(f.violations) > 0 {
+					t.Errorf("%s: %v", what, f.violations)
+				}
+				if tc.want != "" && !slices.ContainsFunc(f.violations, func(v string) bool { return strings.Contains(v, tc.want) }) {
+					t.Errorf("%s: it passes for one that never %s; found: %q", what, tc.want, f.violations)
+				}
+			}
+			expect("as given to the kernel", l.given)
+			if !tc.givenOnly {
+				expect("as the kernel runs it", l.xlated)
+			}
+		})
+	}
+}

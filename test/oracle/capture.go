@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+)
+
+// frame is one frame of a capture.
+type frame struct {
+	number int    // in the capture, from 1
+	data   []byte // what was captured of it
+	length int    // on the wire
+	skip   string // why it is not replayed; "" if it is
+}
+
+// Why frames are not replayed.
+const (
+	skipLink    = "not of Ethernet"
+	skipSnapped = "captured in part only: the rest of their bytes is not known"
+	skipShort   = "shorter than an Ethernet header"
+	skipLong    = "longer than 3520 bytes, the most that a veth takes with a native program of one buffer"
+)
+
+// The lengths of frames that can be replayed.
+const (
+	shortest = 14
+	// A veth with a native program that takes one buffer (not xdp.frags) has a page less headroom and tailroom
+	// (drivers/net/veth.c, veth_xdp_set; measured with pages of 4096 bytes).
+	longest = mtu + 14
+	mtu     = 3506
+)
+
+// readCapture returns all frames of a pcap or pcapng file, gzip or not.
+func readCapture(name string) ([]frame, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	next, err := packets(bufio.NewReader(file))
+	if err != nil {
+		return nil, fmt.Errorf("no pcap or pcapng file: %w", err)
+	}
+	var frames []frame
+	for {
+		data, info, link, err := next()
+		if errors.Is(err, io.EOF) {
+			return frames, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read frame %d: %w", len(frames)+1, err)
+		}
+		f := frame{number: len(frames) + 1, data: data, length: info.Length}
+		switch {
+		case link != layers.LinkTypeEthernet:
+			f.skip = skipLink
+		case info.CaptureLength < info.Length:
+			f.skip = skipSnapped
+		case len(data) < shortest:
+			f.skip = skipShort
+		case len(data) > longest:
+			f.skip = skipLong
+		}
+		frames = append(frames, f)
+	}
+}
+
+// packets returns a function that reads one packet after the other, io.EOF behind the last.
+func packets(r *bufio.Reader) (func() ([]byte, gopacket.CaptureInfo, layers.LinkType, error), error) {
+	magic, err := r.Peek(4)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.HasPrefix(magic, []byte{0x1F, 0x8B}) { // RFC 1952
+		unzipped, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, err
+		}
+		return packets(bufio.NewReader(unzipped))
+	}
+	if binary.LittleEndian.Uint32(magic) == 0x0A0D0D0A { // a section header block, the same in both byte orders
+		// Frames of other links must not be left out, or the numbers were others than tshark's.
+		ng, err := pcapgo.NewNgReader(r, pcapgo.NgReaderOptions{WantMixedLinkType: true, SkipUnknownVersion: true})
+		if err != nil {
+			return nil, err
+		}
+		return func() ([]byte, gopacket.CaptureInfo, layers.LinkType, error) {
+			data, info, err := ng.ReadPacketData()
+			if err != nil {
+				return nil, info, 0, err
+			}
+			link, _ := info.AncillaryData[0].(layers.LinkType)
+			return data, info, link, nil
+		}, nil
+	}
+	pcap, err := pcapgo.NewReader(r)
+	if err != nil {
+		return nil, err
+	}
+	// Many a file has longer packets than it says, which tshark reads all the same, up to this length.
+	pcap.SetSnaplen(max(pcap.Snaplen(), 262144))
+	return func() ([]byte, gopacket.CaptureInfo, layers.LinkType, error) {
+		data, info, err := pcap.ReadPacketData()
+		return data, info, pcap.LinkType(), err
+	}, nil
+}
