@@ -1,6 +1,8 @@
 package frames
 
 import (
+	"encoding/binary"
+
 	"fmt"
 	"slices"
 
@@ -222,7 +224,9 @@ func ipv6() []Frame {
 func others() []Frame {
 	udp4 := ip4(udp)
 	other := func(name string, t layers.EthernetType, rest ...gopacket.SerializableLayer) Frame {
-		return build(name, traffic.ClassOther, 1, append([]gopacket.SerializableLayer{ethernet(t)}, rest...)...)
+		f := build(name, traffic.ClassOther, 1, append([]gopacket.SerializableLayer{ethernet(t)}, rest...)...)
+		binary.BigEndian.PutUint16(f.Data[12:], uint16(t)) // gopacket makes a length of what is less than 0x600
+		return f
 	}
 	header := func(name string, class traffic.Class, t layers.EthernetType) Frame {
 		f := build(name, class, 1, ethernet(t))
