@@ -2,7 +2,6 @@ package frames
 
 import (
 	"encoding/binary"
-
 	"fmt"
 	"slices"
 
