@@ -140,6 +140,16 @@ func (d *Datapath) Attached() ([]plan.Attachment, error) {
 
 // attachment returns what a folder holds. The error wraps os.ErrNotExist if it holds no counts.
 func (d *Datapath) attachment(f folder) (plan.Attachment, error) {
+	a, err := d.pinned(f)
+	if err != nil || a.Index == 0 {
+		return a, err
+	}
+	a.Outdated, err = d.outdated(f, linkState{index: a.Index, program: a.Program})
+	return a, err
+}
+
+// pinned is attachment without a judgement of the program's version.
+func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
 	counts, id, err := d.counts(f)
 	if err != nil {
 		return plan.Attachment{}, err
@@ -151,11 +161,7 @@ func (d *Datapath) attachment(f folder) (plan.Attachment, error) {
 	if err != nil {
 		return plan.Attachment{}, err
 	}
-	a := plan.Attachment{Index: l.index, Program: l.program, Map: id, Pin: f.path}
-	if a.Index != 0 {
-		a.Outdated, err = d.outdated(f, l)
-	}
-	return a, err
+	return plan.Attachment{Index: l.index, Program: l.program, Map: id, Pin: f.path}, nil
 }
 
 // outdated reports that the link runs another program than Attach would load, or one that is not pinned beside it.

@@ -161,19 +161,3 @@ func (d *Datapath) Pinned() ([]plan.Attachment, error) {
 	}
 	return attached, nil
 }
-
-// pinned returns what a folder holds. The error wraps os.ErrNotExist if it holds no counts.
-func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
-	counts, id, err := d.counts(f)
-	if err != nil {
-		return plan.Attachment{}, err
-	}
-	if err := counts.Close(); err != nil {
-		return plan.Attachment{}, err
-	}
-	l, err := f.link()
-	if err != nil {
-		return plan.Attachment{}, err
-	}
-	return plan.Attachment{Index: l.index, Program: l.program, Map: id, Pin: f.path}, nil
-}

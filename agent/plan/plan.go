@@ -14,7 +14,7 @@ const (
 
 // Interface is a network interface of the node as rtnetlink lists it.
 type Interface struct {
-	Name    string // at most 15 bytes, any but '/' and white space
+	Name    string // at most 15 bytes, any but '/', ':' and white space
 	Index   int    // unique at one time within the network namespace, but reused
 	Kind    string // rtnetlink's kind of a virtual interface ("veth", "bond", "vlan"); "" for a physical one
 	Driver  string // the driver by ethtool; "" if there is none
