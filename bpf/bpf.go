@@ -25,7 +25,7 @@ const (
 	mapName = "xdp_counts"
 )
 
-// Spec returns the program and its maps for a machine with that many possible CPUs (ebpf.PossibleCPU). Older
+// Spec returns the program in its two variants, and its maps, for a machine with that many possible CPUs (ebpf.PossibleCPU). Older
 // kernels, 5.10 among them, refuse map values of more than 4 MiB (E2BIG), that is of more than 508 CPUs.
 func Spec(cpus int) (*ebpf.CollectionSpec, error) {
 	spec, err := loadCounter()
@@ -52,9 +52,24 @@ func NewMap(spec *ebpf.CollectionSpec) (*ebpf.Map, error) {
 	return ebpf.NewMap(spec.Maps[section])
 }
 
-// NewProgram loads the program so that it counts into the map, whose present counts stay. The error wraps
-// ebpf.ErrMapIncompatible if the map has another size.
+// NewProgram loads the program so that it counts into the map, whose present counts stay. It is for frames that fit
+// into one buffer: where a driver may have to hand over more, it refuses to attach it (ERANGE as a rule), and generic
+// XDP makes one buffer of them. The error wraps ebpf.ErrMapIncompatible if the map has another size.
 func NewProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
+	return newProgram(spec, counts, counterProgCountFrame)
+}
+
+// NewFragsProgram is NewProgram for frames of any number of buffers, so of any MTU, at the price of a call to the
+// kernel per frame. Both count alike and can take each other's place. Needs Linux 5.18 (EINVAL), and a driver that
+// knows of fragments.
+func NewFragsProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
+	return newProgram(spec, counts, counterProgCountFrameFrags)
+}
+
+func newProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map, name string) (*ebpf.Program, error) {
+	// The other one is not even tried: an older kernel would refuse both.
+	spec = spec.Copy()
+	spec.Programs = map[string]*ebpf.ProgramSpec{name: spec.Programs[name]}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{section: counts},
 	})
@@ -62,5 +77,5 @@ func NewProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, err
 		return nil, err
 	}
 	defer collection.Close()
-	return collection.DetachProgram(counterProgCountFrame), nil
+	return collection.DetachProgram(name), nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/google/go-cmp/cmp"
@@ -23,6 +24,29 @@ const pass = 2
 // minFrame is the shortest frame that BPF_PROG_TEST_RUN takes: an Ethernet header.
 const minFrame = 14
 
+// variant is one of the programs in the object.
+type variant struct {
+	name string
+	load func(*ebpf.CollectionSpec, *ebpf.Map) (*ebpf.Program, error)
+
+	// helpers are the kernel's functions that it may call, and no others. All return a number and change nothing.
+	helpers []asm.BuiltinFunc
+}
+
+// What holds for one variant has to hold for the other.
+var variants = []variant{
+	{counterProgCountFrame, NewProgram, []asm.BuiltinFunc{asm.FnGetSmpProcessorId}},
+	{counterProgCountFrameFrags, NewFragsProgram, []asm.BuiltinFunc{asm.FnGetSmpProcessorId, asm.FnXdpGetBuffLen}},
+}
+
+// eachVariant runs the test with one and the other.
+func eachVariant(t *testing.T, test func(t *testing.T, c *counter)) {
+	t.Helper()
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) { test(t, load(t, v)) })
+	}
+}
+
 // counter is a loaded program with a copy of its table.
 type counter struct {
 	program *ebpf.Program
@@ -32,7 +56,8 @@ type counter struct {
 	out     []byte
 }
 
-func load(t testing.TB) *counter {
+// load loads one of the variants.
+func load(t testing.TB, v variant) *counter {
 	t.Helper()
 	// Kernels before 5.11 charge maps to the limit of locked memory. Where it may not be raised it may still do.
 	_ = rlimit.RemoveMemlock()
@@ -48,7 +73,7 @@ func load(t testing.TB) *counter {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { counts.Close() })
-	program, err := NewProgram(spec, counts)
+	program, err := v.load(spec, counts)
 	if err != nil {
 		t.Fatal(explained(err))
 	}
@@ -104,36 +129,50 @@ func (c *counter) expect(t *testing.T, f frames.Frame) {
 }
 
 func TestProgramCountsEveryKindOfFrame(t *testing.T) {
-	c := load(t)
-	for _, f := range frames.All() {
+	eachVariant(t, func(t *testing.T, c *counter) {
+		for _, f := range frames.All() {
+			c.expect(t, f)
+		}
+	})
+}
+
+func TestProgramCountsFramesCutAnywhere(t *testing.T) {
+	eachVariant(t, func(t *testing.T, c *counter) {
+		last := len(frames.All()) - len(frames.Protocols()) // which differ from each other in one number only
+		for _, f := range frames.All()[:last] {
+			// Behind the headers nothing is looked at, so a few bytes of payload stand for all.
+			end := min(len(f.Data), f.Cuts[len(f.Cuts)-1]+20)
+			for n := minFrame; n < end; n++ {
+				c.expect(t, f.Cut(n))
+			}
+		}
+	})
+}
+
+// A frame of many buffers has one length, and its headers in the first of them.
+func TestFragsProgramMeasuresAllBuffers(t *testing.T) {
+	c := load(t, variants[1])
+	c.out = make([]byte, 16384)
+	for _, f := range frames.Common() {
+		f.Data = append(bytes.Clone(f.Data), make([]byte, 9000)...) // the kernel's test run splits what is longer than a page
 		c.expect(t, f)
 	}
 }
 
-func TestProgramCountsFramesCutAnywhere(t *testing.T) {
-	c := load(t)
-	last := len(frames.All()) - len(frames.Protocols()) // which differ from each other in one number only
-	for _, f := range frames.All()[:last] {
-		// Behind the headers nothing is looked at, so a few bytes of payload stand for all.
-		end := min(len(f.Data), f.Cuts[len(f.Cuts)-1]+20)
-		for n := minFrame; n < end; n++ {
-			c.expect(t, f.Cut(n))
-		}
-	}
-}
-
 func TestProgramIsSmallForTheVerifier(t *testing.T) {
-	info, err := load(t).program.Info()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The kernel's limit is a million. Older verifiers prune less, so stay far below.
-	if n, ok := info.VerifiedInstructions(); ok {
-		t.Logf("%d instructions verified", n)
-		if n > 20_000 {
-			t.Errorf("the verifier looked at %d instructions, more than 20000", n)
+	eachVariant(t, func(t *testing.T, c *counter) {
+		info, err := c.program.Info()
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		// The kernel's limit is a million. Older verifiers prune less, so stay far below.
+		if n, ok := info.VerifiedInstructions(); ok {
+			t.Logf("%d instructions verified", n)
+			if n > 20_000 {
+				t.Errorf("the verifier looked at %d instructions, more than 20000", n)
+			}
+		}
+	})
 }
 
 func TestSlotsAreTheClasses(t *testing.T) {
@@ -191,8 +230,8 @@ func TestCountsStayWhenAProgramIsLoadedOverThem(t *testing.T) {
 	defer counts.Close()
 	var total uint64
 	f := frames.Common()[0]
-	for range 3 {
-		program, err := NewProgram(spec, counts)
+	for i := range 4 {
+		program, err := variants[i%2].load(spec, counts)
 		if err != nil {
 			t.Fatal(explained(err))
 		}
@@ -226,11 +265,13 @@ func TestSpecFitsAnyNumberOfCPUs(t *testing.T) {
 		if err != nil {
 			t.Fatalf("map for %d CPUs: %v", cpus, err)
 		}
-		program, err := NewProgram(spec, counts)
-		if err != nil {
-			t.Errorf("program for %d CPUs: %s", cpus, explained(err))
-		} else {
-			program.Close()
+		for _, v := range variants {
+			program, err := v.load(spec, counts)
+			if err != nil {
+				t.Errorf("%s for %d CPUs: %s", v.name, cpus, explained(err))
+			} else {
+				program.Close()
+			}
 		}
 		counts.Close()
 	}

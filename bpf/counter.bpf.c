@@ -8,8 +8,13 @@
  *
  * Kernel 5.10 and later. Needs CAP_PERFMON to load, since the length of a frame is data_end - data.
  *
- * The shape is what measured best. count_frame holds the frequent cases (plain IPv4 and IPv6, untagged or with one
- * 802.1Q tag, and ARP). All else is left to count_rare, which starts afresh and counts by itself: if its result
+ * Two variants of one program, of which the loader takes one for each interface. count_frame is for frames that fit
+ * into one buffer, which is what a driver gives to a program that says nothing of fragments: the length is then a
+ * subtraction. count_frame_frags (xdp.frags, Linux 5.18) is for interfaces whose MTU asks for more: what is parsed is
+ * the first buffer, and the length of all of them is asked of the kernel.
+ *
+ * The shape is what measured best. count_frequent holds the frequent cases (plain IPv4 and IPv6, untagged or with
+ * one 802.1Q tag, and ARP). All else is left to a subprogram, which starts afresh and counts by itself: if its result
  * came back to be counted here, every frame would pay for registers saved across the call.
  */
 #include "headers/xdp.h"
@@ -28,13 +33,17 @@ const volatile __u32 layout = LAYOUT;
 const volatile enum slot slots = SLOTS;
 const volatile enum depth depth = MAX_TAGS;
 
+/* Which variant is being compiled. Always a constant, so that the other one leaves no trace. */
+enum buffers { ONE_BUFFER, MANY_BUFFERS };
+
 /*
  * Plain increments: XDP runs in softirq, to its end, on one CPU, and no other CPU writes here.
  */
-static __always_inline int count(struct count *counts, __u32 slot, void *data, void *end)
+static __always_inline int count(struct count *counts, __u32 slot, struct xdp_md *ctx, void *data, void *end,
+				 enum buffers buffers)
 {
 	counts[slot].packets++;
-	counts[slot].bytes += end - data;
+	counts[slot].bytes += buffers == MANY_BUFFERS ? bpf_xdp_get_buff_len(ctx) : end - data;
 	return XDP_PASS;
 }
 
@@ -131,7 +140,7 @@ static __always_inline __u32 classify(void *data, void *end)
 }
 
 /* Counts any frame, slowly. */
-static __noinline int count_rare(struct xdp_md *ctx)
+static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 	void *end = (void *)(long)ctx->data_end;
@@ -139,7 +148,23 @@ static __noinline int count_rare(struct xdp_md *ctx)
 
 	if (cpu >= cpus)
 		return XDP_PASS;
-	return count(table[cpu], classify(data, end), data, end);
+	return count(table[cpu], classify(data, end), ctx, data, end, buffers);
+}
+
+static __noinline int count_any_one_buffer(struct xdp_md *ctx)
+{
+	return count_any(ctx, ONE_BUFFER);
+}
+
+static __noinline int count_any_many_buffers(struct xdp_md *ctx)
+{
+	return count_any(ctx, MANY_BUFFERS);
+}
+
+/* Leaves a frame to a subprogram. */
+static __always_inline int count_rare(struct xdp_md *ctx, enum buffers buffers)
+{
+	return buffers == MANY_BUFFERS ? count_any_many_buffers(ctx) : count_any_one_buffer(ctx);
 }
 
 /* Next header values that are surely no extension header: 1 to 42 (TCP, UDP, ...) and ICMPv6. */
@@ -148,7 +173,8 @@ static __always_inline int is_common_upper_layer(__u8 next)
 	return (__u8)(next - 1) < 42 || next == NEXT_ICMPV6;
 }
 
-SEC("xdp") int count_frame(struct xdp_md *ctx)
+/* Counts the frequent kinds of frames, quickly. */
+static __always_inline int count_frequent(struct xdp_md *ctx, enum buffers buffers)
 {
 	/* First, since the call overwrites the argument registers: only ctx has to live across it. */
 	__u32 cpu = bpf_get_smp_processor_id();
@@ -165,36 +191,46 @@ SEC("xdp") int count_frame(struct xdp_md *ctx)
 		return XDP_PASS;
 	/* One check of the length does for IPv4, the tag and ARP, which is shorter. */
 	if ((void *)(ipv4 + 1) > end)
-		return count_rare(ctx);
+		return count_rare(ctx, buffers);
 
 	if (likely(ethernet->type == TYPE_IPV4)) {
 		if (ipv4->version_ihl != 0x45)
-			return count_rare(ctx);
-		return count(counts, SLOT_IPV4 + ipv4->protocol, data, end);
+			return count_rare(ctx, buffers);
+		return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers);
 	}
 	if (ethernet->type == TYPE_IPV6) {
 		if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6 || !is_common_upper_layer(ipv6->next))
-			return count_rare(ctx);
-		return count(counts, SLOT_IPV6 + ipv6->next, data, end);
+			return count_rare(ctx, buffers);
+		return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers);
 	}
 	if (ethernet->type == TYPE_8021Q) {
 		ipv4 = (void *)(tag + 1);
 		ipv6 = (void *)(tag + 1);
 		if (tag->type == TYPE_IPV4) {
 			if ((void *)(ipv4 + 1) > end || ipv4->version_ihl != 0x45)
-				return count_rare(ctx);
-			return count(counts, SLOT_IPV4 + ipv4->protocol, data, end);
+				return count_rare(ctx, buffers);
+			return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers);
 		}
 		if (tag->type == TYPE_IPV6) {
 			if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6 || !is_common_upper_layer(ipv6->next))
-				return count_rare(ctx);
-			return count(counts, SLOT_IPV6 + ipv6->next, data, end);
+				return count_rare(ctx, buffers);
+			return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers);
 		}
-		return count_rare(ctx);
+		return count_rare(ctx, buffers);
 	}
 	if (ethernet->type == TYPE_ARP)
-		return count(counts, SLOT_ARP, data, end);
-	return count_rare(ctx);
+		return count(counts, SLOT_ARP, ctx, data, end, buffers);
+	return count_rare(ctx, buffers);
+}
+
+SEC("xdp") int count_frame(struct xdp_md *ctx)
+{
+	return count_frequent(ctx, ONE_BUFFER);
+}
+
+SEC("xdp.frags") int count_frame_frags(struct xdp_md *ctx)
+{
+	return count_frequent(ctx, MANY_BUFFERS);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

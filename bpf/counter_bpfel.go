@@ -41,12 +41,13 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	counterProgCountFrame = "count_frame"
-	counterVarCpus        = "cpus"
-	counterVarDepth       = "depth"
-	counterVarLayout      = "layout"
-	counterVarSlots       = "slots"
-	counterVarTable       = "table"
+	counterProgCountFrame      = "count_frame"
+	counterProgCountFrameFrags = "count_frame_frags"
+	counterVarCpus             = "cpus"
+	counterVarDepth            = "depth"
+	counterVarLayout           = "layout"
+	counterVarSlots            = "slots"
+	counterVarTable            = "table"
 )
 
 // loadCounter returns the embedded CollectionSpec for counter.
@@ -91,7 +92,8 @@ type counterSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type counterProgramSpecs struct {
-	CountFrame *ebpf.ProgramSpec `ebpf:"count_frame"`
+	CountFrame      *ebpf.ProgramSpec `ebpf:"count_frame"`
+	CountFrameFrags *ebpf.ProgramSpec `ebpf:"count_frame_frags"`
 }
 
 // counterMapSpecs contains maps before they are loaded into the kernel.
@@ -152,12 +154,14 @@ type counterVariables struct {
 //
 // It can be passed to loadCounterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type counterPrograms struct {
-	CountFrame *ebpf.Program `ebpf:"count_frame"`
+	CountFrame      *ebpf.Program `ebpf:"count_frame"`
+	CountFrameFrags *ebpf.Program `ebpf:"count_frame_frags"`
 }
 
 func (p *counterPrograms) Close() error {
 	return _CounterClose(
 		p.CountFrame,
+		p.CountFrameFrags,
 	)
 }
 

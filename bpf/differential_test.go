@@ -37,9 +37,9 @@ type judge struct {
 	slot [16]byte
 }
 
-func newJudge(t testing.TB) *judge {
+func newJudge(t testing.TB, v variant) *judge {
 	t.Helper()
-	c := load(t)
+	c := load(t, v)
 	return &judge{counter: c, cpus: len(c.table) / BytesPerCPU}
 }
 
@@ -159,7 +159,7 @@ func stayOn(n int) error {
 }
 
 // Millions of frames that nobody has thought of have the class that package classify finds, which was written from the
-// standards. Each CPU has a program of its own.
+// standards. Each CPU has a program of its own, of the variants in turn.
 //
 // How many it takes was found out by changing single instructions of the program (a constant by one, a jump to its
 // opposite or off by one, the offset of a load): every change that makes a difference to any frame of 14 bytes and
@@ -172,8 +172,8 @@ func TestProgramAgreesWithTheStandards(t *testing.T) {
 	total = number(t, framesVariable, total)
 	seed := number(t, seedVariable, rand.Uint64())
 	known := knownFrames(t)
-	workers := min(runtime.NumCPU(), 8)
-	repeat := fmt.Sprintf("%s=%d %s=%d (with %d CPUs)", seedVariable, seed, framesVariable, total, workers)
+	workers := max(len(variants), min(runtime.NumCPU(), 8))
+	repeat := fmt.Sprintf("%s=%d %s=%d (with %d workers)", seedVariable, seed, framesVariable, total, workers)
 	t.Log(repeat)
 
 	judges := make([]*judge, workers)
@@ -181,14 +181,14 @@ func TestProgramAgreesWithTheStandards(t *testing.T) {
 	began := time.Now()
 	var all sync.WaitGroup
 	for w := range judges {
-		j := newJudge(t)
+		j := newJudge(t, variants[w%len(variants)])
 		judges[w] = j
 		share := total / uint64(workers)
 		if uint64(w) < total%uint64(workers) {
 			share++
 		}
 		all.Go(func() {
-			if err := stayOn(w); err != nil {
+			if err := stayOn(w % runtime.NumCPU()); err != nil {
 				errs[w] = err
 				return
 			}
@@ -250,7 +250,7 @@ func TestTheJudgeSeesAFrameInAnotherClass(t *testing.T) {
 		"a frame that was not counted": func(j *judge, class traffic.Class) { j.want[class].Packets++ },
 		"a byte too many":              func(j *judge, class traffic.Class) { j.want[class].Bytes-- },
 	} {
-		j := newJudge(t)
+		j := newJudge(t, variants[0])
 		frame := bytes.Clone(g.next())
 		if err := j.check(frame); err != nil {
 			t.Fatal(err)
@@ -263,7 +263,7 @@ func TestTheJudgeSeesAFrameInAnotherClass(t *testing.T) {
 			t.Errorf("%s was not seen in the end", name)
 		}
 	}
-	j := newJudge(t)
+	j := newJudge(t, variants[0])
 	if _, err := j.program.Run(&ebpf.RunOptions{Data: g.next()}); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func FuzzProgram(f *testing.F) {
 	for _, known := range frames.All() { // beside the corpus, which go test adds
 		f.Add(known.Data)
 	}
-	j := newJudge(f)
+	j := newJudge(f, variants[0])
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if len(frame) < minFrame || len(frame) > maxFrame {
 			return // BPF_PROG_TEST_RUN does not take it, or it is more of the same

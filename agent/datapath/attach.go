@@ -18,7 +18,8 @@ import (
 )
 
 // Attach makes the interface a.Index counted in a.Mode. What is there already is left alone; its program is replaced
-// over the same map, without a gap, if it is another version than ours. The mode of what is there is not judged.
+// over the same map, without a gap, if it is another version than ours, or chosen anew if the interface's MTU has
+// changed. The mode of what is there is not judged.
 //
 // Errors wrap those of package plan: ErrPending if counts of an earlier attachment to an interface of this index are
 // still there, which Detach gives up; ErrHookInUse, ErrNativeUnsupported, ErrMTUTooLarge, ErrInterfaceGone,
@@ -55,9 +56,15 @@ func (d *Datapath) attach(a plan.Attachment) error {
 	if state.index != a.Index {
 		return plan.ErrPending
 	}
-	if outdated, err := d.outdated(f, state); err != nil || !outdated {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return fmt.Errorf("list the interfaces: %w", err)
+	}
+	present, err := d.attachment(f, interfaces)
+	if err != nil || !present.Outdated {
 		return err
 	}
+	delete(d.mtus, present.Map) // to be noted anew: if nothing can be done about this one, once is enough to say so
 	return d.update(f, l, counts)
 }
 
@@ -85,19 +92,15 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 	if err := counts.Pin(f.counts()); err != nil {
 		return permission(fmt.Errorf("pin the map: %w", err))
 	}
-	program, err := bpf.NewProgram(d.spec, counts)
-	if err != nil {
-		return permission(fmt.Errorf("load the program: %w", err))
-	}
-	defer program.Close()
-	if err := program.Pin(f.programPin()); err != nil {
-		return permission(fmt.Errorf("pin the program: %w", err))
-	}
-	l, err := attachLink(program, a)
+	l, program, err := attachLink(d.spec, counts, a)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
+	defer program.Close()
+	if err := program.Pin(f.programPin()); err != nil {
+		return permission(fmt.Errorf("pin the program: %w", err))
+	}
 	if err := l.Pin(f.linkPin()); err != nil {
 		return permission(fmt.Errorf("pin the link: %w", err))
 	}
@@ -107,14 +110,16 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 // update puts our program in the place of the one that runs, over the same counts. No frame goes uncounted: the
 // kernel exchanges the pointer.
 func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
-	program, err := bpf.NewProgram(d.spec, counts)
+	program, err := choose(d.spec, counts, func(program *ebpf.Program) error {
+		if err := l.Update(program); err != nil {
+			return sentinel(fmt.Errorf("update the program: %w", err))
+		}
+		return nil
+	})
 	if err != nil {
-		return permission(fmt.Errorf("load the program: %w", err))
+		return err
 	}
 	defer program.Close()
-	if err := l.Update(program); err != nil {
-		return sentinel(fmt.Errorf("update the program: %w", err))
-	}
 	// A crash before the pin is replaced shows: the link's program is then not the pinned one. Renamed over the old
 	// pin, since there has to be one at any time; the name has no dot, which bpffs refuses.
 	temporary := f.programPin() + "_new"
@@ -131,31 +136,52 @@ func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
 }
 
 // attachLink attaches the program in the mode, for Auto natively if the driver can, else generically.
-func attachLink(program *ebpf.Program, a plan.Attachment) (link.Link, error) {
+func attachLink(spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.Attachment) (l link.Link, program *ebpf.Program, err error) {
 	switch a.Mode {
 	case plan.Native:
-		return attachXDP(program, a.Index, link.XDPDriverMode)
+		return attachNative(spec, counts, a.Index)
 	case plan.Generic:
-		return attachXDP(program, a.Index, link.XDPGenericMode)
+		return attachGeneric(spec, counts, a.Index)
 	case plan.Auto:
 		// Both modes are asked for by name: left to choose, the kernel does not try the other one after an error.
-		l, native := attachXDP(program, a.Index, link.XDPDriverMode)
-		if native == nil || !genericMayCure(native) {
-			return l, native
+		l, program, native := attachNative(spec, counts, a.Index)
+		if native == nil || !isTheDrivers(native) {
+			return l, program, native
 		}
-		l, err := attachXDP(program, a.Index, link.XDPGenericMode)
+		l, program, err := attachGeneric(spec, counts, a.Index)
 		if err != nil {
 			// Why native was not to be had is told, but what counts is why generic was not.
-			return nil, fmt.Errorf("generic: %w (native: %v)", err, native) //nolint:errorlint // on purpose: see above
+			return nil, nil, fmt.Errorf("generic: %w (native: %v)", err, native) //nolint:errorlint // on purpose: see above
 		}
-		return l, nil
+		return l, program, nil
 	default:
-		return nil, fmt.Errorf("unknown mode %q", a.Mode)
+		return nil, nil, fmt.Errorf("unknown mode %q", a.Mode)
 	}
 }
 
-// genericMayCure tells what lies with the driver from what lies with the hook, which both modes share, or with us.
-func genericMayCure(err error) bool {
+func attachNative(spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
+	program, err = choose(spec, counts, func(program *ebpf.Program) (err error) {
+		l, err = attachXDP(program, index, link.XDPDriverMode)
+		return err
+	})
+	return l, program, err
+}
+
+// attachGeneric needs no choice: here the kernel makes one buffer of every frame.
+func attachGeneric(spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
+	if program, err = oneBuffer.load(spec, counts); err != nil {
+		return nil, nil, err
+	}
+	if l, err = attachXDP(program, index, link.XDPGenericMode); err != nil {
+		program.Close()
+		return nil, nil, err
+	}
+	return l, program, nil
+}
+
+// isTheDrivers tells what lies with the driver, and may be cured by another variant or by generic mode, from what lies
+// with the hook or with us.
+func isTheDrivers(err error) bool {
 	for _, lasting := range []error{plan.ErrHookInUse, plan.ErrInterfaceGone, plan.ErrPermission, plan.ErrKernelTooOld} {
 		if errors.Is(err, lasting) {
 			return false

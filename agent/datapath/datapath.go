@@ -15,8 +15,11 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -36,7 +39,11 @@ type Datapath struct {
 	cpus   int
 	spec   *ebpf.CollectionSpec
 
-	tag func() (string, error) // of the program of spec, found out once
+	tags func() (tags, error) // of the programs of spec, found out once
+
+	// mtus holds, by map ID, the MTU that the interface had when its program was chosen, or when this process first
+	// saw it.
+	mtus map[uint32]int
 
 	mu     sync.Mutex
 	tables map[uint32]table // by map ID, mapped when first read
@@ -66,8 +73,8 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Datapath{bpffs: bpffs, bootID: bootID, cpus: cpus, spec: spec, tables: map[uint32]table{}}
-	d.tag = sync.OnceValues(d.findTag)
+	d := &Datapath{bpffs: bpffs, bootID: bootID, cpus: cpus, spec: spec, mtus: map[uint32]int{}, tables: map[uint32]table{}}
+	d.tags = sync.OnceValues(d.findTags)
 	return d, nil
 }
 
@@ -82,47 +89,31 @@ func (d *Datapath) Close() error {
 	return errors.Join(errs...)
 }
 
-// ProgramTag returns the kernel's tag of the program that Attach loads, 16 hexadecimal digits that change with its
-// instructions; "" if the program cannot be loaded here.
+// ProgramTag returns the kernel's tag of the program that Attach loads for an ordinary MTU, 16 hexadecimal digits that
+// change with its instructions; "" if the program cannot be loaded here.
 func (d *Datapath) ProgramTag() string {
-	tag, err := d.tag()
+	tags, err := d.tags()
 	if err != nil {
 		return ""
 	}
-	return tag
-}
-
-// findTag loads the program for nothing but its tag: kernels differ in how they compute it (SHA-1, from 6.18
-// SHA-256).
-func (d *Datapath) findTag() (string, error) {
-	counts, err := bpf.NewMap(d.spec)
-	if err != nil {
-		return "", err
-	}
-	defer counts.Close()
-	program, err := bpf.NewProgram(d.spec, counts)
-	if err != nil {
-		return "", err
-	}
-	defer program.Close()
-	info, err := program.Info()
-	if err != nil {
-		return "", err
-	}
-	return info.Tag, nil
+	return tags[oneBuffer]
 }
 
 // Attached returns one fact per folder of pins that holds counts, also where the link or the interface is gone.
-// Folders without counts, left by an Attach that was killed, are removed with what else is in them. What is pinned there and is not of this
-// package is left out; Attach says so when it is in the way.
+// Folders without counts, left by an Attach that was killed, are removed with what else is in them. What is pinned
+// there and is not of this package is left out; Attach says so when it is in the way.
 func (d *Datapath) Attached() ([]plan.Attachment, error) {
 	folders, err := d.folders()
 	if err != nil {
 		return nil, err
 	}
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("list the interfaces: %w", err)
+	}
 	var attached []plan.Attachment
 	for _, f := range folders {
-		a, err := d.attachment(f)
+		a, err := d.attachment(f, interfaces)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			if err := detach(f); err != nil {
@@ -135,17 +126,34 @@ func (d *Datapath) Attached() ([]plan.Attachment, error) {
 			attached = append(attached, a)
 		}
 	}
+	maps.DeleteFunc(d.mtus, func(id uint32, _ int) bool {
+		return !slices.ContainsFunc(attached, func(a plan.Attachment) bool { return a.Map == id })
+	})
 	return attached, nil
 }
 
 // attachment returns what a folder holds. The error wraps os.ErrNotExist if it holds no counts.
-func (d *Datapath) attachment(f folder) (plan.Attachment, error) {
+func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attachment, error) {
 	a, err := d.pinned(f)
 	if err != nil || a.Index == 0 {
 		return a, err
 	}
-	a.Outdated, err = d.outdated(f, linkState{index: a.Index, program: a.Program})
+	other, err := d.otherVersion(f, linkState{index: a.Index, program: a.Program})
+	a.Outdated = d.mtuChanged(a, interfaces) || other
 	return a, err
+}
+
+// mtuChanged reports that the interface has not the MTU any more for which its program was chosen. An MTU that is not
+// known is noted, and no change.
+func (d *Datapath) mtuChanged(a plan.Attachment, interfaces []net.Interface) bool {
+	at := slices.IndexFunc(interfaces, func(i net.Interface) bool { return i.Index == a.Index })
+	if at < 0 {
+		return false
+	}
+	if _, known := d.mtus[a.Map]; !known {
+		d.mtus[a.Map] = interfaces[at].MTU
+	}
+	return d.mtus[a.Map] != interfaces[at].MTU
 }
 
 // pinned is attachment without a judgement of the program's version.
@@ -162,19 +170,6 @@ func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
 		return plan.Attachment{}, err
 	}
 	return plan.Attachment{Index: l.index, Program: l.program, Map: id, Pin: f.path}, nil
-}
-
-// outdated reports that the link runs another program than Attach would load, or one that is not pinned beside it.
-func (d *Datapath) outdated(f folder, l linkState) (bool, error) {
-	ours, err := d.tag()
-	if err != nil {
-		return false, nil //nolint:nilerr // a program that cannot be loaded here is nothing better to offer
-	}
-	id, tag, err := f.program()
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {
-		return true, nil
-	}
-	return id != l.program || tag != ours, err
 }
 
 // Read returns one reading per attachment, also of those whose link or interface is gone: what was counted since the

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -142,10 +143,13 @@ func (h *host) onlyReading(t *testing.T) traffic.Reading {
 
 func (h *host) attached(t *testing.T) []plan.Attachment {
 	t.Helper()
-	attached, err := h.Attached()
-	if err != nil {
-		t.Fatal(err)
-	}
+	var attached []plan.Attachment
+	h.net.Do(func() {
+		var err error
+		if attached, err = h.Attached(); err != nil {
+			t.Fatal(err)
+		}
+	})
 	return attached
 }
 
@@ -683,18 +687,147 @@ func TestModes(t *testing.T) {
 	}
 }
 
-func TestLargeMTU(t *testing.T) {
-	// A program that does not know of fragments has to have the whole frame in one page. veth looks at the peer.
+// setMTU sets the MTU of both ends, as one does who changes that of a network.
+func (h *host) setMTU(t *testing.T, mtu int) {
+	t.Helper()
+	h.net.Do(func() {
+		for _, name := range []string{nasty, "peer"} {
+			l, err := netlink.LinkByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := netlink.LinkSetMTU(l, mtu); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// jumbo sends frames of up to that many bytes behind the Ethernet header.
+func (h *host) jumbo(t *testing.T, mtu int) {
+	t.Helper()
+	for _, f := range frames.Common() {
+		for _, size := range []int{1600, 3900, 4100, 8100, mtu + 14} { // of one page and more, at most what the MTU allows
+			if size > mtu+14 {
+				continue
+			}
+			data := append(bytes.Clone(f.Data), make([]byte, size-len(f.Data))...)
+			if err := h.send.Send(data, 3); err != nil {
+				t.Fatal(err)
+			}
+			h.sent[f.Class] = h.sent[f.Class].Plus(traffic.Counts{Packets: 3, Bytes: uint64(3 * size)})
+		}
+	}
+}
+
+// expectVariant looks at what is attached, and that it is in native mode.
+func (h *host) expectVariant(t *testing.T, v variant) plan.Attachment {
+	t.Helper()
+	a := h.onlyAttached(t)
+	tags, err := h.tags()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, tag, err := h.folder(a.Index).program(); err != nil || tag != tags[v] {
+		t.Fatalf("the pinned program has the tag %s (%v), %s would be %s", tag, err, v, tags[v])
+	}
+	if hook := h.hook(t, h.index); a.Outdated || hook.AttachMode != drv || hook.ProgId != a.Program {
+		t.Fatalf("%+v, the hook says %+v", a, hook)
+	}
+	return a
+}
+
+func TestJumboFramesAreCountedNatively(t *testing.T) {
+	for _, mode := range []plan.Mode{plan.Native, plan.Auto} {
+		t.Run(string(mode), func(t *testing.T) {
+			h := newHost(t)
+			h.setMTU(t, 9000)
+			h.mustAttach(t, mode)
+			before := h.expectVariant(t, manyBuffers)
+			h.jumbo(t, 9000)
+			h.traffic(t, 3)
+			h.expectCounted(t)
+
+			// A restarted agent leaves it alone.
+			h.open(t)
+			h.mustAttach(t, mode)
+			if diff := cmp.Diff(before, h.expectVariant(t, manyBuffers)); diff != "" {
+				t.Errorf("after a restart (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestJumboFramesAreCountedGenerically(t *testing.T) {
 	h := newHost(t)
+	h.setMTU(t, 9000)
+	h.mustAttach(t, plan.Generic)
+	if hook := h.hook(t, h.index); hook.AttachMode != skb {
+		t.Fatalf("hook %+v", hook)
+	}
+	h.jumbo(t, 9000)
+	h.expectCounted(t)
+}
+
+func TestProgramFollowsTheMTU(t *testing.T) {
+	h := newHost(t)
+	h.setMTU(t, 9000)
+	h.mustAttach(t, plan.Native)
+	large := h.expectVariant(t, manyBuffers)
+	h.jumbo(t, 9000)
+
+	// Smaller: the cheaper program will do.
+	h.setMTU(t, 1500)
+	if a := h.onlyAttached(t); !a.Outdated {
+		t.Fatalf("a smaller MTU was not seen: %+v", a)
+	}
+	h.mustAttach(t, plan.Native)
+	small := h.expectVariant(t, oneBuffer)
+	if small.Map != large.Map {
+		t.Errorf("%+v after %+v: another map", small, large)
+	}
+	h.traffic(t, 3)
+
+	// Larger again, which veth allows since it was attached when the MTU was large.
+	h.setMTU(t, 9000)
+	if a := h.onlyAttached(t); !a.Outdated {
+		t.Fatalf("a larger MTU was not seen: %+v", a)
+	}
+	h.mustAttach(t, plan.Native)
+	if a := h.expectVariant(t, manyBuffers); a.Map != large.Map {
+		t.Errorf("%+v after %+v: another map", a, large)
+	}
+	h.jumbo(t, 9000)
+	h.expectCounted(t)
+	if names := h.pins(t); !cmp.Equal(names, []string{"counts", "link", "program"}) {
+		t.Errorf("pins: %v", names)
+	}
+}
+
+// The driver does not let the MTU grow over what the attached program can take; the counting goes on.
+func TestMTUIsNotRaisedOverTheAttachedProgram(t *testing.T) {
+	h := newHost(t)
+	h.mustAttach(t, plan.Native)
 	h.net.Do(func() {
 		peer, err := netlink.LinkByName("peer")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := netlink.LinkSetMTU(peer, 9000); err != nil {
-			t.Fatal(err)
+		if err := netlink.LinkSetMTU(peer, 9000); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("the peer's MTU: %v", err)
 		}
 	})
+	h.expectVariant(t, oneBuffer)
+	h.traffic(t, 3)
+	h.expectCounted(t)
+}
+
+// On kernels before 5.18 there is only one variant.
+func TestLargeMTUWithoutFragments(t *testing.T) {
+	h := newHost(t)
+	h.setMTU(t, 9000)
+	h.spec = h.spec.Copy()
+	h.spec.Programs["count_frame_frags"].Flags = 1 << 30 // no kernel knows this one
 	if err := h.attach(h.index, plan.Native); !errors.Is(err, plan.ErrMTUTooLarge) {
 		t.Errorf("native: %v", err)
 	}
@@ -703,6 +836,11 @@ func TestLargeMTU(t *testing.T) {
 	if hook := h.hook(t, h.index); hook.AttachMode != skb {
 		t.Errorf("hook %+v", hook)
 	}
+	if a := h.onlyAttached(t); a.Outdated {
+		t.Errorf("%+v", a)
+	}
+	h.jumbo(t, 9000)
+	h.expectCounted(t)
 }
 
 func TestUnknownInterface(t *testing.T) {
@@ -874,7 +1012,7 @@ func TestCapabilities(t *testing.T) {
 			}
 			h := host{Datapath: d}
 			h.otherVersion(t)
-			d.tag = d.findTag
+			d.tags = d.findTags
 			if err := d.Attach(a); err != nil {
 				t.Errorf("update: %v", err)
 			}

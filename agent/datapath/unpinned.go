@@ -72,20 +72,16 @@ func (u *Unpinned) attach(a plan.Attachment) (h held, err error) {
 	if !ok {
 		return held{}, errors.New("the kernel gives the map no ID")
 	}
-	program, err := bpf.NewProgram(u.spec, counts)
-	if err != nil {
-		return held{}, permission(fmt.Errorf("load the program: %w", err))
-	}
-	defer program.Close() // the link holds it
 	// Before it is attached, so that what can be counted can be read.
 	t, err := mapTable(counts)
 	if err != nil {
 		return held{}, permission(fmt.Errorf("map the counts into memory: %w", err))
 	}
-	l, err := attachLink(program, a)
+	l, program, err := attachLink(u.spec, counts, a)
 	if err != nil {
 		return held{}, errors.Join(err, t.unmap())
 	}
+	defer program.Close() // the link holds it
 	return held{id: uint32(id), link: l, table: t}, nil
 }
 

@@ -88,6 +88,16 @@ func TestUnpinnedCountsUntilItIsDetached(t *testing.T) {
 	}
 }
 
+func TestUnpinnedCountsJumboFramesNatively(t *testing.T) {
+	h, u := newHost(t), newUnpinned(t)
+	h.setMTU(t, 9000)
+	if err := h.hold(u, h.index, plan.Native); err != nil {
+		t.Fatal(err)
+	}
+	h.jumbo(t, 9000)
+	h.expectHeld(t, u)
+}
+
 func TestUnpinnedSaysWhyItCannotAttach(t *testing.T) {
 	h, u := newHost(t), newUnpinned(t)
 	bridge := h.net.Bridge(t, "br0")

@@ -39,7 +39,7 @@ type Attachment struct {
 	Map     uint32 // the kernel's ID of the map that holds the counts, 0 if none
 	Pin     string // the folder of the pins, which names the attachment for Detach
 
-	// Outdated says that the attached program is another version than Attach would load, which replaces it
-	// over the same map.
+	// Outdated says that the attached program is another version than Attach would load, or chosen for another MTU.
+	// Attach replaces it over the same map.
 	Outdated bool
 }

@@ -34,6 +34,7 @@ struct xdp_md {
 };
 
 static __u32 (*bpf_get_smp_processor_id)(void) = (void *)8;
+static __u64 (*bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188;
 
 struct ethernet {
 	__u8 destination[6];

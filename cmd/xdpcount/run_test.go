@@ -501,12 +501,6 @@ func TestASecondSignalEndsItWhenNobodyReads(t *testing.T) {
 func TestErrors(t *testing.T) {
 	l := newLab(t)
 	l.net.Bridge(t, "br0")
-	l.net.Add(t, &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "jumbo"}, PeerName: "giant"})
-	l.net.Do(func() {
-		if err := netlink.LinkSetMTU(l.link(t, "giant"), 9000); err != nil { // veth looks at the peer
-			t.Fatal(err)
-		}
-	})
 	l.net.Add(t, &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "taken"}, PeerName: "taken1"})
 	busy := fmt.Sprintf("program id %d in Generic mode", l.foreign(t, "taken"))
 	pinned, empty, plain := bpffs.Mount(t), bpffs.Mount(t), t.TempDir()
@@ -531,7 +525,6 @@ func TestErrors(t *testing.T) {
 		"no bpffs":          {"--pinned --bpffs " + plain, nil, 6, "no BPF file system is mounted at " + plain + " (--bpffs names another path)"},
 		"no such path":      {"--pinned --bpffs " + plain + "/none", nil, 6, "no BPF file system is mounted at " + plain + "/none: no such file or directory (--bpffs names another path)"},
 		"no native XDP":     {"-N eth0 br0", nil, 7, "attach br0: the driver has no native XDP: … (without -N it is attached in generic mode)"},
-		"MTU too large":     {"-N jumbo", nil, 7, "attach jumbo: the MTU is too large for native XDP: … (without -N it is attached in generic mode)"},
 		"nothing pinned":    {"--pinned --bpffs " + empty, nil, 8, "nothing is pinned in " + empty + ": no agent counts here (without --pinned xdpcount counts by itself)"},
 		"not pinned there":  {"--pinned --bpffs " + pinned + " eth0 peer", nil, 8, "nothing is pinned in " + pinned + " for eth0: no agent counts there (without --pinned xdpcount counts by itself)"},
 		"pinned, no such":   {"--pinned --bpffs " + pinned + " eth9", nil, 3, "no such interface: eth9"},

@@ -28,17 +28,27 @@ const (
 	skipLink    = "not of Ethernet"
 	skipSnapped = "captured in part only: the rest of their bytes is not known"
 	skipShort   = "shorter than an Ethernet header"
-	skipLong    = "longer than 3520 bytes, the most that a veth takes with a native program of one buffer"
+	skipLong    = "longer than 65549 bytes, the most that a veth takes"
 )
 
 // The lengths of frames that can be replayed.
 const (
 	shortest = 14
-	// A veth with a native program that takes one buffer (not xdp.frags) has a page less headroom and tailroom
-	// (drivers/net/veth.c, veth_xdp_set; measured with pages of 4096 bytes).
-	longest = mtu + 14
-	mtu     = 3506
+	longest  = largest + 14
+	largest  = 65535 // MTU of a veth (include/uapi/linux/if_ether.h, ETH_MAX_MTU)
 )
+
+// mtuFor returns an MTU that lets all frames pass: an ordinary one where that is enough, so that the program is the
+// one that ordinary interfaces have.
+func mtuFor(capture []frame) int {
+	const ordinary = 1500
+	for _, f := range capture {
+		if f.skip == "" && len(f.data) > ordinary+14 {
+			return largest
+		}
+	}
+	return ordinary
+}
 
 // readCapture returns all frames of a pcap or pcapng file, gzip or not.
 func readCapture(name string) ([]frame, error) {

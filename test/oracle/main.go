@@ -58,14 +58,10 @@ func run(out io.Writer, captures []string, columns bool) error {
 	if _, err := sandbox.Enter(sandbox.Options{}); err != nil {
 		return err
 	}
-	w, err := newWire(pins)
-	if err != nil {
-		return err
-	}
 	var errs []error
 	for _, capture := range captures {
 		fmt.Fprintf(out, "%s\n", capture)
-		if err := consult(ctx, out, w, capture); err != nil {
+		if err := consult(ctx, out, pins, capture); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", filepath.Base(capture), err))
 		}
 		fmt.Fprintln(out)
@@ -73,7 +69,7 @@ func run(out io.Writer, captures []string, columns bool) error {
 			break
 		}
 	}
-	return errors.Join(append(errs, w.close())...)
+	return errors.Join(errs...)
 }
 
 func printColumns(ctx context.Context, out io.Writer, captures []string) error {
@@ -90,7 +86,7 @@ func printColumns(ctx context.Context, out io.Writer, captures []string) error {
 }
 
 // consult compares one capture.
-func consult(ctx context.Context, out io.Writer, w *wire, capture string) error {
+func consult(ctx context.Context, out io.Writer, pins, capture string) error {
 	frames, err := readCapture(capture)
 	if err != nil {
 		return err
@@ -99,7 +95,11 @@ func consult(ctx context.Context, out io.Writer, w *wire, capture string) error 
 	if err != nil {
 		return err
 	}
-	return judge(out, w, frames, columns)
+	w, err := newWire(pins, mtuFor(frames))
+	if err != nil {
+		return err
+	}
+	return errors.Join(judge(out, w, frames, columns), w.close())
 }
 
 // judge replays a capture and compares it with the columns of tshark. The error is errDifferent if they differ in what

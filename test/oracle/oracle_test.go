@@ -17,12 +17,12 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/netns"
 )
 
-// onWire calls fn with a wire in a network namespace of its own.
-func onWire(t *testing.T, fn func(*wire)) {
+// onWire calls fn with a wire of that MTU in a network namespace of its own.
+func onWire(t *testing.T, mtu int, fn func(*wire)) {
 	t.Helper()
 	dir := bpffs.Mount(t)
 	netns.New(t).Do(func() {
-		w, err := newWire(dir)
+		w, err := newWire(dir, mtu)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,20 +41,38 @@ func TestProgramAgreesWithTsharkOnRecordedCaptures(t *testing.T) {
 	if err != nil || len(captures) < 2 {
 		t.Fatalf("captures: %q, %v", captures, err)
 	}
-	onWire(t, func(w *wire) {
-		for _, capture := range captures {
-			columns, err := os.ReadFile(strings.TrimSuffix(capture, ".pcap") + ".tshark")
-			if err != nil {
-				t.Fatal(err)
-			}
-			frames, err := readCapture(capture)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var out bytes.Buffer
-			if err := judge(&out, w, frames, columns); err != nil {
-				t.Errorf("%s: %v\n%s", capture, err, &out)
-			}
+	for _, capture := range captures {
+		columns, err := os.ReadFile(strings.TrimSuffix(capture, ".pcap") + ".tshark")
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames, err := readCapture(capture)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, mtu := range []int{mtuFor(frames), largest} { // each has its variant of the program
+			onWire(t, mtu, func(w *wire) {
+				var out bytes.Buffer
+				if err := judge(&out, w, frames, columns); err != nil {
+					t.Errorf("%s, MTU %d: %v\n%s", capture, mtu, err, &out)
+				}
+			})
+		}
+	}
+}
+
+func TestFramesOfAnyLengthCanBeReplayed(t *testing.T) {
+	var capture []frame
+	var want traffic.Totals
+	for number, length := range []int{1500, 3520, 9014, 65535, longest} {
+		f := frames.Common()[0]
+		data := append(bytes.Clone(f.Data), make([]byte, length-len(f.Data))...)
+		capture = append(capture, frame{number: number + 1, data: data, length: length})
+		want[f.Class] = want[f.Class].Plus(traffic.Counts{Packets: 1, Bytes: uint64(length)})
+	}
+	onWire(t, mtuFor(capture), func(w *wire) {
+		if got, err := w.replay(capture); err != nil || got != want {
+			t.Errorf("counted %v, %v", got.NonZero(), err)
 		}
 	})
 }
@@ -73,7 +91,7 @@ func TestAFrameThatTsharkSeesOtherwiseIsNoticed(t *testing.T) {
 	if bytes.Equal(wrong, recorded) {
 		t.Fatal("no TCP in the capture")
 	}
-	onWire(t, func(w *wire) {
+	onWire(t, largest, func(w *wire) {
 		var out bytes.Buffer
 		if err := judge(&out, w, capture, wrong); !errors.Is(err, errDifferent) {
 			t.Errorf("not noticed: %v\n%s", err, &out)
@@ -96,7 +114,7 @@ func TestAByteTooManyInTheCountsIsNoticed(t *testing.T) {
 	for _, f := range capture {
 		opinions = append(opinions, opinion{number: f.number, length: f.length, captured: len(f.data), class: classify.Frame(f.data)})
 	}
-	onWire(t, func(w *wire) {
+	onWire(t, largest, func(w *wire) {
 		counted, err := w.replay(capture)
 		if err != nil {
 			t.Fatal(err)

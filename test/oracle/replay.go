@@ -30,7 +30,7 @@ type wire struct {
 }
 
 // newWire makes the pair in the network namespace of the calling thread, and pins the program in the bpffs.
-func newWire(bpffs string) (w *wire, err error) {
+func newWire(bpffs string, mtu int) (w *wire, err error) {
 	w = &wire{}
 	defer func() {
 		if err != nil {
@@ -40,7 +40,7 @@ func newWire(bpffs string) (w *wire, err error) {
 	const counted, sending = "oracle0", "oracle1"
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name, attributes.MTU = counted, mtu
-	pair := &netlink.Veth{LinkAttrs: attributes, PeerName: sending, PeerMTU: mtu}
+	pair := &netlink.Veth{LinkAttrs: attributes, PeerName: sending, PeerMTU: uint32(mtu)}
 	if err := netlink.LinkAdd(pair); err != nil {
 		return nil, fmt.Errorf("make a veth pair (needs root): %w", err)
 	}
