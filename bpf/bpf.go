@@ -10,10 +10,10 @@ import (
 
 // Layout is the version of the counts' layout (LAYOUT in counter.h). Programs of one layout can count into each
 // other's maps.
-const Layout = 1
+const Layout = int(counterLayoutLAYOUT)
 
 // What makes up the counts (counter.h): for each possible CPU Slots pairs of packets and bytes, both uint64 in
-// host order. The index of a pair is the value of its traffic.Class.
+// host order. In layout 1 the index of a pair is the value of its traffic.Class.
 const (
 	Slots       = int(counterSlotSLOTS)
 	BytesPerCPU = Slots * 16

@@ -29,7 +29,7 @@ struct count table[128][SLOTS];
 const volatile __u32 cpus = 128;
 
 /* Never read by the program: for readers of the object. */
-const volatile __u32 layout = LAYOUT;
+const volatile enum layout layout = LAYOUT;
 const volatile enum slot slots = SLOTS;
 const volatile enum depth depth = MAX_TAGS;
 

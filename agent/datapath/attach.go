@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
-	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
 // Attach makes the interface a.Index counted in a.Mode. What is there already is left alone; its program is replaced
@@ -35,6 +34,13 @@ func (d *Datapath) attach(a plan.Attachment) error {
 	f := d.folder(a.Index)
 	counts, _, err := d.counts(f)
 	if errors.Is(err, os.ErrNotExist) {
+		// An earlier attempt may have been killed before it had counts.
+		if err := detach(f); err != nil {
+			return permission(err)
+		}
+		if err := d.adopt(a); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 		return d.attachNew(f, a)
 	}
 	if err != nil {
@@ -71,22 +77,15 @@ func (d *Datapath) attach(a plan.Attachment) error {
 // attachNew makes the folder and all in it, in such an order that what is left by a crash can be told: a link is
 // pinned only beside the program and the map that it needs.
 func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
-	// An earlier attempt may have been killed before it had counts.
-	if err := detach(f); err != nil {
-		return permission(err)
-	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.remove())
 			d.removeEmpty()
 		}
 	}()
-	if err := os.MkdirAll(f.path, 0o700); err != nil {
-		return permission(fmt.Errorf("make the folder of the pins: %w", err))
-	}
-	counts, err := bpf.NewMap(d.spec)
+	counts, err := d.makeCounts(f)
 	if err != nil {
-		return permission(fmt.Errorf("make the map: %w", err))
+		return err
 	}
 	defer counts.Close()
 	if err := counts.Pin(f.counts()); err != nil {
@@ -98,8 +97,8 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 	}
 	defer l.Close()
 	defer program.Close()
-	if err := program.Pin(f.programPin()); err != nil {
-		return permission(fmt.Errorf("pin the program: %w", err))
+	if err := f.pinProgram(program); err != nil {
+		return err
 	}
 	if err := l.Pin(f.linkPin()); err != nil {
 		return permission(fmt.Errorf("pin the link: %w", err))
@@ -120,19 +119,8 @@ func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
 		return err
 	}
 	defer program.Close()
-	// A crash before the pin is replaced shows: the link's program is then not the pinned one. Renamed over the old
-	// pin, since there has to be one at any time; the name has no dot, which bpffs refuses.
-	temporary := f.programPin() + "_new"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return permission(fmt.Errorf("pin the program: %w", err))
-	}
-	if err := program.Pin(temporary); err != nil {
-		return permission(fmt.Errorf("pin the program: %w", err))
-	}
-	if err := os.Rename(temporary, f.programPin()); err != nil {
-		return permission(fmt.Errorf("pin the program: %w", err))
-	}
-	return nil
+	// A crash before the pin is replaced shows: the link's program is then not the pinned one.
+	return f.pinProgram(program)
 }
 
 // attachLink attaches the program in the mode, for Auto natively if the driver can, else generically.
@@ -248,8 +236,8 @@ func permission(err error) error {
 // gone already.
 func (d *Datapath) Detach(a plan.Attachment) error {
 	f := folder{path: filepath.Clean(a.Pin)}
-	if filepath.Dir(f.path) != d.layout() {
-		return fmt.Errorf("detach %q: not in %s", a.Pin, d.layout())
+	if !slices.ContainsFunc(d.layouts, func(l *layout) bool { return filepath.Dir(f.path) == d.layoutPins(l) }) {
+		return fmt.Errorf("detach %q: no such folder of pins", a.Pin)
 	}
 	if err := detach(f); err != nil {
 		return fmt.Errorf("detach %s: %w", a.Pin, permission(err))
@@ -282,12 +270,13 @@ func detachLink(pin string) error {
 	return nil
 }
 
-// removeEmpty removes the folders above those of the attachments, if there are none left.
+// removeEmpty removes those folders above the attachments that have none left.
 func (d *Datapath) removeEmpty() {
 	// Not being empty is how they refuse.
-	if os.Remove(d.layout()) == nil {
-		_ = os.Remove(d.root())
+	for _, l := range d.layouts {
+		_ = os.Remove(d.layoutPins(l))
 	}
+	_ = os.Remove(d.root())
 }
 
 // Cleanup detaches and removes everything of the project in the bpffs, of any layout, whether this version knows it

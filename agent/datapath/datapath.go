@@ -34,10 +34,11 @@ import (
 
 // Datapath is the project's part of one bpffs. Read may be called at any time; the others one after another.
 type Datapath struct {
-	bpffs  string
-	bootID string
-	cpus   int
-	spec   *ebpf.CollectionSpec
+	bpffs   string
+	bootID  string
+	cpus    int
+	layouts []*layout // that can be read, the present one last
+	spec    *ebpf.CollectionSpec
 
 	tags func() (tags, error) // of the programs of spec, found out once
 
@@ -73,7 +74,7 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Datapath{bpffs: bpffs, bootID: bootID, cpus: cpus, spec: spec, mtus: map[uint32]int{}, tables: map[uint32]table{}}
+	d := &Datapath{bpffs: bpffs, bootID: bootID, cpus: cpus, layouts: layouts(), spec: spec, mtus: map[uint32]int{}, tables: map[uint32]table{}}
 	d.tags = sync.OnceValues(d.findTags)
 	return d, nil
 }
@@ -102,7 +103,12 @@ func (d *Datapath) ProgramTag() string {
 // Attached returns one fact per folder of pins that holds counts, also where the link or the interface is gone.
 // Folders without counts, left by an Attach that was killed, are removed with what else is in them. What is pinned
 // there and is not of this package is left out; Attach says so when it is in the way.
+//
+// The error says so if there are pins of a newer layout: their counts could not be told from new ones later.
 func (d *Datapath) Attached() ([]plan.Attachment, error) {
+	if err := d.finishMoves(); err != nil {
+		return nil, err
+	}
 	folders, err := d.folders()
 	if err != nil {
 		return nil, err
@@ -139,7 +145,7 @@ func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attach
 		return a, err
 	}
 	other, err := d.otherVersion(f, linkState{index: a.Index, program: a.Program})
-	a.Outdated = d.mtuChanged(a, interfaces) || other
+	a.Outdated = d.mtuChanged(a, interfaces) || other || f.layout != d.current()
 	return a, err
 }
 
@@ -225,7 +231,7 @@ func (d *Datapath) reading(f folder) (traffic.Reading, error) {
 		return traffic.Reading{}, err
 	}
 	r := traffic.Reading{Map: traffic.MapID{Boot: d.bootID, ID: id}, Index: l.index}
-	snapshot(t, &r.Totals)
+	f.layout.snapshot(t, &r.Totals)
 	return r, nil
 }
 
@@ -244,12 +250,14 @@ func (d *Datapath) root() string {
 	return filepath.Join(d.bpffs, "xdp-operator")
 }
 
-// layout is the folder of the pins of this layout.
-func (d *Datapath) layout() string {
-	return filepath.Join(d.root(), "v"+strconv.Itoa(bpf.Layout))
+// layoutPins is the folder of the pins of one layout.
+func (d *Datapath) layoutPins(l *layout) string {
+	return filepath.Join(d.root(), "v"+strconv.Itoa(l.version))
 }
 
-// folder returns the folder of the pins of an interface.
-func (d *Datapath) folder(index int) folder {
-	return folder{path: filepath.Join(d.layout(), strconv.Itoa(index))}
+// folder returns the folder of the pins that Attach makes for an interface.
+func (d *Datapath) folder(index int) folder { return d.folderOf(d.current(), index) }
+
+func (d *Datapath) folderOf(l *layout, index int) folder {
+	return folder{path: filepath.Join(d.layoutPins(l), strconv.Itoa(index)), layout: l}
 }

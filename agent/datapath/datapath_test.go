@@ -609,7 +609,7 @@ func TestForeignPinsStopNobody(t *testing.T) {
 	want := h.attached(t)
 	pin := func(name string, object interface{ Pin(string) error }) {
 		t.Helper()
-		path := filepath.Join(h.layout(), name)
+		path := filepath.Join(h.layoutPins(h.current()), name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -627,7 +627,7 @@ func TestForeignPinsStopNobody(t *testing.T) {
 	}
 	h.traffic(t, 2)
 	h.expectCounted(t)
-	if _, err := os.Stat(filepath.Join(h.layout(), "901/counts")); err != nil {
+	if _, err := os.Stat(filepath.Join(h.layoutPins(h.current()), "901/counts")); err != nil {
 		t.Errorf("what is not ours was touched: %v", err)
 	}
 }
@@ -873,7 +873,7 @@ func TestNothingAttached(t *testing.T) {
 	if err := h.Detach(plan.Attachment{Pin: h.folder(7).path}); err != nil {
 		t.Errorf("detach of nothing: %v", err)
 	}
-	for _, pin := range []string{"", "/etc", h.layout(), h.layout() + "/..", h.root() + "/v0/7"} {
+	for _, pin := range []string{"", "/etc", h.layoutPins(h.current()), h.layoutPins(h.current()) + "/..", h.root() + "/v0/7"} {
 		if err := h.Detach(plan.Attachment{Pin: pin}); err == nil {
 			t.Errorf("detached %q", pin)
 		}
@@ -892,7 +892,7 @@ func TestCleanup(t *testing.T) {
 	}
 	// As if one were of another layout, and one half made.
 	old := filepath.Join(h.root(), "v0")
-	if err := os.Rename(h.layout(), old); err != nil {
+	if err := os.Rename(h.layoutPins(h.current()), old); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(old, strconv.Itoa(bridge), "program")); err != nil {
@@ -936,33 +936,35 @@ func TestDetachedMapsAreNotHeld(t *testing.T) {
 }
 
 func TestSnapshot(t *testing.T) {
-	const cpus = 3
-	counts := make(table, cpus*2*bpf.Slots)
-	var want traffic.Totals
-	for cpu := range uint64(cpus) {
-		for class := range uint64(traffic.NumClasses) {
-			packets, size := cpu+class, 100*cpu+class
-			counts[cpu*2*uint64(bpf.Slots)+2*class] = packets
-			counts[cpu*2*uint64(bpf.Slots)+2*class+1] = size
-			want[class] = want[class].Plus(traffic.Counts{Packets: packets, Bytes: size})
+	for _, l := range layouts() {
+		const cpus = 3
+		counts := make(table, cpus*2*l.slots)
+		var want traffic.Totals
+		for cpu := range cpus {
+			for class, slot := range l.slot {
+				at := 2 * (cpu*l.slots + slot)
+				counts[at], counts[at+1] = uint64(cpu+class), uint64(100*cpu+class)
+				want[class] = want[class].Plus(traffic.Counts{Packets: counts[at], Bytes: counts[at+1]})
+			}
 		}
-	}
-	var got traffic.Totals
-	snapshot(counts, &got)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	if n := testing.AllocsPerRun(10, func() { snapshot(counts, &got) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		var got traffic.Totals
+		l.snapshot(counts, &got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if n := testing.AllocsPerRun(10, func() { l.snapshot(counts, &got) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
 	}
 }
 
 func BenchmarkSnapshot(b *testing.B) {
-	counts := make(table, 2*2*bpf.Slots)
+	l := layouts()[0]
+	counts := make(table, 2*2*l.slots)
 	var totals traffic.Totals
 	b.ReportAllocs()
 	for b.Loop() {
-		snapshot(counts, &totals)
+		l.snapshot(counts, &totals)
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/cilium/ebpf"
@@ -20,16 +22,21 @@ var errForeign = errors.New("not a pin of xdp-operator")
 
 // folder is where the pins of one attachment are. It need not exist.
 type folder struct {
-	path string
+	path   string
+	layout *layout // of the counts
 }
 
 func (f folder) counts() string     { return filepath.Join(f.path, "counts") }
 func (f folder) programPin() string { return filepath.Join(f.path, "program") }
 func (f folder) linkPin() string    { return filepath.Join(f.path, "link") }
 
-// folders returns those that there are, of this layout, whatever they hold.
+// errNewer is a layout that an older version of this package cannot know.
+var errNewer = errors.New("the pins are of a newer version: run that one, or give its counts up with \"agent cleanup\"")
+
+// folders returns those that there are, of all layouts that are known, whatever they hold. With pins of another layout
+// the error wraps errNewer: what they have counted would else be counted again once they can be read.
 func (d *Datapath) folders() ([]folder, error) {
-	entries, err := os.ReadDir(d.layout())
+	entries, err := os.ReadDir(d.root())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -38,16 +45,42 @@ func (d *Datapath) folders() ([]folder, error) {
 	}
 	var folders []folder
 	for _, e := range entries {
-		// Whoever made something else here, it is not an attachment.
-		if index, err := strconv.Atoi(e.Name()); err == nil && index > 0 && e.IsDir() {
-			folders = append(folders, d.folder(index))
+		version, err := strconv.Atoi(strings.TrimPrefix(e.Name(), "v"))
+		if err != nil || e.Name() != "v"+strconv.Itoa(version) || !e.IsDir() {
+			continue // whoever made it, it is not of this project
 		}
+		of, err := d.foldersOf(version)
+		if err != nil {
+			return nil, err
+		}
+		folders = append(folders, of...)
+	}
+	return folders, nil
+}
+
+// foldersOf returns those of one layout.
+func (d *Datapath) foldersOf(version int) ([]folder, error) {
+	entries, err := os.ReadDir(filepath.Join(d.root(), "v"+strconv.Itoa(version)))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list the pins: %w", err)
+	}
+	var folders []folder
+	for _, e := range entries {
+		index, err := strconv.Atoi(e.Name())
+		if err != nil || index <= 0 || !e.IsDir() {
+			continue // whoever made something else here, it is not an attachment
+		}
+		at := slices.IndexFunc(d.layouts, func(l *layout) bool { return l.version == version })
+		if at < 0 {
+			return nil, fmt.Errorf("layout %d: %w", version, errNewer)
+		}
+		folders = append(folders, d.folderOf(d.layouts[at], index))
 	}
 	return folders, nil
 }
 
 // counts opens the folder's map. The error wraps os.ErrNotExist if there is none, and errForeign if it is not a table
-// of this layout for this machine.
+// of the folder's layout for this machine.
 func (d *Datapath) counts(f folder) (counts *ebpf.Map, id uint32, err error) {
 	counts, err = ebpf.LoadPinnedMap(f.counts(), nil)
 	if err != nil {
@@ -58,7 +91,7 @@ func (d *Datapath) counts(f folder) (counts *ebpf.Map, id uint32, err error) {
 			counts.Close()
 		}
 	}()
-	if counts.ValueSize() != uint32(d.cpus*bpf.BytesPerCPU) || counts.Flags()&unix.BPF_F_MMAPABLE == 0 {
+	if counts.ValueSize() != uint32(d.cpus*f.layout.slots*16) || counts.Flags()&unix.BPF_F_MMAPABLE == 0 {
 		return nil, 0, fmt.Errorf("%s: %w: a map of another shape", f.counts(), errForeign)
 	}
 	info, err := counts.Info()
@@ -85,6 +118,37 @@ func (f folder) program() (id uint32, tag string, err error) {
 	}
 	programID, _ := info.ID()
 	return uint32(programID), info.Tag, nil
+}
+
+// makeCounts makes the folder and a map in it, all zero.
+func (d *Datapath) makeCounts(f folder) (*ebpf.Map, error) {
+	if err := os.MkdirAll(f.path, 0o700); err != nil {
+		return nil, permission(fmt.Errorf("make the folder of the pins: %w", err))
+	}
+	counts, err := bpf.NewMap(d.spec)
+	if err != nil {
+		return nil, permission(fmt.Errorf("make the map: %w", err))
+	}
+	if err := counts.Pin(f.counts()); err != nil {
+		return nil, errors.Join(permission(fmt.Errorf("pin the map: %w", err)), counts.Close())
+	}
+	return counts, nil
+}
+
+// pinProgram pins the program in the place of the one that is pinned. Renamed over it, since there has to be one at
+// any time; the name has no dot, which bpffs refuses.
+func (f folder) pinProgram(program *ebpf.Program) error {
+	temporary := f.programPin() + "_new"
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return permission(fmt.Errorf("pin the program: %w", err))
+	}
+	if err := program.Pin(temporary); err != nil {
+		return permission(fmt.Errorf("pin the program: %w", err))
+	}
+	if err := os.Rename(temporary, f.programPin()); err != nil {
+		return permission(fmt.Errorf("pin the program: %w", err))
+	}
+	return nil
 }
 
 // linkState is what a link is attached to. It is zero without a link, and once the link was detached or the interface

@@ -8,11 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
-// table is a map's memory as the program writes it: for each possible CPU bpf.Slots pairs of packets and bytes
-// (bpf/counter.h).
+// table is a map's memory as the program writes it (bpf/counter.h).
 type table []uint64
 
 // mapTable maps the counts into memory, for reading only: ebpf.Map.Memory would let us write.
@@ -30,12 +28,12 @@ func (t table) unmap() error {
 
 // snapshot adds the counts of all CPUs to the totals. Each number is loaded whole, since the program is counting
 // meanwhile; packets and bytes are not loaded together.
-func snapshot(t table, totals *traffic.Totals) {
-	for ; len(t) >= 2*bpf.Slots; t = t[2*bpf.Slots:] {
-		cpu := t[:2*traffic.NumClasses]
-		for class := range totals {
-			totals[class].Packets += atomic.LoadUint64(&cpu[2*class])
-			totals[class].Bytes += atomic.LoadUint64(&cpu[2*class+1])
+func (l *layout) snapshot(t table, totals *traffic.Totals) {
+	for ; len(t) >= 2*l.slots; t = t[2*l.slots:] {
+		cpu := t[:2*l.slots]
+		for class, slot := range &l.slot {
+			totals[class].Packets += atomic.LoadUint64(&cpu[2*slot])
+			totals[class].Bytes += atomic.LoadUint64(&cpu[2*slot+1])
 		}
 	}
 }

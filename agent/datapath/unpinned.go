@@ -19,6 +19,7 @@ import (
 // for itself; an agent, whose counts shall outlive it, has a Datapath. Its methods are called one after another.
 type Unpinned struct {
 	bootID string
+	layout *layout
 	spec   *ebpf.CollectionSpec
 	held   []held
 }
@@ -41,7 +42,7 @@ func OpenUnpinned(bootID string) (*Unpinned, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Unpinned{bootID: bootID, spec: spec}, nil
+	return &Unpinned{bootID: bootID, layout: layouts()[len(layouts())-1], spec: spec}, nil
 }
 
 // Attach makes the interface a.Index counted in a.Mode. Unlike Datapath.Attach it is an error if it is counted already,
@@ -110,7 +111,7 @@ func (u *Unpinned) Read() ([]traffic.Reading, error) {
 		}
 		readings[i].Map = traffic.MapID{Boot: u.bootID, ID: h.id}
 		readings[i].Index = l.index
-		snapshot(h.table, &readings[i].Totals)
+		u.layout.snapshot(h.table, &readings[i].Totals)
 	}
 	return readings, nil
 }

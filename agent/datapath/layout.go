@@ -1,0 +1,116 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+)
+
+// layout is how the counts of an attachment lie in their map: for each possible CPU slots pairs of packets and bytes.
+type layout struct {
+	version int // LAYOUT of counter.h, and in the path of the pins
+	slots   int
+	slot    [traffic.NumClasses]int // of each class
+}
+
+// layout1 has the classes in their order, and one unused slot at the end.
+func layout1() *layout {
+	l := &layout{version: 1, slots: 516}
+	for class := range l.slot {
+		l.slot[class] = class
+	}
+	return l
+}
+
+// current is the layout of the programs that Attach loads. Those before it are only read, and left by adopt.
+func (d *Datapath) current() *layout { return d.layouts[len(d.layouts)-1] }
+
+// adopt makes what an earlier layout has attached to the interface count in the present one: its link gets our program
+// over a new map, at once, and its folder keeps the counts, which do not change any more. From then on that folder is
+// one of an attachment that is gone.
+//
+// The error wraps os.ErrNotExist if no earlier layout has anything attached there.
+func (d *Datapath) adopt(a plan.Attachment) error {
+	for _, earlier := range d.layouts[:len(d.layouts)-1] {
+		old := d.folderOf(earlier, a.Index)
+		l, err := openLink(old.linkPin())
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {
+			continue
+		}
+		if err != nil {
+			return permission(err)
+		}
+		state, err := stateOf(l)
+		if err == nil && state.index == a.Index {
+			err = d.move(l, old, d.folder(a.Index))
+			return errors.Join(err, l.Close())
+		}
+		if err := errors.Join(err, l.Close()); err != nil {
+			return err
+		}
+	}
+	return os.ErrNotExist
+}
+
+// move gives the link a program over a new map. The program is pinned before it runs, so that finishMove can tell
+// what a crash has left.
+func (d *Datapath) move(l link.Link, old, to folder) (err error) {
+	counts, err := d.makeCounts(to)
+	if err != nil {
+		return err
+	}
+	defer counts.Close()
+	program, err := choose(d.spec, counts, func(program *ebpf.Program) error {
+		if err := to.pinProgram(program); err != nil {
+			return err
+		}
+		if err := l.Update(program); err != nil {
+			return sentinel(fmt.Errorf("update the program: %w", err))
+		}
+		return nil
+	})
+	if err != nil {
+		return errors.Join(err, to.remove())
+	}
+	defer program.Close()
+	return finishMove(old, to)
+}
+
+// finishMove pins the link beside the program that it runs.
+func finishMove(old, to folder) error {
+	if err := os.Rename(old.linkPin(), to.linkPin()); err != nil {
+		return permission(fmt.Errorf("pin the link: %w", err))
+	}
+	return nil
+}
+
+// finishMoves completes what a killed Attach has left of a move between layouts: the link runs the program that is
+// pinned in the new folder, but is pinned in the old one.
+func (d *Datapath) finishMoves() error {
+	for _, earlier := range d.layouts[:len(d.layouts)-1] {
+		folders, err := d.foldersOf(earlier.version)
+		if err != nil {
+			return err
+		}
+		for _, old := range folders {
+			l, err := old.link()
+			if err != nil || l.index == 0 {
+				continue // told of elsewhere
+			}
+			to := d.folder(l.index)
+			if id, _, err := to.program(); err != nil || id != l.program {
+				continue
+			}
+			if err := finishMove(old, to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
