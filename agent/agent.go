@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -66,7 +67,7 @@ func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 	a.pulse.begin(a.Clock.Now())
 	wait, err := a.pass(ctx)
 	switch {
-	case apierrors.IsConflict(err): // the cache is behind our own last write
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err): // the cache is behind our own last write, or the deletion
 		wait = followUp
 	case err != nil:
 		return ctrl.Result{}, err
@@ -111,7 +112,10 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	status := a.report(state, s, outcome{want: want, selected: selected, conflicts: conflicts, failed: failed, detach: detach}, before, after)
 
 	wait := state.Spec.ReportInterval.Duration
-	if due := reportDue(state.Status, status, wait, a.Clock.Now()); due <= 0 {
+	// What a map counted goes with it, so that is saved even where a report is not due: an earlier pass may have said
+	// that it detaches, and ended before it did.
+	grown := len(detach) > 0 && !maps.Equal(before.Accounts, after.Accounts)
+	if due := reportDue(state.Status, status, wait, a.Clock.Now()); due <= 0 || grown {
 		state.Status = status
 		if err := a.Client.Status().Update(ctx, state); err != nil {
 			return 0, fmt.Errorf("save node state: %w", err)

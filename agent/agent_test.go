@@ -236,12 +236,34 @@ func TestAMapIsGivenUpOnlyOnceItsCountsAreSaved(t *testing.T) {
 	}
 }
 
-func TestAConflictIsAnotherTryWithoutAnError(t *testing.T) {
+func TestWhatIsCountedAfterADetachWasSaidIsSavedBeforeItIsMade(t *testing.T) {
 	n := newNode(t, counter("a"))
-	n.saveError = apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("xdpnodestates").GroupResource(), "n1", errors.New("changed"))
-	_, result, err := n.pass()
-	if err != nil || result.RequeueAfter != followUp {
-		t.Errorf("a conflict gives %v, %v, want another try after %v", result, err, followUp)
+	n.settle()
+	n.edit(func(s *v1alpha1.XDPNodeState) { s.Spec.Counters[0].AttachMode = v1alpha1.AttachGeneric })
+	n.detachError = errors.New("no") // or the agent is killed
+	if steps, _, err := n.pass(); err == nil {
+		t.Fatalf("a pass that cannot detach took the steps %q without an error", steps)
+	}
+	n.detachError = nil
+	n.receive("eth0", 3)
+	n.expectSteps("read", "save", "detach eth0")
+	if diff := cmp.Diff(map[string]int64{"a": 3}, n.accounts()); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+}
+
+func TestACacheThatIsBehindIsAnotherTryWithoutAnError(t *testing.T) {
+	states := v1alpha1.GroupVersion.WithResource("xdpnodestates").GroupResource()
+	for name, err := range map[string]error{
+		"the node state was changed": apierrors.NewConflict(states, "n1", errors.New("changed")),
+		"the node state is gone":     apierrors.NewNotFound(states, "n1"),
+	} {
+		n := newNode(t, counter("a"))
+		n.saveError = err
+		_, result, err := n.pass()
+		if err != nil || result.RequeueAfter != followUp {
+			t.Errorf("%s: %v, %v, want another try after %v", name, result, err, followUp)
+		}
 	}
 }
 

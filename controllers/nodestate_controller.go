@@ -24,7 +24,10 @@ import (
 // their spec and deletes them.
 type NodeStateReconciler struct {
 	Client client.Client
+	Live   client.Reader // reads past the cache
 	Budget Budget
+
+	lost lost
 }
 
 // Reconcile brings the state of the node named in the request in line with the nodes and counters there are.
@@ -41,10 +44,13 @@ func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	if err := r.Client.List(ctx, counters); err != nil {
 		return ctrl.Result{}, fmt.Errorf("list counters: %w", err)
 	}
+	if err := r.rescue(ctx, req.Name, counters.Items); err != nil {
+		return again(err)
+	}
 	switch {
 	case node == nil && state == nil:
 		return ctrl.Result{}, nil
-	case node == nil:
+	case node == nil, retiring(state):
 		return again(r.retire(ctx, state, counters.Items))
 	}
 	nodes := &corev1.NodeList{}
@@ -81,8 +87,41 @@ func (r *NodeStateReconciler) write(ctx context.Context, node string, state *v1a
 }
 
 // retire adds what the agent of a departed node has counted to the counters' retired share, then deletes the
-// node's state. See retire.go.
-func (r *NodeStateReconciler) retire(ctx context.Context, state *v1alpha1.XDPNodeState, counters []v1alpha1.XDPCounter) error {
+// node's state. See retire.go. counters are those read before.
+func (r *NodeStateReconciler) retire(ctx context.Context, cached *v1alpha1.XDPNodeState, counters []v1alpha1.XDPCounter) error {
+	// The cache may still show a state whose share has long been added. While the state is there it has not been, and
+	// if that changes from here on, the counters change too and are not written.
+	state, err := get(ctx, r.Live, client.ObjectKeyFromObject(cached), &v1alpha1.XDPNodeState{})
+	if err != nil || state == nil || state.UID != cached.UID {
+		return err
+	}
+	if !retiring(state) {
+		ctrl.LoggerFrom(ctx).Info("Retiring departed node")
+		metav1.SetMetaDataAnnotation(&state.ObjectMeta, v1alpha1.AnnotationRetiring, "true")
+		if err := r.Client.Update(ctx, state); err != nil {
+			return fmt.Errorf("mark node state as retiring: %w", err)
+		}
+	}
+	if err := r.copyShare(ctx, state, counters); err != nil {
+		return err
+	}
+	return r.delete(ctx, state)
+}
+
+// rescue adds the shares of node states that somebody else deleted. See lost.go.
+func (r *NodeStateReconciler) rescue(ctx context.Context, node string, counters []v1alpha1.XDPCounter) error {
+	for _, state := range r.lost.of(node) {
+		if err := r.copyShare(ctx, state, counters); err != nil {
+			return err
+		}
+		ctrl.LoggerFrom(ctx).Info("Kept the totals of a node state that was deleted", "uid", state.UID)
+		r.lost.forget(state)
+	}
+	return nil
+}
+
+// copyShare copies the accounts of a node state to the counters, each under the UID of the state.
+func (r *NodeStateReconciler) copyShare(ctx context.Context, state *v1alpha1.XDPNodeState, counters []v1alpha1.XDPCounter) error {
 	for i := range counters {
 		c := &counters[i]
 		account := accountOf(state, c.UID)
@@ -97,8 +136,7 @@ func (r *NodeStateReconciler) retire(ctx context.Context, state *v1alpha1.XDPNod
 			return err
 		}
 	}
-	ctrl.LoggerFrom(ctx).Info("Retiring departed node")
-	return r.delete(ctx, state)
+	return nil
 }
 
 // delete deletes the state if it is still as it was read: an agent that reported meanwhile is heard first.
@@ -135,7 +173,7 @@ func get[T client.Object](ctx context.Context, c client.Reader, name types.Names
 
 // again turns a conflict into another try: the cache was behind, and soon is not.
 func again(err error) (ctrl.Result, error) {
-	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
 		return ctrl.Result{RequeueAfter: conflictDelay}, nil
 	}
 	return ctrl.Result{}, err

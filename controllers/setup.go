@@ -46,6 +46,7 @@ func (r *NodeStateReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("xdpnodestate").
 		For(&v1alpha1.XDPNodeState{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, mayShrink()))).
+		Watches(&v1alpha1.XDPNodeState{}, r.onDeleted()).
 		Watches(&corev1.Node{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(predicate.LabelChangedPredicate{})).
 		Watches(&v1alpha1.XDPCounter{}, handler.EnqueueRequestsFromMapFunc(r.allNodes), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)

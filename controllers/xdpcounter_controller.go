@@ -8,7 +8,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -28,20 +31,23 @@ type XDPCounterReconciler struct {
 	Client client.Client
 	Live   client.Reader // reads past the cache
 	Clock  clock.PassiveClock
+	Events events.EventRecorder
 
 	// StatusInterval is how often the status may be written for the mere growth of totals. What changes state
 	// is written at once.
 	StatusInterval time.Duration
+
+	told told
 }
 
 // Reconcile brings the status of one counter up to date.
 func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	counter, err := get(ctx, r.Client, req.NamespacedName, &v1alpha1.XDPCounter{})
-	if err != nil || counter == nil {
+	if counter == nil {
+		if err == nil {
+			r.told.forget(req.Name)
+		}
 		return ctrl.Result{}, err
-	}
-	if err := r.settle(ctx, counter); err != nil {
-		return again(err)
 	}
 	nodes := &corev1.NodeList{}
 	if err := r.Client.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
@@ -51,6 +57,9 @@ func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	if err := r.Client.List(ctx, states, client.UnsafeDisableDeepCopy); err != nil {
 		return ctrl.Result{}, fmt.Errorf("list node states: %w", err)
 	}
+	if err := r.settle(ctx, counter, nodes.Items, states.Items); err != nil {
+		return again(err)
+	}
 	now := r.Clock.Now()
 	status := summarize(counter, nodes.Items, states.Items, now)
 	if news(counter.Status, status) {
@@ -58,14 +67,24 @@ func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 			return again(err)
 		}
 	}
+	settled := !meta.IsStatusConditionPresentAndEqual(status.Conditions, v1alpha1.ConditionReady, metav1.ConditionUnknown)
+	send(r.Events, counter, r.told.next(counter, levelsOf(counter.UID, states.Items), settled))
 	return ctrl.Result{RequeueAfter: nextSilence(states.Items, now)}, nil
 }
 
-// settle adds the shares of departed nodes whose state is gone to the retired counts. Whether it is gone is asked
-// of the API server: a cache that does not know a state yet would let its share be counted twice.
-func (r *XDPCounterReconciler) settle(ctx context.Context, counter *v1alpha1.XDPCounter) error {
+// settle adds the shares of departed nodes to the retired counts, once nothing can bring them up again: when the
+// cache shows the state no more, from which the totals are computed, and the API server has none, which the cache may
+// not know yet.
+func (r *XDPCounterReconciler) settle(ctx context.Context, counter *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XDPNodeState) error {
+	if counter.Status.Retired == nil || len(counter.Status.Retired.Departing) == 0 {
+		return nil
+	}
+	kept := keeps(counter.Status.Retired, nodes, states)
 	var failed error
 	retired, changed := settle(counter.Status.Retired, func(d v1alpha1.DepartingNode) bool {
+		if kept[d.UID] {
+			return false
+		}
 		state, err := get(ctx, r.Live, types.NamespacedName{Name: d.Name}, &v1alpha1.XDPNodeState{})
 		if err != nil {
 			failed = err

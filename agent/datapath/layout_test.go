@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ func (h *host) upgrade(t *testing.T) {
 	h.open(t)
 	next := *before[len(before)-1]
 	next.version++
-	h.layouts = append(before[:len(before):len(before)], &next)
+	h.layouts = append(slices.Clip(before), &next)
 }
 
 // sum waits until as many frames were counted as sent, in all maps together, and compares every class.

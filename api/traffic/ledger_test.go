@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -216,6 +217,59 @@ func TestRandomHistoriesAgreeWithAModelThatSeesEveryPacket(t *testing.T) {
 				t.Fatalf("history %d of seed %d: accounts (-want +got):\n%s", history, seed, diff)
 			}
 			held = slices.DeleteFunc(held, func(m *attached) bool { return m.index == 0 }) // given up, once saved
+		}
+	}
+}
+
+// Whatever a ledger holds and is told: the same readings booked again add nothing, their order does not matter, no
+// account falls that is kept, and none is kept that is not listed.
+func TestAnyLedgerBooksTheSameReadingsOnce(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	everyone := []string{"a", "b", "c", "d"}
+	some := func() (uids []string) {
+		for _, uid := range everyone {
+			if random.IntN(2) == 0 {
+				uids = append(uids, uid)
+			}
+		}
+		return uids
+	}
+	for range 300 {
+		before := Ledger{Opened: random.IntN(4) > 0, Maps: map[MapID]Booked{}, Accounts: map[string]Totals{}}
+		for _, uid := range some() {
+			before.Accounts[uid] = tcp(random.Uint64N(100))
+		}
+		var readings []Reading
+		for id := range uint32(4) {
+			m := MapID{"boot", id}
+			if random.IntN(2) == 0 {
+				before.Maps[m] = Booked{Totals: tcp(random.Uint64N(100)), Counters: some()}
+			}
+			if random.IntN(4) > 0 {
+				readings = append(readings, Reading{Map: m, Index: random.IntN(3), Totals: tcp(random.Uint64N(200))})
+			}
+		}
+		selected, listed := map[int][]string{1: some(), 2: some()}, some()
+
+		next := before.Next(readings, selected, listed)
+		if again := next.Next(readings, selected, listed); !reflect.DeepEqual(next, again) {
+			t.Fatalf("booked again:\n%s", cmp.Diff(next, again))
+		}
+		random.Shuffle(len(readings), func(i, j int) { readings[i], readings[j] = readings[j], readings[i] })
+		if other := before.Next(readings, selected, listed); !reflect.DeepEqual(next, other) {
+			t.Fatalf("in another order:\n%s", cmp.Diff(next, other))
+		}
+		for uid, account := range before.Accounts {
+			if slices.Contains(listed, uid) && next.Accounts[uid].Max(account) != next.Accounts[uid] {
+				t.Fatalf("account %s fell", uid)
+			}
+		}
+		for uid := range next.Accounts {
+			if !slices.Contains(listed, uid) {
+				t.Fatalf("account %s is kept and not listed", uid)
+			}
 		}
 	}
 }

@@ -41,6 +41,20 @@ const (
 	ReasonAttachFailed      = "AttachFailed"      // any other error, which the message holds
 )
 
+// Reasons of the events on an XDPCounter. An event tells of all interfaces to which the same happened, on any node,
+// since the last one. Their action is CountInterfaces.
+const (
+	EventInterfacesAttached   = "InterfacesAttached"   // Normal: their packets are counted from now on
+	EventInterfacesReattached = "InterfacesReattached" // Normal: they are counted again, after the hook became free, the link was cut, the mode or the MTU changed or the node was started anew
+	EventInterfacesDetached   = "InterfacesDetached"   // Normal: they are counted no more: gone, not selected any more, suspended, or the node left
+	EventInterfacesLost       = "InterfacesLost"       // Warning: they were being counted and cannot be any more
+	EventAttachFailed         = "AttachFailed"         // Warning: they are selected and cannot be counted
+)
+
+// AnnotationRetiring marks an XDPNodeState whose accounts are being added to the share of the nodes that left. It is
+// deleted next, also if its node has come back: then a new one is made.
+const AnnotationRetiring = "xdp-operator.io/retiring"
+
 // HeartbeatInterval is how often an agent reports when nothing changes: every tenth interval, but at most once a
 // minute.
 func HeartbeatInterval(reportInterval time.Duration) time.Duration {

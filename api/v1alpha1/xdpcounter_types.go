@@ -156,11 +156,11 @@ type ClassCounts struct {
 	Bytes int64 `json:"bytes"`
 }
 
-// DepartingNode is the share of a node that is gone while its XDPNodeState still exists.
+// DepartingNode is the share of one XDPNodeState that is about to go, or was deleted while its node is still there.
 type DepartingNode struct {
 	// name is the name of the node and of its XDPNodeState.
 	Name string `json:"name"`
-	// uid is the UID of the XDPNodeState. While an entry exists the object itself is not added to the totals.
+	// uid is the UID of the XDPNodeState. While an entry exists the object itself, if it is there, is not added to the totals.
 	UID types.UID `json:"uid"`
 	// counts is the share, by class.
 	// +optional
@@ -170,11 +170,12 @@ type DepartingNode struct {
 
 // Retired is the share of nodes that have left the cluster. It is part of the totals.
 type Retired struct {
-	// counts is the share of nodes whose XDPNodeState is gone, by class.
+	// counts is the share of nodes that are gone with their XDPNodeState, by class.
 	// +optional
 	// +listType=atomic
 	Counts []ClassCounts `json:"counts,omitempty"`
-	// departing lists the nodes that are just being retired.
+	// departing lists the shares that are part of the totals and not of counts yet: of nodes that are just being retired,
+	// and of nodes whose XDPNodeState somebody deleted.
 	// +optional
 	// +listType=atomic
 	Departing []DepartingNode `json:"departing,omitempty"`

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -118,7 +117,7 @@ func run(ctx context.Context, o options) (err error) {
 		},
 		Datapath: dp,
 		Links:    host,
-		Clock:    clock.RealClock{},
+		Clock:    systemClock(),
 	}
 	if err := a.SetupWithManager(mgr, changed); err != nil {
 		return fmt.Errorf("set up the agent's controller: %w", err)

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -86,6 +85,7 @@ func run(o options) error {
 	}
 	if err := (&controllers.NodeStateReconciler{
 		Client: mgr.GetClient(),
+		Live:   mgr.GetAPIReader(),
 		Budget: controllers.Budget{WritesPerSecond: o.writeBudget},
 	}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the node state controller: %w", err)
@@ -93,7 +93,8 @@ func run(o options) error {
 	if err := (&controllers.XDPCounterReconciler{
 		Client:         mgr.GetClient(),
 		Live:           mgr.GetAPIReader(),
-		Clock:          clock.RealClock{},
+		Clock:          systemClock(),
+		Events:         mgr.GetEventRecorder("xdp-operator"),
 		StatusInterval: o.statusInterval,
 	}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the counter controller: %w", err)

@@ -9,11 +9,11 @@ import (
 // DepartingNodeApplyConfiguration represents a declarative configuration of the DepartingNode type for use
 // with apply.
 //
-// DepartingNode is the share of a node that is gone while its XDPNodeState still exists.
+// DepartingNode is the share of one XDPNodeState that is about to go, or was deleted while its node is still there.
 type DepartingNodeApplyConfiguration struct {
 	// name is the name of the node and of its XDPNodeState.
 	Name *string `json:"name,omitempty"`
-	// uid is the UID of the XDPNodeState. While an entry exists the object itself is not added to the totals.
+	// uid is the UID of the XDPNodeState. While an entry exists the object itself, if it is there, is not added to the totals.
 	UID *types.UID `json:"uid,omitempty"`
 	// counts is the share, by class.
 	Counts []ClassCountsApplyConfiguration `json:"counts,omitempty"`

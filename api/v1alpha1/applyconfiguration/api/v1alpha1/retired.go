@@ -7,9 +7,10 @@ package v1alpha1
 //
 // Retired is the share of nodes that have left the cluster. It is part of the totals.
 type RetiredApplyConfiguration struct {
-	// counts is the share of nodes whose XDPNodeState is gone, by class.
+	// counts is the share of nodes that are gone with their XDPNodeState, by class.
 	Counts []ClassCountsApplyConfiguration `json:"counts,omitempty"`
-	// departing lists the nodes that are just being retired.
+	// departing lists the shares that are part of the totals and not of counts yet: of nodes that are just being retired,
+	// and of nodes whose XDPNodeState somebody deleted.
 	Departing []DepartingNodeApplyConfiguration `json:"departing,omitempty"`
 }
 
