@@ -30,21 +30,29 @@ demo-down: ## End what make demo KEEP=1 left up
 	go run ./hack/demo -down
 
 .PHONY: test
-test: test-unit test-kernel test-integration test-charts ## Run every test that this machine can run
+test: test-unit test-kernel test-integration test-faults-short test-charts ## Run every test that this machine can run
 
 ##@ Single tests
 
 .PHONY: test-unit
 test-unit: controlplane ## What decides, and the API against a real API server
-	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./hack/...
+	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./test/memapi/... ./test/histories/... ./hack/...
 
 .PHONY: test-kernel
 test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel, and 3 million frames
-	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/links/... ./cmd/... ./test/classify/... ./test/oracle/... ./test/frames/... ./test/netns/... ./test/bpffs/...
+	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/links/... ./cmd/... ./test/bench/... ./test/classify/... ./test/oracle/... ./test/frames/... ./test/netns/... ./test/bpffs/...
 
 .PHONY: test-integration
 test-integration: controlplane ## Controller and agents on one real API server, real frames on three nodes
 	$(GO_TEST) -timeout 20m ./test/integration/...
+
+.PHONY: test-faults-short
+test-faults-short: controlplane ## Every fault once and 15 random ones, under traffic that is counted
+	$(GO_TEST) -timeout 20m ./test/faults/...
+
+.PHONY: test-faults
+test-faults: controlplane ## The same with outages of a minute and 100 random faults (SEED=N and COUNT=N: which and how many)
+	$(GO_TEST) -timeout 3h -v ./test/faults/... -large -table $(CURDIR)/bin/faults.md $(if $(SEED),-seed $(SEED)) $(if $(COUNT),-random $(COUNT))
 
 .PHONY: test-charts
 test-charts: controlplane ## Chart and kustomize give the same, and the API server takes both
@@ -60,8 +68,8 @@ oracle: ## Replay captures and compare every class with tshark: make oracle PCAP
 	go run ./test/oracle $(PCAP)
 
 .PHONY: bench
-bench: ## Benchmarks
-	go test -run '^$$' -bench . ./agent/datapath ./controllers
+bench: ## Measure what counting costs and compare it with the budgets, as root on an idle machine (QUICK=1: a first look)
+	go run ./test/bench $(if $(QUICK),-quick)
 
 .PHONY: controlplane
 controlplane: ## Get etcd, kube-apiserver, kube-controller-manager and kubectl (built once, then cached)
@@ -70,10 +78,10 @@ controlplane: ## Get etcd, kube-apiserver, kube-controller-manager and kubectl (
 ##@ Generate and check
 
 .PHONY: generate
-generate: ## Generate deep copies, apply configurations and the BPF object (needs clang-14)
+generate: ## Generate deep copies, apply configurations and the BPF objects (needs clang-14)
 	$(CONTROLLER_GEN) object paths=./api/v1alpha1
 	$(CONTROLLER_GEN) applyconfiguration paths=./api/v1alpha1
-	go generate ./bpf
+	go generate ./bpf ./test/bench
 
 .PHONY: manifests
 manifests: ## Generate CRDs and roles, and copy them into the chart
@@ -86,7 +94,7 @@ manifests: ## Generate CRDs and roles, and copy them into the chart
 .PHONY: fmt
 fmt: ## Format Go and C
 	gofmt -w $$(git ls-files '*.go')
-	clang-format-14 -i bpf/*.c bpf/*.h bpf/headers/*.h
+	clang-format-14 -i --style=file:bpf/.clang-format bpf/*.c bpf/*.h bpf/headers/*.h test/bench/*.c
 
 .PHONY: lint
 lint: ## Lint, the layering of the packages included

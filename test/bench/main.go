@@ -1,0 +1,93 @@
+// Command bench measures what the counting program costs and compares it with the budgets:
+//
+//	go run ./test/bench
+//
+// It needs root, and a machine that does nothing else. Everything happens in a sandbox and leaves nothing. The exit
+// status is 1 if a budget is missed. How it is measured is told in docs/performance.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+)
+
+var errMissed = errors.New("a budget is missed")
+
+func main() {
+	hasty := flag.Bool("quick", false, "Measure a tenth as much: for a first look only.")
+	flag.Parse()
+	e := full
+	if *hasty {
+		e = quick
+	}
+	if err := run(os.Stdout, e); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(out io.Writer, e effort) error {
+	if _, err := sandbox.Enter(sandbox.Options{}); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	// Kernels before 5.11 charge maps to the limit of locked memory. Where it may not be raised it may still do.
+	_ = rlimit.RemoveMemlock()
+	debug.SetGCPercent(-1) // what is measured here is not a matter of Go
+
+	if err := describeMachine(out); err != nil {
+		return err
+	}
+	var budgets ledger
+	for _, section := range []struct {
+		title string
+		run   func(context.Context, io.Writer, effort, *ledger) error
+	}{
+		{"Cost per packet, ns over an empty program (BPF_PROG_TEST_RUN)", pinned(compareCosts)},
+		{"Throughput over a native veth pair (live frames)", pinned(compareThroughput)},
+		{"Program time in the live path (kernel.bpf_stats)", pinned(compareProgramTime)},
+		{"Reading the counts of one interface", measureSnapshot},
+		{"Memory per interface", measureMemory},
+	} {
+		fmt.Fprintf(out, "\n%s\n\n", section.title)
+		if err := section.run(ctx, out, e, &budgets); err != nil {
+			return fmt.Errorf("%s: %w", section.title, err)
+		}
+	}
+	return conclude(out, budgets)
+}
+
+// pinned returns the section on one CPU.
+func pinned(section func(context.Context, io.Writer, effort, *ledger) error) func(context.Context, io.Writer, effort, *ledger) error {
+	return func(ctx context.Context, out io.Writer, e effort, budgets *ledger) error {
+		return onOneCPU(func() error { return section(ctx, out, e, budgets) })
+	}
+}
+
+// conclude tells which budgets were missed. The error is errMissed if there is one.
+func conclude(out io.Writer, budgets ledger) error {
+	load, err := loadAverage()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\n%d of %d budgets kept; load average at the end %s\n",
+		budgets.judged-len(budgets.missed), budgets.judged, load)
+	if len(budgets.missed) > 0 {
+		fmt.Fprintf(out, "missed:\n  %s\n", strings.Join(budgets.missed, "\n  "))
+		return errMissed
+	}
+	return nil
+}

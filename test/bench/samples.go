@@ -1,0 +1,78 @@
+package main
+
+import "fmt"
+
+// column is what a measurement belongs to: a contender, or xdp1 on the reference frame.
+type column int
+
+const (
+	xdp1OnReference = column(contenders)
+	columns         = contenders + 1
+)
+
+// samples are measurements in ns per packet, by column, load of the program and round.
+type samples [columns][][]float64
+
+// add books a measurement of the load of this index.
+func (s *samples) add(c column, load int, ns float64) {
+	for len(s[c]) <= load {
+		s[c] = append(s[c], nil)
+	}
+	s[c][load] = append(s[c][load], ns)
+}
+
+// cost is what a program takes for a frame.
+type cost struct {
+	ns          float64 // over the empty program; of that one absolute
+	low, high   float64 // of the cheapest and of the dearest load
+	toXDP1      float64 // ratios of ns
+	toLimit     float64
+	toReference float64 // to xdp1 on the reference frame
+}
+
+// loads returns the spread over the loads.
+func (c cost) loads() string {
+	return fmt.Sprintf("%.1f..%.1f", c.low, c.high)
+}
+
+// costs are those of all programs for one frame.
+type costs [contenders]cost
+
+// costs sums up, first the rounds of each load, then the loads: of those the median, since the place in memory of its
+// machine code makes a program 1 ns faster or slower, and more. What was not measured is NaN.
+func (s *samples) costs() costs {
+	floor := s.median(column(empty))
+	over := func(c column) float64 {
+		if c == column(empty) {
+			return floor
+		}
+		return s.median(c) - floor
+	}
+	var all costs
+	for i := range all {
+		c := column(i)
+		base := over(c) - s.median(c)
+		all[i] = cost{
+			ns:          over(c),
+			low:         quantile(0, s.loads(c)) + base,
+			high:        quantile(1, s.loads(c)) + base,
+			toXDP1:      over(c) / over(column(xdp1)),
+			toLimit:     over(c) / over(column(limit)),
+			toReference: over(c) / over(xdp1OnReference),
+		}
+	}
+	return all
+}
+
+// loads returns one figure for each load.
+func (s *samples) loads(c column) []float64 {
+	var all []float64
+	for _, rounds := range s[c] {
+		all = append(all, undisturbed(rounds))
+	}
+	return all
+}
+
+func (s *samples) median(c column) float64 {
+	return median(s.loads(c))
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// liveFrames is BPF_F_TEST_XDP_LIVE_FRAMES of include/uapi/linux/bpf.h: what the program returns is done to the frame.
+// Linux 5.18.
+const liveFrames = 1 << 1
+
+// patience is how long something may take that the kernel does by itself.
+const patience = 5 * time.Second
+
+// wire is a veth pair. What is sent into one end is received by the other, where a program may be.
+type wire struct {
+	pair     netlink.Link
+	receiver int // index
+	send     *ebpf.Program
+	held     link.Link // send on the sender, where nothing is received: see measureCosts
+	link     link.Link // nil if the receiver has no program
+}
+
+// newWire makes the pair in the network namespace of the calling thread.
+func newWire() (w *wire, err error) {
+	w = &wire{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close())
+		}
+	}()
+	const receiving, sending = "bench0", "bench1"
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = receiving
+	pair := &netlink.Veth{LinkAttrs: attributes, PeerName: sending}
+	if err := netlink.LinkAdd(pair); err != nil {
+		return nil, fmt.Errorf("make a veth pair (needs root): %w", err)
+	}
+	w.pair = pair
+	if w.receiver, err = silentUp(receiving); err != nil {
+		return nil, err
+	}
+	sender, err := silentUp(sending)
+	if err != nil {
+		return nil, err
+	}
+	// Without it, and without a program, a veth has no NAPI and refuses what is redirected to it.
+	if err := switchGROOn(receiving); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{receiving, sending} {
+		if err := ready(name); err != nil {
+			return nil, err
+		}
+	}
+	if w.send, err = loadSend(sender); err != nil {
+		return nil, fmt.Errorf("load the sending program: %w", err)
+	}
+	w.held, err = link.AttachXDP(link.XDPOptions{Program: w.send, Interface: sender, Flags: link.XDPDriverMode})
+	if err != nil {
+		w.held = nil
+		return nil, fmt.Errorf("hold the sending program: %w", err)
+	}
+	return w, nil
+}
+
+// close leaves nothing.
+func (w *wire) close() error {
+	errs := []error{w.detach()}
+	if w.held != nil {
+		errs = append(errs, w.held.Close())
+	}
+	if w.send != nil {
+		errs = append(errs, w.send.Close())
+	}
+	if w.pair != nil {
+		errs = append(errs, netlink.LinkDel(w.pair))
+	}
+	return errors.Join(errs...)
+}
+
+// attach puts a program on the receiver, in native mode, in the place of one that is there.
+func (w *wire) attach(program *ebpf.Program) (err error) {
+	if w.link != nil {
+		return w.link.Update(program)
+	}
+	w.link, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: w.receiver, Flags: link.XDPDriverMode})
+	if err != nil {
+		w.link = nil
+	}
+	return err
+}
+
+func (w *wire) detach() error {
+	if w.link == nil {
+		return nil
+	}
+	err := w.link.Close()
+	w.link = nil
+	return err
+}
+
+// transmit sends a frame n times and returns how long this took. It is received by the same CPU meanwhile, since the
+// receiver's softirq is raised with each batch.
+func (w *wire) transmit(frame []byte, n int) (time.Duration, error) {
+	options := ebpf.RunOptions{Data: frame, Repeat: uint32(n), Flags: liveFrames, BatchSize: 64}
+	before := time.Now()
+	_, err := w.send.Run(&options)
+	return time.Since(before), err
+}
+
+// received returns how many frames the receiver has handed to the stack or to a program since it was made.
+func (w *wire) received() (uint64, error) {
+	l, err := netlink.LinkByIndex(w.receiver)
+	if err != nil {
+		return 0, fmt.Errorf("find the receiver: %w", err)
+	}
+	return l.Attrs().Statistics.RxPackets, nil
+}
+
+// silentUp sets up an end of the pair that sends nothing by itself.
+func silentUp(name string) (index int, err error) {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("find %s: %w", name, err)
+	}
+	// A kernel without IPv6 is silent already.
+	disable := filepath.Join("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
+	if err := os.WriteFile(disable, []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	if err := errors.Join(netlink.LinkSetARPOff(l), netlink.LinkSetUp(l)); err != nil {
+		return 0, fmt.Errorf("set %s up: %w", name, err)
+	}
+	return l.Attrs().Index, nil
+}
+
+// ready waits until what is sent is not dropped without an error.
+func ready(name string) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", name, err)
+		}
+		if l.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s does not come up: %s", name, l.Attrs().OperState)
+		}
+	}
+}
+
+// switchGROOn does what "ethtool -K NAME gro on" does.
+func switchGROOn(name string) error {
+	// struct ethtool_value of include/uapi/linux/ethtool.h, and struct ifreq of netdevice(7).
+	value := struct{ command, data uint32 }{unix.ETHTOOL_SGRO, 1}
+	request := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}{data: unsafe.Pointer(&value)}
+	copy(request.name[:unix.IFNAMSIZ-1], name)
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open a socket: %w", err)
+	}
+	defer unix.Close(socket)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
+	if errno != 0 {
+		return fmt.Errorf("switch GRO of %s on: %w", name, errno)
+	}
+	return nil
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/xdp-operator/xdp-operator/test/netns"
+)
+
+func TestEveryFrameOnTheWireArrivesAndIsCounted(t *testing.T) {
+	namespace := netns.New(t)
+	k := kinds()[0]
+	const n = 10_000
+	namespace.Do(func() {
+		w, err := newWire()
+		if err != nil {
+			t.Fatal(err)
+		}
+		receivers := []*receiver{{}}
+		for _, c := range []contender{empty, xdp1, plain, jumbo} {
+			receivers = append(receivers, &receiver{instance: loadFor(t, c)})
+		}
+		for range 3 {
+			for _, r := range receivers {
+				if err := r.place(w); err != nil {
+					t.Fatalf("%s: %v", r, err)
+				}
+				if _, err := r.receive(w, k.frame.Data, n); err != nil {
+					t.Errorf("%s: %v", r, err)
+				}
+			}
+		}
+		for _, r := range receivers[1:] {
+			if err := r.countedAll(k); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+		left, err := netlink.LinkList()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) != 1 { // lo
+			t.Errorf("%d interfaces are left", len(left))
+		}
+	})
+}
+
+func TestAFrameThatIsNotCountedIsNoticed(t *testing.T) {
+	r := receiver{instance: loadFor(t, plain), sent: 2}
+	r.runOnce(t, kinds()[0].frame)
+	if err := r.countedAll(kinds()[0]); err == nil {
+		t.Error("one of two is all that was counted, and nothing is said")
+	}
+}
