@@ -10,6 +10,9 @@
 #ifndef XDP_OPERATOR_COUNTER_H
 #define XDP_OPERATOR_COUNTER_H
 
+/* Stands for the number of possible CPUs, which the loader puts in its place. No other instruction has it. */
+enum machine { CPUS = 508 };
+
 /* Of one slot on one CPU. */
 struct count {
 	__u64 packets; /* frames at the XDP hook */

@@ -32,6 +32,12 @@ const (
 	counterLayoutLAYOUT counterLayout = 1
 )
 
+type counterMachine uint32
+
+const (
+	counterMachineCPUS counterMachine = 508
+)
+
 type counterSlot uint32
 
 const (
@@ -49,9 +55,9 @@ const (
 const (
 	counterProgCountFrame      = "count_frame"
 	counterProgCountFrameFrags = "count_frame_frags"
-	counterVarCpus             = "cpus"
 	counterVarDepth            = "depth"
 	counterVarLayout           = "layout"
+	counterVarMachine          = "machine"
 	counterVarSlots            = "slots"
 	counterVarTable            = "table"
 )
@@ -112,11 +118,11 @@ type counterMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type counterVariableSpecs struct {
-	Cpus   *ebpf.VariableSpec `ebpf:"cpus"`
-	Depth  *ebpf.VariableSpec `ebpf:"depth"`
-	Layout *ebpf.VariableSpec `ebpf:"layout"`
-	Slots  *ebpf.VariableSpec `ebpf:"slots"`
-	Table  *ebpf.VariableSpec `ebpf:"table"`
+	Depth   *ebpf.VariableSpec `ebpf:"depth"`
+	Layout  *ebpf.VariableSpec `ebpf:"layout"`
+	Machine *ebpf.VariableSpec `ebpf:"machine"`
+	Slots   *ebpf.VariableSpec `ebpf:"slots"`
+	Table   *ebpf.VariableSpec `ebpf:"table"`
 }
 
 // counterObjects contains all objects after they have been loaded into the kernel.
@@ -149,11 +155,11 @@ func (m *counterMaps) Close() error {
 //
 // It can be passed to loadCounterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type counterVariables struct {
-	Cpus   *ebpf.Variable `ebpf:"cpus"`
-	Depth  *ebpf.Variable `ebpf:"depth"`
-	Layout *ebpf.Variable `ebpf:"layout"`
-	Slots  *ebpf.Variable `ebpf:"slots"`
-	Table  *ebpf.Variable `ebpf:"table"`
+	Depth   *ebpf.Variable `ebpf:"depth"`
+	Layout  *ebpf.Variable `ebpf:"layout"`
+	Machine *ebpf.Variable `ebpf:"machine"`
+	Slots   *ebpf.Variable `ebpf:"slots"`
+	Table   *ebpf.Variable `ebpf:"table"`
 }
 
 // counterPrograms contains all programs after they have been loaded into the kernel.

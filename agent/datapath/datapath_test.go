@@ -223,7 +223,7 @@ func (h *host) otherVersion(t *testing.T) {
 	t.Helper()
 	h.spec = h.spec.Copy()
 	program := h.spec.Programs["count_frame"]
-	nop := asm.Mov.Reg(asm.R6, asm.R6)
+	nop := asm.Mov.Reg(asm.R1, asm.R1)
 	program.Instructions = append(program.Instructions[:1:1], append(asm.Instructions{nop}, program.Instructions[1:]...)...)
 }
 

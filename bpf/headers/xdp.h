@@ -33,7 +33,6 @@ struct xdp_md {
 	__u32 egress_ifindex;
 };
 
-static __u32 (*bpf_get_smp_processor_id)(void) = (void *)8;
 static __u64 (*bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188;
 
 struct ethernet {
