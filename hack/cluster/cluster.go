@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,12 +65,13 @@ type Cluster struct {
 	fabric      *sandbox.Fabric
 	nodes       []*Node
 	controllers []*Process
+	kubeconfigs map[string]string // paths by name
 }
 
 // Start runs a control plane that knows the CRDs and the roles of config/, without nodes and without controller.
 // If it returns an error, nothing runs.
 func Start(ctx context.Context, box *sandbox.Sandbox, o Options) (_ *Cluster, err error) {
-	c := &Cluster{options: o}
+	c := &Cluster{options: o, kubeconfigs: map[string]string{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Stop())
@@ -131,12 +133,19 @@ func (c *Cluster) Stop() error {
 
 // StartController runs the controller. More than one may run; name tells them apart.
 func (c *Cluster) StartController(ctx context.Context, name string, args ...string) (*Process, error) {
+	return c.StartControllerAs(ctx, name, Build{}, args...)
+}
+
+// StartControllerAs runs a controller that is not the one of Prepare, or not as that would be.
+func (c *Cluster) StartControllerAs(ctx context.Context, name string, b Build, args ...string) (*Process, error) {
 	kubeconfig, err := c.kubeconfigOf("xdp-operator-controller", name)
 	if err != nil {
 		return nil, err
 	}
 	args = append([]string{"--kubeconfig=" + kubeconfig, "--leader-election-namespace=" + Namespace, "--health-probe-bind-address=0"}, args...)
-	p, err := start(exec.CommandContext(ctx, filepath.Join(c.options.Root, "bin/controller"), args...), c.log(name))
+	cmd := exec.CommandContext(ctx, cmp.Or(b.Path, filepath.Join(c.options.Root, "bin/controller")), args...)
+	b.apply(cmd)
+	p, err := start(cmd, c.log(name))
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +162,9 @@ func (c *Cluster) log(name string) string {
 
 // kubeconfigOf writes a kubeconfig with the rights of a service account of ours. name is that of the file.
 func (c *Cluster) kubeconfigOf(account, name string) (path string, err error) {
+	if path, ok := c.kubeconfigs[name]; ok {
+		return path, nil
+	}
 	config, err := c.Kubeconfig("system:serviceaccount:"+Namespace+":"+account,
 		"system:serviceaccounts", "system:serviceaccounts:"+Namespace, "system:authenticated")
 	if err != nil {
@@ -162,6 +174,7 @@ func (c *Cluster) kubeconfigOf(account, name string) (path string, err error) {
 	if err := os.WriteFile(path, config, 0o600); err != nil {
 		return "", fmt.Errorf("write a kubeconfig: %w", err)
 	}
+	c.kubeconfigs[name] = path
 	return path, nil
 }
 

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,12 +55,19 @@ func (c *Cluster) Nodes() []*Node { return slices.Clone(c.nodes) }
 
 // StartAgent runs the node's agent.
 func (n *Node) StartAgent(ctx context.Context, args ...string) error {
+	return n.StartAgentAs(ctx, Build{}, args...)
+}
+
+// StartAgentAs runs an agent that is not the one of Prepare, or not as that would be.
+func (n *Node) StartAgentAs(ctx context.Context, b Build, args ...string) error {
 	kubeconfig, err := n.cluster.kubeconfigOf("xdp-operator-agent", "agent-"+n.Name)
 	if err != nil {
 		return err
 	}
 	args = append([]string{"--kubeconfig=" + kubeconfig, "--node-name=" + n.Name, "--bpffs=" + n.BPFFS, "--health-probe-bind-address=0"}, args...)
-	cmd := n.Command(ctx, n.agentPath(), args...)
+	cmd := n.Command(ctx, cmp.Or(b.Path, n.agentPath()), args...)
+	b.apply(cmd.Cmd)
+	b.confine(cmd)
 	n.Agent, err = startWith(cmd, cmd.Cmd, n.cluster.log("agent-"+n.Name))
 	return err
 }

@@ -41,10 +41,23 @@ func startWith(s starter, cmd *exec.Cmd, log string) (*Process, error) {
 // Kill sends SIGKILL and returns when the process has ended. It is no error if it has ended before.
 func (p *Process) Kill() error { return p.Signal(syscall.SIGKILL) }
 
-// Signal sends a signal that ends the process, and returns when it has ended.
-func (p *Process) Signal(signal os.Signal) error {
+// Pause lets the process stand still until Resume. Kill ends it all the same.
+func (p *Process) Pause() error { return p.send(syscall.SIGSTOP) }
+
+// Resume lets the process go on.
+func (p *Process) Resume() error { return p.send(syscall.SIGCONT) }
+
+func (p *Process) send(signal os.Signal) error {
 	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("signal process %d: %w", p.cmd.Process.Pid, err)
+	}
+	return nil
+}
+
+// Signal sends a signal that ends the process, and returns when it has ended.
+func (p *Process) Signal(signal os.Signal) error {
+	if err := p.send(signal); err != nil {
+		return err
 	}
 	<-p.done
 	if err := p.log.Close(); err != nil && !errors.Is(err, os.ErrClosed) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,8 @@ import (
 // startTimeout is how long each part may take until it serves. On two busy cores an API server has taken ten seconds.
 const startTimeout = 60 * time.Second
 
+const loopback = "127.0.0.1"
+
 // Options says how Start runs a control plane. The zero value is a control plane on 127.0.0.1.
 type Options struct {
 	// Assets is the directory of the binaries, as Assets returns it. Empty: Start calls Assets.
@@ -38,6 +41,8 @@ type Options struct {
 	Address string
 	// CRDs lists files, or directories of files, of CustomResourceDefinitions. They are Established when Start returns.
 	CRDs []string
+	// Kubelets, if not nil, makes it one for real nodes, with a scheduler.
+	Kubelets *Kubelets
 	// Log gets a line per step. May be nil.
 	Log io.Writer
 }
@@ -56,6 +61,7 @@ type ControlPlane struct {
 	config    *rest.Config
 	admin     string
 	manager   *process
+	scheduler *process // nil without Options.Kubelets
 
 	mu sync.Mutex // guards the serial numbers of envtest's certificate authority
 }
@@ -63,7 +69,7 @@ type ControlPlane struct {
 // Start runs a control plane and returns when it serves, its controllers work (the ServiceAccount default is
 // there) and the CRDs are established. It is set up like a cluster: Node and RBAC authorization, the
 // ServiceAccount and NodeRestriction admission plugins, TokenRequest, and the bootstrap roles.
-// It has no scheduler, no kubelet, and its ClusterIPs lead nowhere.
+// Without Options.Kubelets it has no scheduler, and without nodes its ClusterIPs lead nowhere.
 // If it returns an error, nothing runs and the logs' last lines are part of the error.
 func Start(ctx context.Context, o Options) (_ *ControlPlane, err error) {
 	report := &reporter{out: o.Log}
@@ -103,6 +109,11 @@ func Start(ctx context.Context, o Options) (_ *ControlPlane, err error) {
 	if err := c.configure(ctx, o.Address); err != nil {
 		return nil, err
 	}
+	if o.Kubelets != nil {
+		if err := o.Kubelets.serve(c); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.plane.Start(); err != nil {
 		return nil, fmt.Errorf("start etcd and kube-apiserver: %w%s%s", err, c.tail("etcd"), c.tail("kube-apiserver"))
 	}
@@ -112,6 +123,11 @@ func Start(ctx context.Context, o Options) (_ *ControlPlane, err error) {
 	report.line("etcd and kube-apiserver serve after %.1f s at %s", time.Since(begin).Seconds(), c.config.Host)
 	if err := c.startControllers(); err != nil {
 		return nil, err
+	}
+	if o.Kubelets != nil {
+		if err := o.Kubelets.startScheduler(c); err != nil {
+			return nil, err
+		}
 	}
 	if len(crds.CRDs) > 0 {
 		if _, err := envtest.InstallCRDs(c.config, crds); err != nil {
@@ -128,13 +144,17 @@ func Start(ctx context.Context, o Options) (_ *ControlPlane, err error) {
 // configure says how etcd and the API server are to be run.
 func (c *ControlPlane) configure(ctx context.Context, address string) error {
 	if address == "" {
-		address = "127.0.0.1"
+		address = loopback
 	}
 	ip := net.ParseIP(address)
 	if ip == nil {
 		return fmt.Errorf("listen on %q: not an IP address", address)
 	}
 	port, err := freePort(ctx, address)
+	if err != nil {
+		return err
+	}
+	etcdPort, err := freePort(ctx, loopback)
 	if err != nil {
 		return err
 	}
@@ -148,6 +168,7 @@ func (c *ControlPlane) configure(ctx context.Context, address string) error {
 	}
 	certs := filepath.Join(c.dir, "certs")
 	etcd := &envtest.Etcd{
+		URL:  &url.URL{Scheme: "http", Host: net.JoinHostPort(loopback, strconv.Itoa(etcdPort))},
 		Path: filepath.Join(c.assets, "etcd"), DataDir: filepath.Join(c.dir, "etcd"),
 		Out: etcdLog, Err: etcdLog, StartTimeout: startTimeout, StopTimeout: stopTimeout,
 	}
@@ -177,7 +198,7 @@ func (c *ControlPlane) configure(ctx context.Context, address string) error {
 }
 
 // freePort returns a TCP port of address that nobody listens on. It is below the ports that the kernel hands
-// out to clients (/proc/sys/net/ipv4/ip_local_port_range): otherwise, while the API server is stopped, a
+// out to clients (/proc/sys/net/ipv4/ip_local_port_range): otherwise, while the server is stopped, a
 // client that tries to reach it could be given that very port as its own and be connected with itself.
 func freePort(ctx context.Context, address string) (int, error) {
 	for {
@@ -187,7 +208,7 @@ func freePort(ctx context.Context, address string) (int, error) {
 			continue
 		}
 		if err != nil {
-			return 0, fmt.Errorf("find a port for the API server: %w", err)
+			return 0, fmt.Errorf("find a port for a server: %w", err)
 		}
 		return port, listener.Close()
 	}
@@ -342,31 +363,18 @@ func (c *ControlPlane) Kubectl(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, c.plane.KubectlPath, append([]string{"--kubeconfig=" + c.admin}, args...)...)
 }
 
-// StopAPIServer stops kube-apiserver alone: it first ends what it is serving, and is killed after stopGrace.
-// etcd keeps the objects, and kube-controller-manager tries on. It is no error if it does not run.
-func (c *ControlPlane) StopAPIServer() error {
-	return c.stopEnvtest("kube-apiserver", "--cert-dir="+c.plane.APIServer.CertDir, c.plane.APIServer.Stop)
-}
-
-// StartAPIServer starts kube-apiserver again, at the same address and with the same certificates: clients
-// and kubeconfigs made before remain good. It returns when it serves.
-func (c *ControlPlane) StartAPIServer() error {
-	if err := c.plane.APIServer.Start(); err != nil {
-		return fmt.Errorf("start kube-apiserver: %w%s", err, c.tail("kube-apiserver"))
-	}
-	return nil
-}
-
 // Stop ends all processes and removes the data. It may be called more than once.
 func (c *ControlPlane) Stop() error {
 	var errs []error
 	// First those that are clients of the others, so that no one has to wait for a connection.
-	if c.manager != nil {
-		c.manager.stop()
+	for _, client := range []*process{c.manager, c.scheduler} {
+		if client != nil {
+			client.stop()
+		}
 	}
 	if c.plane != nil {
 		errs = append(errs, c.StopAPIServer())
-		errs = append(errs, c.stopEnvtest("etcd", "--data-dir="+c.plane.Etcd.DataDir, c.plane.Etcd.Stop))
+		errs = append(errs, c.stopEnvtest(c.etcd(), c.plane.Etcd.Stop))
 	}
 	for _, log := range c.logs {
 		_ = log.Close() // the others still write by descriptors of their own, if at all

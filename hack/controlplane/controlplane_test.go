@@ -2,7 +2,9 @@ package controlplane
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -155,6 +157,36 @@ func TestControlPlane(t *testing.T) {
 		}
 	})
 
+	t.Run("a killed etcd comes back with its objects", func(t *testing.T) {
+		if err := c.KillEtcd(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.StartEtcd(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() error {
+			_, err := client.CoreV1().Namespaces().Get(t.Context(), "fresh", metav1.GetOptions{})
+			return err
+		})
+	})
+
+	t.Run("a paused API server answers nothing until it is resumed", func(t *testing.T) {
+		if err := c.PauseAPIServer(); err != nil {
+			t.Fatal(err)
+		}
+		hurried, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if _, err := client.CoreV1().Namespaces().Get(hurried, "fresh", metav1.GetOptions{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want no answer", err)
+		}
+		if err := c.ResumeAPIServer(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.CoreV1().Namespaces().Get(t.Context(), "fresh", metav1.GetOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+
 	t.Run("stopping leaves no process and nothing but logs", func(t *testing.T) {
 		begin := time.Now()
 		if err := c.Stop(); err != nil {
@@ -192,7 +224,7 @@ func TestStartTellsWhatIsWrong(t *testing.T) {
 		want string
 	}{
 		"not an address":        {Options{Address: "here"}, `listen on "here": not an IP address`},
-		"not our address":       {Options{Address: "192.0.2.1"}, "find a port for the API server: listen tcp 192.0.2.1"},
+		"not our address":       {Options{Address: "192.0.2.1"}, "find a port for a server: listen tcp 192.0.2.1"},
 		"no CRD under the path": {Options{CRDs: []string{absent}}, absent + ": no such file or directory"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -55,9 +55,8 @@ func (p *process) stop() {
 	<-p.done
 }
 
-// stopEnvtest calls stop, which ends a process of envtest, and kills that process after stopGrace. It is the
-// child of ours that has the name and the argument given, since envtest does not tell its pid.
-func (c *ControlPlane) stopEnvtest(name, argument string, stop func() error) error {
+// stopEnvtest calls stop, which ends a process of envtest, and kills that process after stopGrace.
+func (c *ControlPlane) stopEnvtest(p part, stop func() error) error {
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop() }()
 	select {
@@ -65,7 +64,7 @@ func (c *ControlPlane) stopEnvtest(name, argument string, stop func() error) err
 		return err
 	case <-time.After(stopGrace):
 	}
-	pid, err := child(name, argument)
+	pid, err := p.pid()
 	if err == nil && pid != 0 {
 		err = syscall.Kill(pid, syscall.SIGKILL)
 	}

@@ -130,12 +130,27 @@ func (n *Netns) remove() error {
 // exec.Cmd. Do not set Pdeathsig: it comes when the thread ends that called Start. All ends with the sandbox anyhow.
 type Cmd struct {
 	*exec.Cmd
+	// Prepare, if it is not nil, is called in the namespace before the command starts, on the thread that starts it.
+	// What it changes of that thread alone, such as its mount namespace and its capabilities, the command inherits
+	// and nobody else has.
+	Prepare func() error
+
 	netns *Netns
 }
 
 // Start is exec.Cmd.Start in the namespace.
 func (c *Cmd) Start() error {
-	return c.netns.Do(c.Cmd.Start)
+	if c.Prepare == nil {
+		return c.netns.Do(c.Cmd.Start)
+	}
+	return onThreadOfItsOwn(func() error {
+		return c.netns.Do(func() error {
+			if err := c.Prepare(); err != nil {
+				return err
+			}
+			return c.Cmd.Start()
+		})
+	})
 }
 
 // Run is exec.Cmd.Run in the namespace.

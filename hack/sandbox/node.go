@@ -60,6 +60,8 @@ type Node struct {
 	fabric *Fabric
 	dir    string // holds BPFFS
 	index  int
+	boots  int    // how often it was switched on again
+	pod    *Netns // where eth0 may be moved to; nil until it was
 }
 
 // NewFabric makes the bridge. dir gets a folder per node; it must exist.
@@ -93,7 +95,7 @@ func attrs(name string) netlink.LinkAttrs {
 // configure gives a link of this thread's network namespace an address and sets it up.
 func configure(link netlink.Link, address netip.Prefix) error {
 	name := link.Attrs().Name
-	err := netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{
+	err := netlink.AddrReplace(link, &netlink.Addr{IPNet: &net.IPNet{
 		IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), address.Addr().BitLen()),
 	}})
 	if err != nil {
@@ -148,7 +150,7 @@ func (f *Fabric) AddNode(name string) (_ *Node, err error) {
 	if n.Client, err = newNetns(name + "-client"); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{n.quieten, n.addLinks, n.setUpLinks, n.setUpWire, n.mountBPFFS} {
+	for _, step := range []func() error{n.quieten, n.addMgmt, n.setUpMgmt, n.AddData, n.mountBPFFS} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -172,21 +174,23 @@ func (f *Fabric) take(n *Node) error {
 // quieten keeps IPv6 from speaking on the interfaces between node and client, before they are there: they would
 // send neighbour and router solicitations and multicast reports as soon as they are up.
 func (n *Node) quieten() error {
-	for _, ns := range []*Netns{n.Netns, n.Client} {
-		err := ns.Do(func() error {
-			// /proc/sys/net is that of the network namespace of the thread that opens it.
-			return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
-		})
-		// A kernel without IPv6 is quiet already.
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("disable IPv6 in %s: %w", ns.Name, err)
-		}
+	return errors.Join(n.Netns.quieten(), n.Client.quieten())
+}
+
+func (n *Netns) quieten() error {
+	err := n.Do(func() error {
+		// /proc/sys/net is that of the network namespace of the thread that opens it.
+		return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
+	})
+	// A kernel without IPv6 is quiet already.
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("disable IPv6 in %s: %w", n.Name, err)
 	}
 	return nil
 }
 
-// addLinks makes the two veth pairs.
-func (n *Node) addLinks() error {
+// addMgmt makes the veth pair to the bridge.
+func (n *Node) addMgmt() error {
 	mgmt := &netlink.Veth{LinkAttrs: attrs(n.port()), PeerName: mgmtName, PeerNamespace: netlink.NsFd(n.handle)}
 	mgmt.PeerHardwareAddr = hardwareAddr(n.Address)
 	mgmt.MasterIndex = n.fabric.bridge.Index
@@ -195,12 +199,6 @@ func (n *Node) addLinks() error {
 	}
 	if err := netlink.LinkSetUp(mgmt); err != nil {
 		return fmt.Errorf("set %s up: %w", n.port(), err)
-	}
-	data := &netlink.Veth{LinkAttrs: attrs(dataName), PeerName: wireName, PeerNamespace: netlink.NsFd(n.Client.handle)}
-	data.HardwareAddr, data.PeerHardwareAddr = hardwareAddr(n.dataAddress()), hardwareAddr(n.gateway())
-	data.Namespace = netlink.NsFd(n.handle)
-	if err := netlink.LinkAdd(data); err != nil {
-		return fmt.Errorf("make %s: %w", dataName, err)
 	}
 	return nil
 }
@@ -220,8 +218,11 @@ func (n *Node) gateway() netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 78, byte(n.index), 254})
 }
 
-// setUpLinks sets lo, mgmt0 and eth0 of the node up and leads the default route through eth0.
-func (n *Node) setUpLinks() error {
+// setUpMgmt sets lo of both namespaces and mgmt0 up.
+func (n *Node) setUpMgmt() error {
+	if err := n.Client.Do(func() error { return setUp("lo") }); err != nil {
+		return err
+	}
 	return n.Do(func() error {
 		if err := setUp("lo"); err != nil {
 			return err
@@ -230,34 +231,7 @@ func (n *Node) setUpLinks() error {
 		if err != nil {
 			return fmt.Errorf("find %s: %w", mgmtName, err)
 		}
-		if err := configure(mgmt, netip.PrefixFrom(n.Address, 24)); err != nil {
-			return err
-		}
-		data, err := quiet(dataName)
-		if err != nil {
-			return err
-		}
-		if err := configure(data, netip.PrefixFrom(n.dataAddress(), 24)); err != nil {
-			return err
-		}
-		route := &netlink.Route{LinkIndex: data.Attrs().Index, Gw: n.gateway().AsSlice()}
-		if err := netlink.RouteAdd(route); err != nil {
-			return fmt.Errorf("lead the default route through %s: %w", dataName, err)
-		}
-		return nil
-	})
-}
-
-// setUpWire sets the interfaces of the client up.
-func (n *Node) setUpWire() error {
-	return n.Client.Do(func() error {
-		if err := setUp("lo"); err != nil {
-			return err
-		}
-		if _, err := quiet(wireName); err != nil {
-			return err
-		}
-		return setUp(wireName)
+		return configure(mgmt, netip.PrefixFrom(n.Address, 24))
 	})
 }
 
@@ -341,6 +315,7 @@ func (n *Node) Remove() error {
 			note(ns.Kill())
 		}
 	}
+	note(n.removePod())
 	// At once, by hand: the kernel removes a namespace and its interfaces in the background.
 	if link, err := netlink.LinkByName(n.port()); err == nil {
 		note(netlink.LinkDel(link))

@@ -109,6 +109,6 @@ func startTime(pid int) (string, error) {
 }
 
 func bootID() (string, error) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	id, err := os.ReadFile(bootIDFile)
 	return strings.TrimSpace(string(id)), err
 }

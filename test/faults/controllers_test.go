@@ -1,0 +1,100 @@
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/xdp-operator/xdp-operator/hack/cluster"
+)
+
+// lease is that of the controllers, which the one holds that leads.
+var lease = types.NamespacedName{Namespace: cluster.Namespace, Name: "xdp-operator-controller"}
+
+func controllerFaults() []fault {
+	return []fault{
+		{
+			name:   "both controllers are killed one after the other, so that the one that leads is, and started again",
+			inject: func(s *scene) error { return s.replaceControllers(syscall.SIGKILL) },
+		},
+		{
+			name:   "both controllers are told to end one after the other, so that the one that leads is, and started again",
+			inject: func(s *scene) error { return s.replaceControllers(syscall.SIGTERM) },
+		},
+		{
+			name: "both controllers are away, and come back",
+			inject: func(s *scene) error {
+				for _, name := range controllerNames {
+					if err := s.stopController(name, syscall.SIGKILL); err != nil {
+						return err
+					}
+				}
+				s.meanwhile()
+				return nil
+			},
+			heal: func(s *scene) error {
+				for _, name := range controllerNames {
+					if err := s.startController(name); err != nil {
+						return err
+					}
+				}
+				return s.led()
+			},
+		},
+	}
+}
+
+// replaceControllers ends each controller and starts it again when another one leads.
+func (s *scene) replaceControllers(signal syscall.Signal) error {
+	for _, name := range controllerNames {
+		s.moment()
+		if err := s.stopController(name, signal); err != nil {
+			return err
+		}
+		if err := errors.Join(s.led(), s.startController(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// led waits until a controller leads that lives: one that renews the lease. In the small run the lease of one that
+// was killed is taken from it, since it would last for 15 s.
+func (s *scene) led() error {
+	var first *coordinationv1.Lease
+	begin := time.Now()
+	return s.eventually(func() error {
+		l := &coordinationv1.Lease{}
+		if err := s.Client.Get(s.ctx, lease, l); err != nil {
+			return err
+		}
+		if first == nil {
+			first = l
+		}
+		holder := ptr.Deref(l.Spec.HolderIdentity, "")
+		if holder != "" && !l.Spec.RenewTime.Equal(first.Spec.RenewTime) {
+			return nil
+		}
+		const silence = 3 * time.Second // it is renewed every 2 s
+		if !*large && holder != "" && time.Since(begin) > silence {
+			l.Spec.HolderIdentity = new("")
+			if err := s.Client.Update(s.ctx, l); ignoreConflict(err) != nil {
+				return err
+			}
+		}
+		return fmt.Errorf("nobody leads; the lease is %q's", holder)
+	})
+}
+
+func ignoreConflict(err error) error {
+	if apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
+}

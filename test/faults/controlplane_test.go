@@ -1,0 +1,108 @@
+package faults
+
+import (
+	"syscall"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/hack/cluster"
+)
+
+// outage lets time pass while something is away.
+func (s *scene) outage() {
+	s.wire.after(int(s.size.outage / beat))
+}
+
+// during injects by begin what ends by end after an outage, in which more may happen.
+func during(begin, end func(*scene) error, more ...func(*scene) error) func(*scene) error {
+	return func(s *scene) error {
+		if err := begin(s); err != nil {
+			return err
+		}
+		s.undo = append(s.undo, func() error { return end(s) })
+		for _, step := range more {
+			s.moment()
+			if err := step(s); err != nil {
+				return err
+			}
+		}
+		s.outage()
+		return nil
+	}
+}
+
+func stopAPIServer(s *scene) error  { return s.StopAPIServer() }
+func startAPIServer(s *scene) error { return s.StartAPIServer() }
+
+func controlPlaneFaults() []fault {
+	return []fault{
+		{
+			name:   "the API server is away",
+			inject: during(stopAPIServer, startAPIServer),
+		},
+		{
+			name:   "the API server stands still, and goes on",
+			inject: during(func(s *scene) error { return s.PauseAPIServer() }, func(s *scene) error { return s.ResumeAPIServer() }),
+		},
+		{
+			name:   "etcd is killed, and started again with its data",
+			inject: during(func(s *scene) error { return s.KillEtcd() }, func(s *scene) error { return s.StartEtcd() }),
+		},
+		{
+			name:   "etcd stands still, and goes on",
+			inject: during(func(s *scene) error { return s.PauseEtcd() }, func(s *scene) error { return s.ResumeEtcd() }),
+		},
+		{
+			name: "an agent is killed and started while the API server is away",
+			inject: during(stopAPIServer, startAPIServer, func(s *scene) error {
+				if err := s.stopAgent(s.node, syscall.SIGKILL); err != nil {
+					return err
+				}
+				return s.startAgent(s.node, cluster.Build{})
+			}),
+		},
+		{
+			name: "the interface is deleted and made again while the API server is away", loses: lostWhenNew,
+			inject: during(stopAPIServer, startAPIServer, deleteData, makeAgain, func(s *scene) error {
+				return s.eventually(func() error { return counting(s.node) })
+			}, func(s *scene) error {
+				s.possible, s.since = s.wire.total().Since(*s.since), nil // it is being counted
+				return nil
+			}),
+		},
+		{
+			name:   "someone else writes the node state between an agent's reading and writing",
+			inject: disturb,
+		},
+	}
+}
+
+// disturb writes annotations and status of the node state in turn for a while, as fast as it goes.
+func disturb(s *scene) error {
+	key := types.NamespacedName{Name: s.node.Name}
+	for end := time.Now().Add(2 * shortestInterval); time.Now().Before(end); {
+		state := &v1alpha1.XDPNodeState{}
+		if err := s.Client.Get(s.ctx, key, state); err != nil {
+			return err
+		}
+		base := state.DeepCopy()
+		metav1.SetMetaDataAnnotation(&state.ObjectMeta, "example.org/touched", time.Now().String())
+		if err := s.Client.Patch(s.ctx, state, client.MergeFrom(base)); err != nil {
+			return err
+		}
+		state.Status.Conditions = append(state.Status.Conditions, metav1.Condition{
+			Type: "Touched", Status: metav1.ConditionTrue, Reason: "ByHand", LastTransitionTime: metav1.Now(),
+		})
+		if len(state.Status.Conditions) > 5 {
+			state.Status.Conditions = state.Status.Conditions[:1]
+		}
+		if err := s.Client.Status().Update(s.ctx, state); client.IgnoreNotFound(ignoreConflict(err)) != nil {
+			return err
+		}
+	}
+	return nil
+}

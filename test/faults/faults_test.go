@@ -1,0 +1,107 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+)
+
+// faults returns every fault that there is. Those of the control plane are spread: clients wait the longer before they
+// try again, the more often they failed within two minutes.
+func faults() []fault {
+	return spread(controlPlaneFaults(), slices.Concat(agentFaults(), pinFaults(), hookFaults(), interfaceFaults(),
+		controllerFaults(), nodeFaults(), clockFaults(), rightsFaults(), stateFaults()))
+}
+
+// spread inserts the faults of one list evenly into another, longer one.
+func spread(few, many []fault) []fault {
+	var all []fault
+	for i, f := range few {
+		from, to := i*len(many)/len(few), (i+1)*len(many)/len(few)
+		all = append(append(all, f), many[from:to]...)
+	}
+	return all
+}
+
+func TestFaults(t *testing.T) {
+	t.Logf("seed %d", *seed)
+	random := rand.New(rand.NewPCG(*seed, 0))
+	pattern, err := regexp.Compile(*only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := &rows{}
+	var borne []fault // the random sequence is of those that are borne alone: after another one the books are void
+	for _, f := range faults() {
+		if !pattern.MatchString(f.name) {
+			continue
+		}
+		if mistakes := rows.add(t, f, happen(t, random, f)); mistakes == "" {
+			borne = append(borne, f)
+		}
+	}
+	for i := range w.size.faults {
+		if len(borne) == 0 {
+			break
+		}
+		f := borne[random.IntN(len(borne))]
+		if mistakes := rows.add(t, f, happen(t, random, f)); mistakes != "" {
+			t.Logf("it was number %d of the random sequence of seed %d", i+1, *seed)
+		}
+	}
+	text := rows.markdown(t)
+	fmt.Print(text)
+	if *table != "" {
+		if err := os.WriteFile(*table, []byte(text), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// outcome is how one fault was borne.
+type outcome struct {
+	result
+	took     time.Duration
+	mistakes string
+}
+
+// happen lets a fault happen to a random node, and closes the books. After one that was not borne it opens new ones.
+func happen(t *testing.T, random *rand.Rand, f fault) (o outcome) {
+	t.Helper()
+	begin := time.Now()
+	wire := w.wires[random.IntN(len(w.wires))]
+	s := &scene{world: w, ctx: context.Background(), random: random, node: wire.node, wire: wire}
+	before := map[string]traffic.Totals{}
+	for _, x := range w.wires {
+		before[x.node.Name] = x.total()
+	}
+	err := s.play(f)
+	if err != nil {
+		s.rescue(f)
+	} else {
+		o.result, err = w.settle(s, before)
+	}
+	for _, mistake := range w.watched.take() {
+		err = errors.Join(err, errors.New(mistake))
+	}
+	o.took = time.Since(begin)
+	if err == nil {
+		return o
+	}
+	o.mistakes = strings.TrimSpace(err.Error())
+	t.Errorf("%s (on %s): %v", f.name, s.node.Name, err)
+	if err := w.recover(s.ctx); err != nil {
+		t.Fatalf("no new books can be opened: %v", err)
+	}
+	w.watched.take()
+	return o
+}

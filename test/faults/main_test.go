@@ -1,0 +1,97 @@
+// Package faults lets everything go wrong that goes wrong in clusters, one fault after the other and in random
+// sequences, while frames arrive at a constant rate, and holds the books: what arrived at an interface is reported, in
+// the node's account and in the XDPCounters, class by class, packets and bytes, but for losses that are stated.
+//
+// The controllers, the agents, the API server, the programs and the frames are real; nodes are network namespaces.
+package faults
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+)
+
+const root = "../.."
+
+var (
+	large = flag.Bool("large", false, "outages of a minute, and at least 100 random faults")
+	seed  = flag.Uint64("seed", rand.Uint64(), "of the random sequence")
+	count = flag.Int("random", 0, "how many random faults; 0: 15, or 100 with -large")
+	only  = flag.String("only", "", "a regular expression: only the faults whose names match")
+	table = flag.String("table", "", "the file that the table is written to as well; it is Markdown")
+)
+
+// size is what the small and the large run differ in.
+type size struct {
+	faults   int           // random ones
+	outage   time.Duration // of the API server and of etcd
+	patience time.Duration // how long recovery may take
+}
+
+func theSize() size {
+	s := size{faults: 15, outage: 2 * time.Second, patience: 75 * time.Second}
+	if *large {
+		// An agent that has not reached the API server for a minute tries again every 30 s, a watch every 30 s to 60 s.
+		s = size{faults: 100, outage: time.Minute, patience: 2 * time.Minute}
+	}
+	if *count > 0 {
+		s.faults = *count
+	}
+	return s
+}
+
+// w is where all happens.
+var w *world
+
+func TestMain(m *testing.M) {
+	ctrl.SetLogger(logr.Discard())
+	flag.Parse()
+	box, err := sandbox.Enter(sandbox.Options{Outside: func() error {
+		if err := cluster.Prepare(context.Background(), root, os.Stderr); err != nil {
+			return err
+		}
+		return prepareBuilds(context.Background(), os.Stderr)
+	}})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "xdp-operator-faults-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		status := 1
+		defer func() {
+			if status == 0 {
+				_ = os.RemoveAll(dir)
+			}
+		}()
+		if w, err = newWorld(context.Background(), box, dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		} else {
+			status = m.Run()
+		}
+		if w != nil {
+			if err := w.end(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				status = 1
+			}
+		}
+		if status != 0 {
+			keepLogs(dir)
+		}
+		return status
+	}())
+}

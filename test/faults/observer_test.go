@@ -1,0 +1,124 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/hack/cluster"
+)
+
+// observer watches every version of every XDPCounter: no total ever falls, and protocols and families sum up to the
+// total. When the API server goes away it goes on where it was.
+type observer struct {
+	client client.WithWatch
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu       sync.Mutex
+	version  string // of the last event
+	seen     int    // versions
+	gaps     int    // how often the server did not know any more what had happened since
+	highest  map[types.UID]traffic.Totals
+	mistakes []string // since they were last taken
+	wrong    int      // mistakes in all
+}
+
+func newObserver(c *cluster.Cluster) (*observer, error) {
+	watcher, err := client.NewWithWatch(c.Config(), client.Options{Scheme: c.Client.Scheme()})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	o := &observer{client: watcher, cancel: cancel, done: make(chan struct{}), highest: map[types.UID]traffic.Totals{}}
+	go func() {
+		defer close(o.done)
+		for ctx.Err() == nil {
+			o.follow(ctx)
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}()
+	return o, nil
+}
+
+func (o *observer) end() {
+	o.cancel()
+	<-o.done
+}
+
+// follow watches from the last version on until that ends.
+func (o *observer) follow(ctx context.Context) {
+	events, err := o.client.Watch(ctx, &v1alpha1.XDPCounterList{}, &client.ListOptions{
+		Raw: &metav1.ListOptions{ResourceVersion: o.version, AllowWatchBookmarks: true},
+	})
+	if err != nil {
+		return // the server is away
+	}
+	defer events.Stop()
+	for e := range events.ResultChan() {
+		o.mu.Lock()
+		switch x := e.Object.(type) {
+		case *v1alpha1.XDPCounter:
+			o.version = x.ResourceVersion
+			if e.Type == watch.Added || e.Type == watch.Modified {
+				o.check(x)
+			}
+		case *metav1.Status:
+			if apierrors.IsResourceExpired(apierrors.FromObject(x)) || apierrors.IsGone(apierrors.FromObject(x)) {
+				o.version = ""
+				o.gaps++
+			}
+		}
+		o.mu.Unlock()
+	}
+}
+
+func (o *observer) check(x *v1alpha1.XDPCounter) {
+	if x.Status.Total == nil {
+		return
+	}
+	o.seen++
+	wrong := func(format string, args ...any) {
+		o.wrong++
+		o.mistakes = append(o.mistakes, fmt.Sprintf("counter %s, version %s: ", x.Name, x.ResourceVersion)+fmt.Sprintf(format, args...))
+	}
+	want := [2]int64{x.Status.Total.Packets, x.Status.Total.Bytes}
+	var protocols, families [2]int64
+	for _, p := range x.Status.Protocols {
+		protocols[0] += p.Packets
+		protocols[1] += p.Bytes
+	}
+	for _, f := range x.Status.Families {
+		families[0] += f.Packets
+		families[1] += f.Bytes
+	}
+	if protocols != want || families != want {
+		wrong("the protocols sum up to %v, the families to %v, the total is %v", protocols, families, want)
+	}
+	now := v1alpha1.TotalsOfProtocols(x.Status.Protocols)
+	if fell := o.highest[x.UID].Since(now); !fell.IsZero() {
+		wrong("fell by %s", inWords(fell))
+	}
+	o.highest[x.UID] = now.Max(o.highest[x.UID])
+}
+
+// take returns what was wrong since it was last asked.
+func (o *observer) take() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	mistakes := o.mistakes
+	o.mistakes = nil
+	return mistakes
+}
