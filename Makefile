@@ -3,6 +3,7 @@
 SHELL := /usr/bin/env bash -o pipefail
 VERSION ?= 0.1.0
 CONTROLLER_GEN := go tool -modfile=hack/tools/go.mod controller-gen
+HELM_DOCS := cd test/manifests && go tool helm-docs --log-level=warning --chart-search-root=../../charts --sort-values-order=file
 GOLANGCI_LINT := go tool -modfile=hack/tools/lint/go.mod golangci-lint
 LDFLAGS := -s -w -X main.version=$(VERSION)
 KUBECTL ?= kubectl
@@ -35,7 +36,7 @@ test: test-unit test-kernel test-integration test-faults-short test-charts ## Ru
 ##@ Single tests
 
 .PHONY: test-unit
-test-unit: controlplane ## What decides, and the API against a real API server
+test-unit: controlplane cluster-programs image-tar ## What decides, and the API against a real API server
 	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./test/memapi/... ./test/histories/... ./hack/...
 
 .PHONY: test-kernel
@@ -84,12 +85,15 @@ generate: ## Generate deep copies, apply configurations and the BPF objects (nee
 	go generate ./bpf ./test/bench
 
 .PHONY: manifests
-manifests: ## Generate CRDs and roles, and copy them into the chart
+manifests: ## Generate CRDs and roles, copy them into the chart, and write its README
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
 	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-controller,fileName=controller_role.yaml paths=./controllers/... output:rbac:dir=config/rbac
 	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-agent,fileName=agent_role.yaml paths=./agent/... output:rbac:dir=config/rbac
 	cp config/crd/bases/*.yaml charts/xdp-operator/files/crds/
 	cp config/rbac/*_role.yaml charts/xdp-operator/files/rbac/
+	cp config/uninstall/*_role.yaml charts/xdp-operator/files/uninstall/
+	cp config/admission/policy.yaml config/admission/binding.yaml charts/xdp-operator/files/admission/
+	$(HELM_DOCS)
 
 .PHONY: fmt
 fmt: ## Format Go and C
@@ -106,6 +110,22 @@ verify: generate manifests fmt lint ## Check that everything generated is curren
 	go mod tidy -diff
 	git diff --exit-code
 
+##@ A cluster of real nodes on this machine
+
+NODES ?= 2
+
+.PHONY: cluster-up
+cluster-up: ## Run a Kubernetes cluster on this machine with the image of this clone on its nodes (NODES=2)
+	go run ./hack/realcluster/cluster -nodes $(NODES) -version $(VERSION)
+
+.PHONY: cluster-programs
+cluster-programs: ## Get what clusters of real nodes are made of (built once, then cached)
+	@go run ./hack/realcluster/cluster -prepare
+
+.PHONY: cluster-down
+cluster-down: ## End that cluster, and remove what it or one that was killed has left
+	go run ./hack/realcluster/cluster -down
+
 ##@ Build and deploy
 
 .PHONY: build
@@ -115,6 +135,10 @@ build: ## Build the programs into bin/
 .PHONY: image
 image: ## Build the image (needs Docker with BuildKit)
 	docker build --build-arg VERSION=$(VERSION) -t xdp-operator:$(VERSION) .
+
+.PHONY: image-tar
+image-tar: ## Build the image for amd64 and arm64 into bin/, without an engine (docker load and ctr images import take it)
+	go run ./hack/image/tar -version $(VERSION) -output bin amd64 arm64
 
 .PHONY: install
 install: ## Install the CRDs into the cluster of the kubeconfig

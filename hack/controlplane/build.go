@@ -15,12 +15,12 @@ import (
 // buildKubernetes builds the module kubernetes into cache: one binary, and a link to it for each of its names.
 func buildKubernetes(ctx context.Context, source, cache string, report *reporter) error {
 	const binary = "kubernetes"
-	err := build(ctx, "kube-apiserver, kube-controller-manager and kubectl v"+KubernetesVersion,
+	err := build(ctx, "Kubernetes v"+KubernetesVersion+" (control plane, node and kubectl)",
 		filepath.Join(source, binary), "-s -w "+versionFlags(), filepath.Join(cache, binary), report)
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kubectl"} {
+	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"} {
 		if err := link(binary, filepath.Join(cache, name)); err != nil {
 			return err
 		}
@@ -47,6 +47,12 @@ func versionFlags() string {
 // build compiles the command in dir to the file output, which appears complete or not at all.
 // what says what is being built, for the progress.
 func build(ctx context.Context, what, dir, ldflags, output string, report *reporter) error {
+	return buildPackages(ctx, what, dir, ".", ldflags, output, report)
+}
+
+// buildPackages is build for the packages of a pattern, seen from dir. If output ends in a slash, it is a directory
+// that gets a file for each command.
+func buildPackages(ctx context.Context, what, dir, pattern, ldflags, output string, report *reporter) error {
 	report.line("building %s from source, once, into %s", what, filepath.Dir(output))
 	// An outside deadline is noticed by a signal that lets the go command stop its compilers.
 	golang := func(args ...string) *exec.Cmd {
@@ -59,7 +65,7 @@ func build(ctx context.Context, what, dir, ldflags, output string, report *repor
 		return cmd
 	}
 
-	list := golang("list", "-deps", ".")
+	list := golang("list", "-deps", pattern)
 	var packages bytes.Buffer
 	list.Stdout = &packages
 	begin := time.Now()
@@ -78,9 +84,12 @@ func build(ctx context.Context, what, dir, ldflags, output string, report *repor
 	}
 	total := bytes.Count(packages.Bytes(), []byte("\n"))
 
-	temporary := fmt.Sprintf("%s.%d", output, os.Getpid())
+	temporary := fmt.Sprintf("%s.%d", filepath.Clean(output), os.Getpid())
+	if strings.HasSuffix(output, "/") {
+		temporary += "/"
+	}
 	// No -trimpath: it would change the key of every package in Go's build cache.
-	compile := golang("build", "-v", "-buildvcs=false", "-ldflags", ldflags, "-o", temporary, ".")
+	compile := golang("build", "-v", "-buildvcs=false", "-ldflags", ldflags, "-o", temporary, pattern)
 	compiled := 0
 	err = follow(compile, report, func(line string) bool {
 		// With -v the go command prints the import path of each package that it compiles, nothing for cached ones.
@@ -97,7 +106,7 @@ func build(ctx context.Context, what, dir, ldflags, output string, report *repor
 		err = os.Rename(temporary, output)
 	}
 	if err != nil {
-		_ = os.Remove(temporary) // absent if the compiler did not get that far
+		_ = os.RemoveAll(temporary) // absent if the compiler did not get that far
 		return fmt.Errorf("build %s: %w", what, err)
 	}
 	report.line("built %s in %.0f s", what, time.Since(begin).Seconds())
