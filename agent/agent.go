@@ -40,13 +40,14 @@ type Links interface {
 
 const (
 	followUp   = 20 * time.Millisecond // when a pass left something for the next one
-	retry      = 5 * time.Second       // when an interface could not be attached
+	retry      = time.Second           // when an interface could not be attached
+	look       = 2 * time.Second       // whether all is as it was: nobody tells of a link that is cut
 	idle       = 30 * time.Second      // when there is nothing to do
 	reportSlew = 0.1                   // of the interval: jitter, so that a cluster's agents do not report in step
 )
 
 // Agent makes one pass per Reconcile: gather, plan, attach, read, save, detach. Nothing that the next pass needs
-// is kept in memory.
+// is kept in memory; what it remembers only heals what others do to its report.
 type Agent struct {
 	Client   client.Client
 	Node     string             // the name of the node, and of its XDPNodeState
@@ -56,6 +57,13 @@ type Agent struct {
 	Clock    clock.PassiveClock
 
 	pulse pulse
+	last  remembered
+}
+
+// remembered is the ledger that was saved last.
+type remembered struct {
+	state  types.UID // of which node state
+	ledger traffic.Ledger
 }
 
 // Reconcile makes one pass, whatever it was that asked for it.
@@ -92,6 +100,9 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	if a.last.state == state.UID { // nobody else writes the status, but somebody may have edited it
+		before = before.Or(a.last.ledger)
+	}
 
 	want, selected, conflicts := plan.Desired(selections(state.Spec), s.interfaces)
 	attach, detach := plan.Diff(s.attached, want, s.interfaces)
@@ -120,6 +131,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 		if err := a.Client.Status().Update(ctx, state); err != nil {
 			return 0, fmt.Errorf("save node state: %w", err)
 		}
+		a.last = remembered{state.UID, after}
 		wait = jitter(wait)
 	} else {
 		wait = min(wait, due)
@@ -134,7 +146,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	case len(failed) > 0:
 		return min(wait, retry), nil
 	default:
-		return wait, nil
+		return min(wait, look), nil
 	}
 }
 

@@ -157,7 +157,7 @@ func (n *node) settle() {
 		if err != nil {
 			n.t.Fatal(err)
 		}
-		if result.RequeueAfter > time.Second {
+		if result.RequeueAfter >= retry {
 			return
 		}
 	}
@@ -305,6 +305,34 @@ func TestACrashBetweenAttachAndSaveLosesNothing(t *testing.T) {
 	n.settle()
 	if diff := cmp.Diff(map[string]int64{"a": 7}, n.accounts()); diff != "" {
 		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+}
+
+func TestAStatusEditedByHandIsMendedByTheAgentThatWroteIt(t *testing.T) {
+	for name, edit := range map[string]func(*v1alpha1.XDPNodeStateStatus){
+		"emptied":          func(s *v1alpha1.XDPNodeStateStatus) { *s = v1alpha1.XDPNodeStateStatus{} },
+		"accounts taken":   func(s *v1alpha1.XDPNodeStateStatus) { s.Accounts = nil },
+		"readings taken":   func(s *v1alpha1.XDPNodeStateStatus) { s.Interfaces[0].Counts = nil },
+		"interfaces taken": func(s *v1alpha1.XDPNodeStateStatus) { s.Interfaces = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, counter("a"))
+			n.settle()
+			n.receive("eth0", 7)
+			n.clock.Step(time.Hour)
+			n.settle()
+			state := n.state()
+			edit(&state.Status)
+			if err := n.client.Status().Update(t.Context(), state); err != nil {
+				t.Fatal(err)
+			}
+			n.receive("eth0", 5)
+			n.clock.Step(time.Hour)
+			n.settle()
+			if diff := cmp.Diff(map[string]int64{"a": 12}, n.accounts()); diff != "" {
+				t.Errorf("accounts (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
@@ -465,12 +493,12 @@ func TestHealthFollowsThePasses(t *testing.T) {
 	if err := n.agent.Ready(nil); err != nil {
 		t.Errorf("not ready after a pass: %v", err)
 	}
-	n.clock.Step(70 * time.Second)
+	n.clock.Step(time.Minute + 2*look)
 	if err := n.agent.Alive(nil); err != nil {
-		t.Errorf("dead within two intervals and a minute: %v", err)
+		t.Errorf("dead within a minute and two of its waits: %v", err)
 	}
-	n.clock.Step(time.Minute)
-	if err := n.agent.Alive(nil); err == nil || !strings.Contains(err.Error(), "2m10s ago") {
+	n.clock.Step(time.Second)
+	if err := n.agent.Alive(nil); err == nil || !strings.Contains(err.Error(), "1m5s ago") {
 		t.Errorf("a stuck agent says of its health: %v", err)
 	}
 }

@@ -63,6 +63,7 @@ type history struct {
 	noDetach   bool
 	inPass     bool
 	editing    bool // it is not the agent that writes
+	emptied    bool // the status, by hand, and not written since
 	still      bool // nothing happens between the steps of a pass
 	calls      int  // until the agent is killed, if positive
 
@@ -243,7 +244,7 @@ func (h *history) edit() {
 		h.makeState()
 	case 2:
 		h.logf("the status of the node state is emptied by hand")
-		h.opened = ""
+		h.emptied = true
 		state.Status = v1alpha1.XDPNodeStateStatus{}
 		h.must(h.live.Status().Update(context.Background(), state))
 	default:
@@ -367,7 +368,8 @@ func (h *history) Attached() (list []plan.Attachment, _ error) {
 // Attach implements Datapath.
 func (h *history) Attach(a plan.Attachment) error {
 	h.between("before attach")
-	if seen := (&v1alpha1.XDPNodeState{}); h.agent.Client.Get(context.Background(), types.NamespacedName{Name: "n1"}, seen) != nil || seen.Status.ReportTime == nil {
+	seen := &v1alpha1.XDPNodeState{}
+	if h.agent.Client.Get(context.Background(), types.NamespacedName{Name: "n1"}, seen) != nil || seen.Status.ReportTime == nil && !h.remembers(seen) {
 		h.fatalf("attached before the node state had a report: what the map counts would be nobody's")
 	}
 	pin := fmt.Sprint(a.Index)
@@ -455,13 +457,20 @@ func (h *history) Read() (readings []traffic.Reading, _ error) {
 
 func packetsOf(t traffic.Totals) int64 { return int64(t.Sum().Packets) }
 
+// remembers reports that the agent has saved a report of this node state in its present life. Only what no agent
+// remembers is lost when the status is emptied.
+func (h *history) remembers(state *v1alpha1.XDPNodeState) bool {
+	return h.agent.last.state == state.UID
+}
+
 // written sees each version of the node state. A report books what was read.
 func (h *history) written(change memapi.Change) {
 	state, ok := change.New.(*v1alpha1.XDPNodeState)
 	if !ok || h.editing || !h.inPass {
 		return
 	}
-	first := h.opened != state.UID
+	first := h.opened != state.UID || h.emptied && !h.remembers(state)
+	h.emptied = false
 	if first {
 		h.opened, h.want = state.UID, map[string]traffic.Totals{}
 	}

@@ -31,7 +31,7 @@ func (p *pulse) end(next time.Duration) {
 	p.next, p.passed = next, true
 }
 
-// Alive is a health check: it fails when the pass that is due has not begun for a minute and two intervals. An
+// Alive is a health check: it fails when the pass that is due has not begun for a minute and twice its wait. An
 // API server that is away does not make it fail: the passes go on, and starting again would mend nothing.
 func (a *Agent) Alive(*http.Request) error {
 	a.pulse.mu.Lock()

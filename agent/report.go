@@ -39,6 +39,9 @@ func (a *Agent) report(state *v1alpha1.XDPNodeState, s situation, o outcome, bef
 		Accounts:           accounts(state, before, after, now.Time),
 		Conditions:         slices.Clone(state.Status.Conditions),
 	}
+	if after.Newest.Boot == a.Info.BootID {
+		status.NewestMap = int64(after.Newest.ID)
+	}
 	ready := readiness(state.Spec, status.Interfaces)
 	ready.ObservedGeneration = state.Generation
 	meta.SetStatusCondition(&status.Conditions, ready)

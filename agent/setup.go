@@ -60,7 +60,7 @@ func (a *Agent) SetupWithManager(mgr ctrl.Manager, changed <-chan struct{}) erro
 		For(&v1alpha1.XDPNodeState{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(interfaces).
 		WithOptions(controller.Options{
-			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 30*time.Second),
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 5*time.Second),
 		}).
 		Complete(a)
 }

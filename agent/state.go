@@ -37,24 +37,35 @@ func listed(spec v1alpha1.XDPNodeStateSpec) []string {
 }
 
 // ledgerOf reads the ledger back from a saved status.
-func ledgerOf(status v1alpha1.XDPNodeStateStatus) (traffic.Ledger, error) {
-	l := traffic.Ledger{
+func ledgerOf(status v1alpha1.XDPNodeStateStatus) (l traffic.Ledger, err error) {
+	l = traffic.Ledger{
 		Opened:   status.ObservedGeneration > 0,
 		Maps:     map[traffic.MapID]traffic.Booked{},
 		Accounts: map[string]traffic.Totals{},
+	}
+	mapID := func(id int64) (traffic.MapID, error) {
+		if id < 0 || id > math.MaxUint32 || status.Agent == nil {
+			return traffic.MapID{}, fmt.Errorf("saved state: map %d is no map of a known boot", id)
+		}
+		return traffic.MapID{Boot: status.Agent.BootID, ID: uint32(id)}, nil
+	}
+	if status.NewestMap != 0 {
+		if l.Newest, err = mapID(status.NewestMap); err != nil {
+			return l, err
+		}
 	}
 	for _, i := range status.Interfaces {
 		if i.Map == 0 {
 			continue
 		}
-		if i.Map < 0 || i.Map > math.MaxUint32 || status.Agent == nil {
-			return l, fmt.Errorf("saved state of interface %s: map %d is no map of a known boot", i.Name, i.Map)
+		id, err := mapID(i.Map)
+		if err != nil {
+			return l, err
 		}
 		var counters []string
 		for _, uid := range i.Counters {
 			counters = append(counters, string(uid))
 		}
-		id := traffic.MapID{Boot: status.Agent.BootID, ID: uint32(i.Map)}
 		l.Maps[id] = traffic.Booked{Totals: v1alpha1.TotalsOf(i.Counts), Counters: counters}
 	}
 	for _, account := range status.Accounts {

@@ -18,7 +18,7 @@ import (
 // while its watch is interrupted, is lost.
 //
 // No share is added twice: what a controller has begun to copy is marked before, and what is copied from here stays
-// known by its UID in status.retired.departing while the node is there.
+// known by its UID in status.retired.departing while the node is there, and until it is copied to all counters.
 type lost struct {
 	mu     sync.Mutex
 	states map[types.UID]*v1alpha1.XDPNodeState
@@ -43,6 +43,12 @@ func (l *lost) of(node string) []*v1alpha1.XDPNodeState {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.DeleteFunc(slices.Collect(maps.Values(l.states)), func(s *v1alpha1.XDPNodeState) bool { return s.Name != node })
+}
+
+func (l *lost) has(state types.UID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.states[state] != nil
 }
 
 func (l *lost) forget(state *v1alpha1.XDPNodeState) {

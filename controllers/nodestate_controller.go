@@ -120,6 +120,10 @@ func (r *NodeStateReconciler) rescue(ctx context.Context, node string, counters 
 	return nil
 }
 
+// Rescuing reports that the share of a node state that somebody deleted is still being copied to the counters. It may be
+// called at any time.
+func (r *NodeStateReconciler) Rescuing(state types.UID) bool { return r.lost.has(state) }
+
 // copyShare copies the accounts of a node state to the counters, each under the UID of the state.
 func (r *NodeStateReconciler) copyShare(ctx context.Context, state *v1alpha1.XDPNodeState, counters []v1alpha1.XDPCounter) error {
 	for i := range counters {

@@ -44,7 +44,7 @@ func newLeaving(t *testing.T) *leaving {
 
 	w.client = &memapi.Client{Server: server, Cache: server.NewCache()}
 	w.nodes = &NodeStateReconciler{Client: w.client, Live: w.live}
-	w.counters = &XDPCounterReconciler{Client: w.client, Live: w.live, Clock: clock, Events: &recorder{}}
+	w.counters = &XDPCounterReconciler{Client: w.client, Live: w.live, Clock: clock, Events: &recorder{}, Rescuing: w.nodes.Rescuing}
 	return w
 }
 

@@ -37,6 +37,10 @@ type XDPCounterReconciler struct {
 	// is written at once.
 	StatusInterval time.Duration
 
+	// Rescuing reports that the share of a node state is still being copied (NodeStateReconciler.Rescuing), so that
+	// its copy has to be known until it is done. nil: none is.
+	Rescuing func(types.UID) bool
+
 	told told
 }
 
@@ -82,7 +86,7 @@ func (r *XDPCounterReconciler) settle(ctx context.Context, counter *v1alpha1.XDP
 	kept := keeps(counter.Status.Retired, nodes, states)
 	var failed error
 	retired, changed := settle(counter.Status.Retired, func(d v1alpha1.DepartingNode) bool {
-		if kept[d.UID] {
+		if kept[d.UID] || r.Rescuing != nil && r.Rescuing(d.UID) {
 			return false
 		}
 		state, err := get(ctx, r.Live, types.NamespacedName{Name: d.Name}, &v1alpha1.XDPNodeState{})

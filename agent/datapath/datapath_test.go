@@ -643,6 +643,39 @@ func someMap(t *testing.T) *ebpf.Map {
 	return m
 }
 
+// The kernel calls a folder in the place of a pin a matter of rights, which it is not.
+func TestFolderInThePlaceOfAPin(t *testing.T) {
+	for _, pin := range []string{"link", "program"} {
+		t.Run(pin, func(t *testing.T) {
+			h := newHost(t)
+			h.mustAttach(t, plan.Native)
+			h.traffic(t, 2)
+			h.expectCounted(t)
+			path := filepath.Join(h.folder(h.index).path, pin)
+			if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+				t.Fatal(err)
+			}
+			if pin == "link" {
+				h.waitUnhooked(t, h.attached(t))
+				if a := h.onlyAttached(t); a.Index != 0 {
+					t.Errorf("attached: %+v", a)
+				}
+			} else if a := h.onlyAttached(t); a.Index != h.index || !a.Outdated {
+				t.Errorf("attached: %+v", a)
+			}
+			h.expectCounted(t)
+			if err := h.Detach(h.onlyAttached(t)); err != nil {
+				t.Fatal(err)
+			}
+			h.expectNothingPinned(t)
+			h.sent = traffic.Totals{}
+			h.mustAttach(t, plan.Native)
+			h.traffic(t, 2)
+			h.expectCounted(t)
+		})
+	}
+}
+
 func TestForeignPinInTheWay(t *testing.T) {
 	h := newHost(t)
 	if err := os.MkdirAll(h.folder(h.index).path, 0o700); err != nil {

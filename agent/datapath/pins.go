@@ -213,9 +213,11 @@ func (f folder) remove() error {
 	return nil
 }
 
-// pinError tells a pin of another kind, which opens well but is not what was asked for, from an error of the kernel.
+// pinError tells what is no pin of ours from an error of the kernel: a pin of another kind, which opens well but is not
+// what was asked for, and a folder, which the kernel calls a matter of rights.
 func pinError(path string, err error) error {
-	if _, ok := errors.AsType[syscall.Errno](err); !ok {
+	_, errno := errors.AsType[syscall.Errno](err)
+	if info, statErr := os.Lstat(path); !errno || statErr == nil && info.IsDir() {
 		return fmt.Errorf("%s: %w: %w", path, errForeign, err)
 	}
 	return fmt.Errorf("open %s: %w", path, err)

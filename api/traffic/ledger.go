@@ -1,6 +1,9 @@
 package traffic
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // Ledger is what is known of the past on one node: what each map held when it was last booked and for whom it
 // counts, and the account of each counter. It is the whole memory of an agent; it is saved as one object, so
@@ -9,7 +12,10 @@ type Ledger struct {
 	// Opened is false only for a ledger that was never saved. Maps that exist at that moment may have been
 	// booked in an earlier ledger that is gone, so their past is nobody's. Every map that turns up later was
 	// made later, and is booked from its first packet.
-	Opened   bool
+	Opened bool
+	// Newest is the last made of the maps that were ever booked: within one life of the kernel their IDs grow, for
+	// two billion maps. A map that is not among Maps and no newer was booked before, was out of sight, and is back.
+	Newest   MapID
 	Maps     map[MapID]Booked
 	Accounts map[string]Totals // by the UID of the counter
 }
@@ -23,12 +29,12 @@ type Booked struct {
 // Next returns the ledger after the readings are booked. What a map counted since it was last booked goes to the
 // counters that it counted for then, so a counter never gets what came before it. A map that is new goes to the
 // counters that select its interface now. A map that is not among the readings is gone; its counts stay in the
-// accounts.
+// accounts. Should it come back, it counts from then on: what it held was booked, but for what it counted unseen.
 //
 // selected holds, by interface index, the UIDs of the counters that select that interface from now on. listed
 // holds the UIDs of all counters that keep an account, selecting or not; the accounts of all others go.
 func (l Ledger) Next(readings []Reading, selected map[int][]string, listed []string) Ledger {
-	next := Ledger{Opened: true, Maps: map[MapID]Booked{}, Accounts: map[string]Totals{}}
+	next := Ledger{Opened: true, Newest: l.Newest, Maps: map[MapID]Booked{}, Accounts: map[string]Totals{}}
 	for uid, account := range l.Accounts {
 		if slices.Contains(listed, uid) {
 			next.Accounts[uid] = account
@@ -48,7 +54,7 @@ func (l Ledger) Next(readings []Reading, selected map[int][]string, listed []str
 			for _, uid := range before.Counters {
 				credit(uid, growth)
 			}
-		case l.Opened:
+		case l.Opened && r.Map.newerThan(l.Newest):
 			for _, uid := range counters {
 				credit(uid, r.Totals)
 			}
@@ -57,6 +63,30 @@ func (l Ledger) Next(readings []Reading, selected map[int][]string, listed []str
 			credit(uid, Totals{}) // an account is open from the moment that its counter selects something
 		}
 		next.Maps[r.Map] = Booked{Totals: r.Totals.Max(before.Totals), Counters: counters}
+		if r.Map.newerThan(next.Newest) {
+			next.Newest = r.Map
+		}
 	}
 	return next
 }
+
+// Or returns the ledger with what the other one knows better. Both are of one node and of one history, in which nothing
+// falls, so what is more is later.
+func (l Ledger) Or(other Ledger) Ledger {
+	or := Ledger{Opened: l.Opened || other.Opened, Newest: l.Newest, Maps: maps.Clone(other.Maps), Accounts: maps.Clone(other.Accounts)}
+	if other.Newest.newerThan(l.Newest) {
+		or.Newest = other.Newest
+	}
+	for id, b := range l.Maps {
+		if theirs, known := other.Maps[id]; !known || b.Totals.Max(theirs.Totals) == b.Totals {
+			or.Maps[id] = b
+		}
+	}
+	for uid, account := range l.Accounts {
+		or.Accounts[uid] = account.Max(other.Accounts[uid])
+	}
+	return or
+}
+
+// newerThan reports that the map was made after the other one, or in another life of the kernel.
+func (m MapID) newerThan(other MapID) bool { return m.Boot != other.Boot || m.ID > other.ID }

@@ -69,6 +69,23 @@ func TestReadingsAreBookedToWhomTheyWereCountedFor(t *testing.T) {
 			},
 			want: map[string]uint64{"a": 25, "b": 35},
 		},
+		"a map that was out of sight is not booked again when it is back": {
+			passes: []pass{
+				{readings: []Reading{at(m1, 2, 10), at(m2, 3, 1)}, selected: eth0For("a")},
+				{readings: []Reading{at(m2, 3, 1)}, selected: eth0For("a")},
+				{readings: []Reading{at(m1, 2, 15), at(m2, 3, 1)}, selected: eth0For("a")},
+				{readings: []Reading{at(m1, 2, 17), at(m2, 3, 1)}, selected: eth0For("a")},
+			},
+			want: map[string]uint64{"a": 12},
+		},
+		"a map of the same ID after a reboot is another one": {
+			passes: []pass{
+				{readings: []Reading{at(m2, 2, 10)}, selected: eth0For("a")},
+				{readings: nil, selected: eth0For("a")},
+				{readings: []Reading{at(MapID{"boot2", 1}, 2, 5)}, selected: eth0For("a")},
+			},
+			want: map[string]uint64{"a": 15},
+		},
 		"a counter that is deleted takes its account with it": {
 			passes: []pass{
 				{readings: []Reading{at(m1, 2, 10)}, selected: eth0For("a", "b")},
@@ -271,5 +288,30 @@ func TestAnyLedgerBooksTheSameReadingsOnce(t *testing.T) {
 				t.Fatalf("account %s is kept and not listed", uid)
 			}
 		}
+	}
+}
+
+// What somebody has taken from a saved ledger comes back from the one that is remembered, and what was saved since then
+// by others stays.
+func TestOrKnowsWhatEitherLedgerKnows(t *testing.T) {
+	m1, m2, m3 := MapID{"boot", 1}, MapID{"boot", 2}, MapID{"boot", 3}
+	older := Ledger{Opened: true, Newest: m2,
+		Maps:     map[MapID]Booked{m1: {tcp(5), []string{"a"}}, m2: {tcp(9), []string{"a"}}},
+		Accounts: map[string]Totals{"a": tcp(14), "b": tcp(3)}}
+	later := Ledger{Opened: true, Newest: m3,
+		Maps:     map[MapID]Booked{m1: {tcp(6), []string{"a"}}, m2: {tcp(9), []string{"b"}}, m3: {tcp(1), nil}},
+		Accounts: map[string]Totals{"a": tcp(15), "b": tcp(3)}}
+	for name, saved := range map[string]Ledger{
+		"as it was":         later,
+		"emptied":           {},
+		"an account halved": {Opened: true, Newest: m3, Maps: later.Maps, Accounts: map[string]Totals{"a": tcp(7), "b": tcp(3)}},
+		"a reading lowered": {Opened: true, Newest: m3, Maps: map[MapID]Booked{m1: {tcp(2), nil}}, Accounts: later.Accounts},
+	} {
+		if diff := cmp.Diff(later, saved.Or(later)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	if diff := cmp.Diff(later, later.Or(older)); diff != "" {
+		t.Errorf("saved by another agent since (-want +got):\n%s", diff)
 	}
 }

@@ -20,6 +20,7 @@ const (
 	ReasonPending               = "Pending"               // Unknown: the controller or some agents have not yet taken the spec up
 	ReasonAllInterfacesAttached = "AllInterfacesAttached" // True: every selected interface is being counted
 	ReasonSuspended             = "Suspended"             // True: nothing is counted, as spec.suspend asks; the totals are kept
+	ReasonUninstalled           = "Uninstalled"           // Unknown: xdp-operator was uninstalled; nothing is counted, the totals are kept
 	ReasonInvalidNodeSelector   = "InvalidNodeSelector"   // False: spec.nodeSelector holds something that is no label
 	ReasonNoNodesSelected       = "NoNodesSelected"       // False: spec.nodeSelector matches no node
 	ReasonNoInterfacesMatched   = "NoInterfacesMatched"   // False: spec.interfaces matches no interface

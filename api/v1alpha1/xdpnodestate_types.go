@@ -144,6 +144,9 @@ type XDPNodeStateStatus struct {
 	// agent identifies who reports.
 	// +optional
 	Agent *AgentInfo `json:"agent,omitempty"`
+	// newestMap is the highest ID of a map whose counts were ever added to the accounts, within status.agent.bootID.
+	// +optional
+	NewestMap int64 `json:"newestMap,omitempty"`
 	// interfaces lists the interfaces that are selected or still hold counts, by index.
 	// +optional
 	// +listType=atomic

@@ -98,9 +98,10 @@ func (w *world) must(err error) {
 func (w *world) startController() {
 	w.cache = w.server.NewCache()
 	client, live := &memapi.Client{Server: w.server, Cache: w.cache, Fault: w.between}, &memapi.Client{Server: w.server, Fault: w.between}
+	states := &controllers.NodeStateReconciler{Client: client, Live: live}
 	w.reconcilers = []reconcile.Reconciler{
-		&controllers.NodeStateReconciler{Client: client, Live: live},
-		&controllers.XDPCounterReconciler{Client: client, Live: live, Clock: w.clock, Events: &events.FakeRecorder{}},
+		states,
+		&controllers.XDPCounterReconciler{Client: client, Live: live, Clock: w.clock, Events: &events.FakeRecorder{}, Rescuing: states.Rescuing},
 	}
 }
 

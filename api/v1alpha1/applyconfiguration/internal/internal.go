@@ -479,6 +479,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.NodeInterface
           elementRelationship: atomic
+    - name: newestMap
+      type:
+        scalar: numeric
     - name: observedGeneration
       type:
         scalar: numeric

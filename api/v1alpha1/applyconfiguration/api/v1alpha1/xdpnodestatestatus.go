@@ -19,6 +19,8 @@ type XDPNodeStateStatusApplyConfiguration struct {
 	ReportTime *v1.MicroTime `json:"reportTime,omitempty"`
 	// agent identifies who reports.
 	Agent *AgentInfoApplyConfiguration `json:"agent,omitempty"`
+	// newestMap is the highest ID of a map whose counts were ever added to the accounts, within status.agent.bootID.
+	NewestMap *int64 `json:"newestMap,omitempty"`
 	// interfaces lists the interfaces that are selected or still hold counts, by index.
 	Interfaces []NodeInterfaceApplyConfiguration `json:"interfaces,omitempty"`
 	// accounts lists what each counter has counted on this node.
@@ -54,6 +56,14 @@ func (b *XDPNodeStateStatusApplyConfiguration) WithReportTime(value v1.MicroTime
 // If called multiple times, the Agent field is set to the value of the last call.
 func (b *XDPNodeStateStatusApplyConfiguration) WithAgent(value *AgentInfoApplyConfiguration) *XDPNodeStateStatusApplyConfiguration {
 	b.Agent = value
+	return b
+}
+
+// WithNewestMap sets the NewestMap field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NewestMap field is set to the value of the last call.
+func (b *XDPNodeStateStatusApplyConfiguration) WithNewestMap(value int64) *XDPNodeStateStatusApplyConfiguration {
+	b.NewestMap = &value
 	return b
 }
 
