@@ -11,8 +11,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	testclock "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -500,5 +502,16 @@ func TestHealthFollowsThePasses(t *testing.T) {
 	n.clock.Step(time.Second)
 	if err := n.agent.Alive(nil); err == nil || !strings.Contains(err.Error(), "1m5s ago") {
 		t.Errorf("a stuck agent says of its health: %v", err)
+	}
+}
+
+func TestMapperKnowsTheNodeStateWithoutAnAPIServer(t *testing.T) {
+	m, err := Mapper(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapping, err := m.RESTMapping(schema.GroupKind{Group: v1alpha1.GroupVersion.Group, Kind: "XDPNodeState"}, "v1alpha1")
+	if err != nil || mapping.Resource.Resource != "xdpnodestates" || mapping.Scope.Name() != meta.RESTScopeNameRoot {
+		t.Errorf("mapping %+v, error %v", mapping, err)
 	}
 }

@@ -2,10 +2,14 @@ package agent
 
 import (
 	"context"
+	"net/http"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -19,8 +23,9 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// The agent's rights: to see and report its own node state. Which one is its own is for an admission policy to
-// say; RBAC cannot.
+// The agent's rights: to see and report its own node state. Which one is its own is for an admission policy to say
+// (config/admission), as far as it writes. RBAC could grant a watch of one name only to a role per node, and admission
+// does not see reads. To list is no more than to watch; API servers before Kubernetes 1.34 need it.
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpnodestates,verbs=get;list;watch
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpnodestates/status,verbs=update
 
@@ -32,6 +37,14 @@ func CacheOptions(node string) cache.Options {
 			&v1alpha1.XDPNodeState{}: {Field: fields.OneTermEqualSelector("metadata.name", node)},
 		},
 	}
+}
+
+// Mapper knows the one kind that an agent deals with. So nothing has to be asked of the API server for an agent to start,
+// and one that starts while it is away waits instead of ending.
+func Mapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
+	m := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.GroupVersion})
+	m.Add(v1alpha1.GroupVersion.WithKind("XDPNodeState"), meta.RESTScopeRoot)
+	return m, nil
 }
 
 // SetupWithManager makes the manager call Reconcile when the spec of the own node state changes and whenever
