@@ -3,9 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 	"unsafe"
 
@@ -13,6 +10,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/xdp-operator/xdp-operator/test/quiet"
 )
 
 // liveFrames is BPF_F_TEST_XDP_LIVE_FRAMES of include/uapi/linux/bpf.h: what the program returns is done to the frame.
@@ -47,10 +46,10 @@ func newWire() (w *wire, err error) {
 		return nil, fmt.Errorf("make a veth pair (needs root): %w", err)
 	}
 	w.pair = pair
-	if w.receiver, err = silentUp(receiving); err != nil {
+	if w.receiver, err = quiet.Up(receiving); err != nil {
 		return nil, err
 	}
-	sender, err := silentUp(sending)
+	sender, err := quiet.Up(sending)
 	if err != nil {
 		return nil, err
 	}
@@ -58,10 +57,8 @@ func newWire() (w *wire, err error) {
 	if err := switchGROOn(receiving); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{receiving, sending} {
-		if err := ready(name); err != nil {
-			return nil, err
-		}
+	if err := quiet.Ready(receiving, sending); err != nil {
+		return nil, err
 	}
 	if w.send, err = loadSend(sender); err != nil {
 		return nil, fmt.Errorf("load the sending program: %w", err)
@@ -126,39 +123,6 @@ func (w *wire) received() (uint64, error) {
 		return 0, fmt.Errorf("find the receiver: %w", err)
 	}
 	return l.Attrs().Statistics.RxPackets, nil
-}
-
-// silentUp sets up an end of the pair that sends nothing by itself.
-func silentUp(name string) (index int, err error) {
-	l, err := netlink.LinkByName(name)
-	if err != nil {
-		return 0, fmt.Errorf("find %s: %w", name, err)
-	}
-	// A kernel without IPv6 is silent already.
-	disable := filepath.Join("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
-	if err := os.WriteFile(disable, []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
-	}
-	if err := errors.Join(netlink.LinkSetARPOff(l), netlink.LinkSetUp(l)); err != nil {
-		return 0, fmt.Errorf("set %s up: %w", name, err)
-	}
-	return l.Attrs().Index, nil
-}
-
-// ready waits until what is sent is not dropped without an error.
-func ready(name string) error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		l, err := netlink.LinkByName(name)
-		if err != nil {
-			return fmt.Errorf("find %s: %w", name, err)
-		}
-		if l.Attrs().OperState == netlink.OperUp {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%s does not come up: %s", name, l.Attrs().OperState)
-		}
-	}
 }
 
 // switchGROOn does what "ethtool -K NAME gro on" does.

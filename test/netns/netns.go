@@ -4,15 +4,14 @@ package netns
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/xdp-operator/xdp-operator/test/quiet"
 )
 
 // Namespace is a network namespace without a name. It and its interfaces end with the test, also with a killed one:
@@ -87,25 +86,12 @@ func (n *Namespace) Veth(t testing.TB, name, peer string) (index, peerIndex int)
 	return index, peerIndex
 }
 
-// Ready waits until frames can be sent out of the interfaces. The kernel notices some time after the other end of a
-// veth pair came up, and until then drops what is sent without an error.
+// Ready waits until frames can be sent out of the interfaces.
 func (n *Namespace) Ready(t testing.TB, names ...string) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
 	n.Do(func() {
-		for _, name := range names {
-			for ; ; time.Sleep(time.Millisecond) {
-				link, err := netlink.LinkByName(name)
-				if err != nil {
-					t.Fatalf("find %s: %v", name, err)
-				}
-				if link.Attrs().OperState == netlink.OperUp {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatalf("%s does not come up: %s", name, link.Attrs().OperState)
-				}
-			}
+		if err := quiet.Ready(names...); err != nil {
+			t.Fatal(err)
 		}
 	})
 }
@@ -131,21 +117,9 @@ func (n *Namespace) Add(t testing.TB, link netlink.Link) {
 func (n *Namespace) Up(t testing.TB, name string) (index int) {
 	t.Helper()
 	n.Do(func() {
-		link, err := netlink.LinkByName(name)
-		if err != nil {
-			t.Fatalf("find %s: %v", name, err)
-		}
-		index = link.Attrs().Index
-		// A kernel without IPv6 is silent already.
-		disable := filepath.Join("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
-		if err := os.WriteFile(disable, []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		var err error
+		if index, err = quiet.Up(name); err != nil {
 			t.Fatal(err)
-		}
-		if err := netlink.LinkSetARPOff(link); err != nil {
-			t.Fatalf("set ARP of %s off: %v", name, err)
-		}
-		if err := netlink.LinkSetUp(link); err != nil {
-			t.Fatalf("set %s up: %v", name, err)
 		}
 	})
 	return index

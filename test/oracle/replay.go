@@ -3,9 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -15,6 +12,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/test/classify"
 	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/quiet"
 )
 
 // patience is how long something may take that the kernel does by itself.
@@ -45,17 +43,15 @@ func newWire(bpffs string, mtu int) (w *wire, err error) {
 		return nil, fmt.Errorf("make a veth pair (needs root): %w", err)
 	}
 	w.pair = pair
-	if w.index, err = silentUp(counted); err != nil {
+	if w.index, err = quiet.Up(counted); err != nil {
 		return nil, err
 	}
-	from, err := silentUp(sending)
+	from, err := quiet.Up(sending)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{counted, sending} {
-		if err := ready(name); err != nil {
-			return nil, err
-		}
+	if err := quiet.Ready(counted, sending); err != nil {
+		return nil, err
 	}
 	if w.datapath, err = datapath.Open(bpffs, "oracle"); err != nil {
 		return nil, err
@@ -82,38 +78,6 @@ func (w *wire) close() error {
 		errs = append(errs, netlink.LinkDel(w.pair))
 	}
 	return errors.Join(errs...)
-}
-
-// silentUp sets up an end of the pair that sends nothing by itself.
-func silentUp(name string) (index int, err error) {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return 0, fmt.Errorf("find %s: %w", name, err)
-	}
-	disable := filepath.Join("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
-	if err := os.WriteFile(disable, []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
-	}
-	if err := errors.Join(netlink.LinkSetARPOff(link), netlink.LinkSetUp(link)); err != nil {
-		return 0, fmt.Errorf("set %s up: %w", name, err)
-	}
-	return link.Attrs().Index, nil
-}
-
-// ready waits until what is sent is not dropped without an error.
-func ready(name string) error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		link, err := netlink.LinkByName(name)
-		if err != nil {
-			return fmt.Errorf("find %s: %w", name, err)
-		}
-		if link.Attrs().OperState == netlink.OperUp {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%s does not come up: %s", name, link.Attrs().OperState)
-		}
-	}
 }
 
 // replay sends each frame that is not skipped once, and returns what was counted.
