@@ -165,7 +165,7 @@ static __always_inline int is_common_upper_layer(__u8 next)
 /*
  * The number of this CPU. Written by hand because of what a compiler makes of a call: it would keep ctx in a register
  * that has to be saved and restored for every frame, since the call may overwrite the others. Kernels that know better
- * (bpf_fastcall, Linux 6.13) take the saving away where it looks like this, and the call too; the others do as it says.
+ * (bpf_fastcall, Linux 6.12) take the saving away where it looks like this, and the call too; the others do as it says.
  */
 static __always_inline __u64 this_cpu(struct xdp_md **ctx)
 {

@@ -172,6 +172,7 @@ func TestProgramAgreesWithTheStandards(t *testing.T) {
 	total = number(t, framesVariable, total)
 	seed := number(t, seedVariable, rand.Uint64())
 	known := knownFrames(t)
+	variants := variants(t)
 	workers := max(len(variants), min(runtime.NumCPU(), 8))
 	repeat := fmt.Sprintf("%s=%d %s=%d (with %d workers)", seedVariable, seed, framesVariable, total, workers)
 	t.Log(repeat)
@@ -250,7 +251,7 @@ func TestTheJudgeSeesAFrameInAnotherClass(t *testing.T) {
 		"a frame that was not counted": func(j *judge, class traffic.Class) { j.want[class].Packets++ },
 		"a byte too many":              func(j *judge, class traffic.Class) { j.want[class].Bytes-- },
 	} {
-		j := newJudge(t, variants[0])
+		j := newJudge(t, ordinary)
 		frame := bytes.Clone(g.next())
 		if err := j.check(frame); err != nil {
 			t.Fatal(err)
@@ -263,7 +264,7 @@ func TestTheJudgeSeesAFrameInAnotherClass(t *testing.T) {
 			t.Errorf("%s was not seen in the end", name)
 		}
 	}
-	j := newJudge(t, variants[0])
+	j := newJudge(t, ordinary)
 	if _, err := j.program.Run(&ebpf.RunOptions{Data: g.next()}); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +278,7 @@ func FuzzProgram(f *testing.F) {
 	for _, known := range frames.All() { // beside the corpus, which go test adds
 		f.Add(known.Data)
 	}
-	j := newJudge(f, variants[0])
+	j := newJudge(f, ordinary)
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if len(frame) < minFrame || len(frame) > maxFrame {
 			return // BPF_PROG_TEST_RUN does not take it, or it is more of the same

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/test/netns"
 )
@@ -12,13 +14,14 @@ func TestEveryFrameOnTheWireArrivesAndIsCounted(t *testing.T) {
 	namespace := netns.New(t)
 	k := kinds()[0]
 	const n = 10_000
+	live := knowsFragments(t) // live frames came with them, in Linux 5.18; without them nothing is sent, with an error
 	namespace.Do(func() {
 		w, err := newWire()
 		if err != nil {
 			t.Fatal(err)
 		}
 		receivers := []*receiver{{}}
-		for _, c := range []contender{empty, xdp1, plain, jumbo} {
+		for _, c := range loadable(t, empty, xdp1, plain, jumbo) {
 			receivers = append(receivers, &receiver{instance: loadFor(t, c)})
 		}
 		for range 3 {
@@ -26,13 +29,14 @@ func TestEveryFrameOnTheWireArrivesAndIsCounted(t *testing.T) {
 				if err := r.place(w); err != nil {
 					t.Fatalf("%s: %v", r, err)
 				}
-				if _, err := r.receive(w, k.frame.Data, n); err != nil {
+				_, err := r.receive(w, k.frame.Data, n)
+				if live && err != nil || !live && !errors.Is(err, unix.EINVAL) {
 					t.Errorf("%s: %v", r, err)
 				}
 			}
 		}
 		for _, r := range receivers[1:] {
-			if err := r.countedAll(k); err != nil {
+			if err := r.countedAll(k); live && err != nil {
 				t.Error(err)
 			}
 		}

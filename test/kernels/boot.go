@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// emulator is in Debian's package qemu-system-x86.
+const emulator = "qemu-system-x86_64"
+
+// installEmulator installs it if need be.
+func installEmulator(ctx context.Context, progress io.Writer) error {
+	if _, err := exec.LookPath(emulator); err == nil {
+		return nil
+	}
+	fmt.Fprintln(progress, "installing qemu-system-x86 with apt-get")
+	for _, args := range [][]string{
+		{"update", "-q"},
+		{"install", "-y", "-q", "--no-install-recommends", "qemu-system-x86", "xz-utils"},
+	} {
+		cmd := exec.CommandContext(ctx, "apt-get", args...)
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("install qemu-system-x86 (it needs Debian and root): %w\n%s", err, out)
+		}
+	}
+	return nil
+}
+
+// processor is one with everything but what is dear to emulate: a fifth level of page tables, and instructions that copy
+// byte by byte, which the kernel prefers if it is told that they are fast.
+const processor = "max,la57=off,erms=off,fsrm=off"
+
+// settings of the kernel that save time, and change nothing that is tested.
+const settings = "mitigations=off rcupdate.rcu_expedited=1 audit=0"
+
+// guest is one run of an emulated machine.
+type guest struct {
+	kernel  kernel
+	initrd  string // the root file system
+	console string // a file for what the kernel says
+	memory  string
+	timeout time.Duration
+}
+
+// boot runs the guest to its end, and gives line after line of what it reports to each.
+func (g guest) boot(ctx context.Context, each func(line string)) error {
+	socket, out, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	ctx, cancel := context.WithTimeoutCause(ctx, g.timeout, fmt.Errorf("it takes longer than %s", g.timeout))
+	defer cancel()
+	cmd := exec.CommandContext(ctx, emulator,
+		"-machine", "q35", "-accel", "tcg", "-cpu", processor, "-smp", "2", "-m", g.memory,
+		"-nodefaults", "-display", "none", "-no-reboot",
+		"-serial", "file:"+g.console,
+		"-add-fd", "fd=3,set=1", "-chardev", "file,id=report,path=/dev/fdset/1,append=on", "-serial", "chardev:report",
+		// A network card as clouds have it, and a gateway that answers ARP. An XDP program is attached only where the
+		// host does not put frames together.
+		"-netdev", "user,id=net,restrict=on,ipv6=off",
+		"-device", "virtio-net-pci,netdev=net,romfile=,mq=on,vectors=6,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off,guest_csum=off",
+		"-kernel", g.kernel.image, "-initrd", g.initrd,
+		"-append", "console=ttyS0 quiet panic=-1 rdinit=/init "+settings)
+	cmd.ExtraFiles = []*os.File{out}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		return errors.Join(err, out.Close())
+	}
+	if err := out.Close(); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(socket)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		each(lines.Text())
+	}
+	err = errors.Join(lines.Err(), cmd.Wait())
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", emulator, err, stderr.Bytes())
+	}
+	return nil
+}

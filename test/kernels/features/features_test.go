@@ -1,0 +1,276 @@
+package features
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+
+	"github.com/xdp-operator/xdp-operator/agent/datapath"
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/bpf" //nolint:depguard // what the kernel makes of the program itself
+	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/kernels/report"
+	"github.com/xdp-operator/xdp-operator/test/netns"
+)
+
+// tell puts a finding among the output of the tests. lacking is nil if the kernel has the feature.
+func tell(t *testing.T, feature string, lacking error) {
+	t.Helper()
+	f := report.Finding{Feature: feature, Is: lacking == nil}
+	if lacking != nil {
+		f.Why = lacking.Error()
+	}
+	if err := report.Write(os.Stdout, report.Line{Finding: f}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// counts attaches in the mode to one end of a veth pair of that MTU, sends frames from the other that fill it, and
+// looks whether all were counted. The error is that of attaching.
+func counts(t *testing.T, mode plan.Mode, mtu int) error {
+	t.Helper()
+	n := netns.New(t)
+	index, peer := n.Veth(t, "eth0", "peer")
+	u, err := datapath.OpenUnpinned("boot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	var send *frames.Sender
+	n.Do(func() {
+		for _, name := range []string{"eth0", "peer"} {
+			l, err := netlink.LinkByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := netlink.LinkSetMTU(l, mtu); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if send, err = frames.NewSender(peer); err != nil {
+			t.Fatal(err)
+		}
+	})
+	defer send.Close()
+	n.Do(func() { err = u.Attach(plan.Attachment{Index: index, Name: "eth0", Mode: mode}) })
+	if err != nil {
+		return err
+	}
+	var want traffic.Totals
+	for _, f := range frames.Common() {
+		data := append(bytes.Clone(f.Data), make([]byte, mtu+14-len(f.Data))...)
+		if err := send.Send(data, 5); err != nil {
+			t.Fatal(err)
+		}
+		want[f.Class] = want[f.Class].Plus(traffic.Counts{Packets: 5, Bytes: uint64(5 * len(data))})
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		readings, err := u.Read()
+		if err != nil || len(readings) != 1 {
+			t.Fatalf("read %v, error %v", readings, err)
+		}
+		if readings[0].Totals == want {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("sent %v, counted %v", want.Sum(), readings[0].Totals.Sum())
+		}
+	}
+}
+
+func TestGeneric(t *testing.T) {
+	if err := errors.Join(counts(t, plan.Generic, 1500), counts(t, plan.Generic, 9000)); err != nil {
+		t.Fatal(err)
+	}
+	tell(t, "Generic", nil)
+}
+
+func TestNativeOnVeth(t *testing.T) {
+	if err := counts(t, plan.Native, 1500); err != nil {
+		t.Fatal(err)
+	}
+	tell(t, "NativeVeth", nil)
+}
+
+func TestJumboFramesNatively(t *testing.T) {
+	err := counts(t, plan.Native, 9000)
+	if err != nil && !errors.Is(err, plan.ErrMTUTooLarge) {
+		t.Fatal(err)
+	}
+	tell(t, "NativeJumbo", err)
+}
+
+// The network card of an emulator, with a gateway behind it that answers ARP.
+func TestNativeOnVirtio(t *testing.T) {
+	const card = "eth0"
+	if os.Getenv(report.Guest) == "" {
+		t.Fatal("this test attaches to eth0: it is for make test-kernels to run")
+	}
+	l, err := netlink.LinkByName(card)
+	if err != nil {
+		t.Fatalf("%s of the emulator: %v", card, err)
+	}
+	if err := netlink.LinkSetUp(l); err != nil {
+		t.Fatal(err)
+	}
+	u, err := datapath.OpenUnpinned("boot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	if err := u.Attach(plan.Attachment{Index: l.Attrs().Index, Name: card, Mode: plan.Native}); err != nil {
+		tell(t, "NativeVirtio", err)
+		t.Fatal(err)
+	}
+	send, err := frames.NewSender(l.Attrs().Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer send.Close()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if err := send.Send(whoHas(l.Attrs().HardwareAddr, net.IPv4(10, 0, 2, 15), net.IPv4(10, 0, 2, 2)), 1); err != nil {
+			t.Fatal(err)
+		}
+		readings, err := u.Read()
+		if err != nil || len(readings) != 1 {
+			t.Fatalf("read %v, error %v", readings, err)
+		}
+		if readings[0].Totals[traffic.ClassARP].Packets > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no answer is counted")
+		}
+	}
+	tell(t, "NativeVirtio", nil)
+}
+
+// whoHas is an ARP request.
+func whoHas(from net.HardwareAddr, sender, target net.IP) []byte {
+	var f bytes.Buffer
+	f.Write([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Write(from)
+	f.Write([]byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1})
+	f.Write(from)
+	f.Write(sender.To4())
+	f.Write(make([]byte, 6))
+	f.Write(target.To4())
+	return f.Bytes()
+}
+
+// program loads the counting program over the map.
+func program(t *testing.T, spec *ebpf.CollectionSpec, counts *ebpf.Map) *ebpf.Program {
+	t.Helper()
+	p, err := bpf.NewProgram(spec, counts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func newCounts(t *testing.T) (*ebpf.CollectionSpec, *ebpf.Map) {
+	t.Helper()
+	spec, err := bpf.Spec(ebpf.MustPossibleCPU())
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts, err := bpf.NewMap(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { counts.Close() })
+	return spec, counts
+}
+
+// A program is exchanged over the same counts while frames arrive, and none is missed.
+func TestProgramIsExchangedUnderTraffic(t *testing.T) {
+	spec, counts := newCounts(t)
+	n := netns.New(t)
+	index, peer := n.Veth(t, "eth0", "peer")
+	var attached link.Link
+	var send *frames.Sender
+	n.Do(func() {
+		var err error
+		if attached, err = link.AttachXDP(link.XDPOptions{Program: program(t, spec, counts), Interface: index, Flags: link.XDPDriverMode}); err != nil {
+			t.Fatal(err)
+		}
+		if send, err = frames.NewSender(peer); err != nil {
+			t.Fatal(err)
+		}
+	})
+	defer attached.Close()
+	defer send.Close()
+	const rounds, each = 20, 50
+	f := frames.Common()[0]
+	sent := make(chan error, 1)
+	go func() {
+		var err error
+		for range rounds {
+			err = errors.Join(err, send.Send(f.Data, each))
+		}
+		sent <- err
+	}()
+	for range 5 {
+		if err := attached.Update(program(t, spec, counts)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		var table []byte
+		if err := counts.Lookup(uint32(0), &table); err != nil {
+			t.Fatal(err)
+		}
+		var packets uint64
+		for at := int(f.Class) * 16; at < len(table); at += bpf.BytesPerCPU {
+			packets += binary.NativeEndian.Uint64(table[at:])
+		}
+		if packets == rounds*each {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d frames are counted", packets, rounds*each)
+		}
+	}
+	tell(t, "Update", nil)
+}
+
+// Does the kernel take away what the program saves around the call for the number of the CPU (bpf_fastcall)?
+func TestFastcall(t *testing.T) {
+	spec, counts := newCounts(t)
+	info, err := program(t, spec, counts).Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := info.Instructions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stack := 0 // stores onto it at the begin, where nothing else is saved
+	for _, ins := range code[:8] {
+		if ins.OpCode.Class().IsStore() && ins.Dst == asm.RFP {
+			stack++
+		}
+	}
+	switch stack {
+	case 0:
+		tell(t, "Fastcall", nil)
+	case 1:
+		tell(t, "Fastcall", errors.New("it runs as written"))
+	default:
+		t.Errorf("%d stores onto the stack where one is written:\n%v", stack, code[:8])
+	}
+}
