@@ -41,7 +41,12 @@ test-unit: controlplane cluster-programs image-tar ## What decides, and the API 
 
 .PHONY: test-kernel
 test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel, and 3 million frames
-	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/links/... ./cmd/... ./test/bench/... ./test/classify/... ./test/oracle/... ./test/frames/... ./test/netns/... ./test/bpffs/...
+	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/links/... ./cmd/... ./test/bench/... ./test/classify/... ./test/oracle/... ./test/frames/... ./test/netns/... ./test/bpffs/... ./test/quiet/...
+
+.PHONY: test-kernels
+test-kernels: ## The same on Debian's kernels, emulated (KERNELS="5.10 6.1": which; RUN=expression; WRITE=1: docs/kernels.md)
+	$(GO_TEST) ./test/kernels
+	go run ./test/kernels $(if $(KERNELS),-kernels "$(KERNELS)") $(if $(RUN),-run "$(RUN)") $(if $(WRITE),-write)
 
 .PHONY: test-integration
 test-integration: controlplane ## Controller and agents on one real API server, real frames on three nodes
@@ -58,6 +63,10 @@ test-faults: controlplane ## The same with outages of a minute and 100 random fa
 .PHONY: test-charts
 test-charts: controlplane ## Chart and kustomize give the same, and the API server takes both
 	cd test/manifests && $(GO_TEST) ./...
+
+.PHONY: test-e2e
+test-e2e: cluster-programs ## The image and the chart on real nodes: install, count, add and remove a node, upgrade, uninstall
+	$(GO_TEST) -v -timeout 20m ./test/e2e/...
 
 .PHONY: fuzz
 fuzz: ## Fuzz for 30 s each
@@ -152,10 +161,16 @@ uninstall: ## Remove the CRDs, and with them all XDPCounters
 deploy: ## Install everything into the cluster of the kubeconfig
 	$(KUBECTL) apply --server-side -k config/default
 
+# A step that fails does not keep the others: what is gone already need not go.
 .PHONY: undeploy
-undeploy: ## Remove everything again, XDPCounters first so that the agents detach
-	$(KUBECTL) delete --ignore-not-found --all xdpcounters
-	$(KUBECTL) wait --for=delete --all xdpnodestates --timeout=60s
+undeploy: ## Remove everything again: the agents detach, each node is swept, then all objects go, XDPCounters included
+	-$(KUBECTL) delete --ignore-not-found -k config/uninstall
+	-$(KUBECTL) apply --server-side -k config/uninstall
+	-$(KUBECTL) -n xdp-operator-system wait --for=condition=complete --timeout=210s job/xdp-operator-uninstall
+	-$(KUBECTL) apply --server-side -k config/sweep
+	-$(KUBECTL) -n xdp-operator-system rollout status --timeout=60s daemonset/xdp-operator-sweep
+	-$(KUBECTL) delete --ignore-not-found -k config/sweep
+	-$(KUBECTL) delete --ignore-not-found -k config/uninstall
 	$(KUBECTL) delete --ignore-not-found -k config/default
 
 .PHONY: clean

@@ -2,6 +2,7 @@
 //
 //	agent           counts packets as the node's XDPNodeState says, until it is told to end; what is attached stays
 //	agent cleanup   removes every program, link and map of xdp-operator from this node, without the API server
+//	agent hold      does nothing until it is told to end: for a pod whose work an init container has done
 package main
 
 import (
@@ -16,13 +17,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/xdp-operator/xdp-operator/agent"
 	"github.com/xdp-operator/xdp-operator/agent/datapath"
 	"github.com/xdp-operator/xdp-operator/agent/links"
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/clock"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/metrics"
 )
 
 // version is set by the linker.
@@ -32,22 +34,22 @@ var version = "dev"
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
 type options struct {
-	node           string
-	bpffs          string
-	metricsAddress string
-	probeAddress   string
+	node         string
+	bpffs        string
+	probeAddress string
+	metrics      metrics.Options
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "The `name` of the node. Default: $NODE_NAME.")
 	flag.StringVar(&o.bpffs, "bpffs", "/sys/fs/bpf", "The `path` of the BPF file system that keeps programs and counts while the agent is away.")
-	flag.StringVar(&o.metricsAddress, "metrics-bind-address", "0", "The `address` that serves metrics, for example :8080. 0 serves none.")
 	flag.StringVar(&o.probeAddress, "health-probe-bind-address", ":8082", "The `address` that serves /healthz and /readyz. 0 serves none.")
+	o.metrics.AddFlags(flag.CommandLine)
 	logging := zap.Options{}
 	logging.BindFlags(flag.CommandLine)
 	flag.Usage = func() {
-		fmt.Fprintf(flag.CommandLine.Output(), "Usage: %s [flags] [cleanup]\n", os.Args[0])
+		fmt.Fprintf(flag.CommandLine.Output(), "Usage: %s [flags] [cleanup|hold]\n", os.Args[0])
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -59,8 +61,10 @@ func main() {
 		err = run(ctrl.SetupSignalHandler(), o)
 	case "cleanup":
 		err = cleanup(o.bpffs)
+	case "hold":
+		<-ctrl.SetupSignalHandler().Done()
 	default:
-		err = fmt.Errorf("unknown command %q: the only one is cleanup", flag.Arg(0))
+		err = fmt.Errorf("unknown command %q: there are cleanup and hold", flag.Arg(0))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
@@ -92,10 +96,15 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("find the API server: %w", err)
 	}
 	config.UserAgent = "xdp-operator-agent/" + version
+	server, err := o.metrics.Server()
+	if err != nil {
+		return err
+	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                 scheme,
+		MapperProvider:         agent.Mapper,
 		Cache:                  agent.CacheOptions(o.node),
-		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
+		Metrics:                server,
 		HealthProbeBindAddress: o.probeAddress,
 	})
 	if err != nil {
@@ -117,7 +126,7 @@ func run(ctx context.Context, o options) (err error) {
 		},
 		Datapath: dp,
 		Links:    host,
-		Clock:    systemClock(),
+		Clock:    clock.System(),
 	}
 	if err := a.SetupWithManager(mgr, changed); err != nil {
 		return fmt.Errorf("set up the agent's controller: %w", err)

@@ -1,7 +1,15 @@
 // Command controller is the cluster's half of xdp-operator: see package controllers.
+//
+//	controller               works while it holds the lease
+//	controller uninstall     ends the controller, lets all agents save their counts and detach, adds these to the totals,
+//	                         and deletes the node states
+//	controller await-sweep   waits until every node is swept (config/sweep)
+//	controller check         waits until the operator works on every node
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -11,15 +19,19 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/clock"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/metrics"
 	"github.com/xdp-operator/xdp-operator/controllers"
+	"github.com/xdp-operator/xdp-operator/controllers/uninstall"
 )
 
 // version is set by the linker.
@@ -32,50 +44,70 @@ func main() {
 	logging.BindFlags(flag.CommandLine)
 	flag.Parse()
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
-	if err := run(o); err != nil {
+	commands := map[string]func(context.Context, options) error{
+		"": run, "uninstall": uninstallAll, "await-sweep": awaitSweep, "check": check,
+	}
+	command, ok := commands[flag.Arg(0)]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "controller: unknown command %q\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	if err := command(ctrl.SetupSignalHandler(), o); err != nil {
 		fmt.Fprintln(os.Stderr, "controller:", err)
 		os.Exit(1)
 	}
 }
 
 type options struct {
-	metricsAddress  string
+	metrics         metrics.Options
 	probeAddress    string
 	leaderElect     bool
 	leaderNamespace string
 	statusInterval  time.Duration
 	writeBudget     float64
+	timeout         time.Duration
 }
 
 func (o *options) addFlags(flags *flag.FlagSet) {
-	flags.StringVar(&o.metricsAddress, "metrics-bind-address", "0", "The `address` that serves metrics, for example :8080. 0 serves none.")
+	o.metrics.AddFlags(flags)
 	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "The `address` that serves /healthz and /readyz. 0 serves none.")
 	flags.BoolVar(&o.leaderElect, "leader-elect", true, "Work only while holding the lease, so that two replicas never work at once.")
 	flags.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "The `namespace` of the lease. Default: the pod's own.")
 	flags.DurationVar(&o.statusInterval, "status-interval", 5*time.Second, "How often an XDPCounter's status may be written for the mere growth of its totals.")
 	flags.Float64Var(&o.writeBudget, "report-writes-per-second", 50, "How many reports all agents together may write per `second`; their intervals are stretched to it. 0: no bound.")
+	flags.DurationVar(&o.timeout, "timeout", time.Minute, "How long uninstall waits for the agents and then for the node states, await-sweep for the nodes, and check for all.")
 }
 
-func run(o options) error {
+// connect returns how to reach the API server, and the kinds there are.
+func connect() (*rest.Config, *runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		return err
-	}
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return err
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, nil, err
 	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
-		return fmt.Errorf("find the API server: %w", err)
+		return nil, nil, fmt.Errorf("find the API server: %w", err)
 	}
 	config.UserAgent = "xdp-operator-controller/" + version
+	return config, scheme, nil
+}
+
+func run(ctx context.Context, o options) error {
+	config, scheme, err := connect()
+	if err != nil {
+		return err
+	}
+	server, err := o.metrics.Server()
+	if err != nil {
+		return err
+	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                  scheme,
 		Cache:                   controllers.CacheOptions(),
-		Metrics:                 metricsserver.Options{BindAddress: o.metricsAddress},
+		Metrics:                 server,
 		HealthProbeBindAddress:  o.probeAddress,
 		LeaderElection:          o.leaderElect,
-		LeaderElectionID:        "xdp-operator-controller",
+		LeaderElectionID:        leaseName,
 		LeaderElectionNamespace: o.leaderNamespace,
 		// The process ends when it is told to, so the next leader need not wait for the lease to run out.
 		LeaderElectionReleaseOnCancel: true,
@@ -83,27 +115,56 @@ func run(o options) error {
 	if err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
-	if err := (&controllers.NodeStateReconciler{
-		Client: mgr.GetClient(),
-		Live:   mgr.GetAPIReader(),
-		Budget: controllers.Budget{WritesPerSecond: o.writeBudget},
-	}).SetupWithManager(mgr); err != nil {
+	r := o.reconcilers(mgr, mgr.GetEventRecorder("xdp-operator"))
+	if err := r.states.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the node state controller: %w", err)
 	}
-	if err := (&controllers.XDPCounterReconciler{
-		Client:         mgr.GetClient(),
-		Live:           mgr.GetAPIReader(),
-		Clock:          systemClock(),
-		Events:         mgr.GetEventRecorder("xdp-operator"),
-		StatusInterval: o.statusInterval,
-	}).SetupWithManager(mgr); err != nil {
+	if err := r.counters.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the counter controller: %w", err)
+	}
+	if err := mgr.Add(&namespaceEnd{live: mgr.GetAPIReader(), namespace: o.namespace(), uninstaller: r.uninstaller(namespaceGrace)}); err != nil {
+		return fmt.Errorf("set up the look at the namespace: %w", err)
 	}
 	if err := addChecks(mgr); err != nil {
 		return err
 	}
 	ctrl.Log.Info("Starting", "version", version)
-	return mgr.Start(ctrl.SetupSignalHandler())
+	return mgr.Start(ctx)
+}
+
+// leaseName is the name of the lease that the one who works holds.
+const leaseName = "xdp-operator-controller"
+
+// reconcilers are the two, and what they see.
+type reconcilers struct {
+	view     *uninstall.View
+	states   *controllers.NodeStateReconciler
+	counters *controllers.XDPCounterReconciler
+}
+
+func (o options) reconcilers(mgr ctrl.Manager, recorder events.EventRecorder) reconcilers {
+	view := &uninstall.View{Client: mgr.GetClient()}
+	states := &controllers.NodeStateReconciler{
+		Client: view,
+		Live:   mgr.GetAPIReader(),
+		Budget: controllers.Budget{WritesPerSecond: o.writeBudget},
+	}
+	return reconcilers{
+		view:   view,
+		states: states,
+		counters: &controllers.XDPCounterReconciler{
+			Client:         view,
+			Live:           mgr.GetAPIReader(),
+			Clock:          clock.System(),
+			Events:         recorder,
+			StatusInterval: o.statusInterval,
+			Rescuing:       states.Rescuing,
+		},
+	}
+}
+
+func (r reconcilers) uninstaller(timeout time.Duration) *uninstall.Uninstaller {
+	return &uninstall.Uninstaller{View: r.view, NodeStates: r.states, Counters: r.counters, Timeout: timeout}
 }
 
 // addChecks adds the probes. Alive is a process that answers: one that loses its lease ends by itself. Ready is one
@@ -113,15 +174,16 @@ func addChecks(mgr ctrl.Manager) error {
 		return fmt.Errorf("add health check: %w", err)
 	}
 	return mgr.AddReadyzCheck("caches", func(req *http.Request) error {
+		var errs []error // a standby fills all of them at once, as nothing else asks for them
 		for _, object := range []client.Object{&corev1.Node{}, &v1alpha1.XDPCounter{}, &v1alpha1.XDPNodeState{}} {
 			informer, err := mgr.GetCache().GetInformer(req.Context(), object, cache.BlockUntilSynced(false))
-			if err != nil {
-				return fmt.Errorf("watch %T: %w", object, err)
-			}
-			if !informer.HasSynced() {
-				return fmt.Errorf("the cache of %T is not filled yet", object)
+			switch {
+			case err != nil:
+				errs = append(errs, fmt.Errorf("watch %T: %w", object, err))
+			case !informer.HasSynced():
+				errs = append(errs, fmt.Errorf("the cache of %T is not filled yet", object))
 			}
 		}
-		return nil
+		return errors.Join(errs...)
 	})
 }

@@ -1,15 +1,19 @@
 package manifests
 
 import (
+	"encoding/json"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -40,7 +44,12 @@ func controller(t *testing.T, all objects) appsv1.Deployment {
 
 func agent(t *testing.T, all objects) appsv1.DaemonSet {
 	t.Helper()
-	return as[appsv1.DaemonSet](t, all, "DaemonSet xdp-operator-agent")
+	return daemonSet(t, all, "xdp-operator-agent")
+}
+
+func daemonSet(t *testing.T, all objects, name string) appsv1.DaemonSet {
+	t.Helper()
+	return as[appsv1.DaemonSet](t, all, "DaemonSet "+name)
 }
 
 // common takes away what tells who installed the object.
@@ -50,7 +59,16 @@ func common(object *unstructured.Unstructured) map[string]any {
 		for _, label := range []string{"app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart"} {
 			unstructured.RemoveNestedField(o, append(metadata, "labels", label)...)
 		}
-		unstructured.RemoveNestedField(o, append(metadata, "annotations", "helm.sh/resource-policy")...)
+		annotations, _, _ := unstructured.NestedMap(o, append(metadata, "annotations")...)
+		for key := range annotations {
+			if strings.HasPrefix(key, "helm.sh/") {
+				delete(annotations, key)
+			}
+		}
+		unstructured.RemoveNestedField(o, append(metadata, "annotations")...)
+		if len(annotations) > 0 {
+			_ = unstructured.SetNestedMap(o, annotations, append(metadata, "annotations")...)
+		}
 	}
 	return o
 }
@@ -70,6 +88,51 @@ func TestChartAndKustomizeGiveTheSame(t *testing.T) {
 	}
 }
 
+func TestUninstallingIsTheSameToo(t *testing.T) {
+	got := map[string]map[string]map[string]any{"kustomize": {}, "helm": {}}
+	for _, folder := range []string{"uninstall", "sweep"} {
+		for key, object := range kustomize(t, folder) {
+			got["kustomize"][key] = common(object)
+		}
+	}
+	weights := map[string]string{}
+	for key, object := range helmHooks(t, "pre-delete", "") {
+		weights[key] = object.GetAnnotations()["helm.sh/hook-weight"]
+		got["helm"][key] = common(object)
+	}
+	// With make it is make that waits.
+	delete(got["helm"], "Job xdp-operator-swept")
+	if diff := cmp.Diff(got["kustomize"], got["helm"]); diff != "" {
+		t.Errorf("kustomize (-) and helm (+):\n%s", diff)
+	}
+	// Agents save what they counted before nodes are swept.
+	expect(t, weights, map[string]string{
+		"ServiceAccount xdp-operator-uninstall": "-10", "ClusterRole xdp-operator-uninstall": "-10", "ClusterRoleBinding xdp-operator-uninstall": "-10",
+		"Role xdp-operator-uninstall": "-10", "RoleBinding xdp-operator-uninstall": "-10",
+		"Job xdp-operator-uninstall": "0", "DaemonSet xdp-operator-sweep": "5", "Job xdp-operator-swept": "10",
+	})
+	expect(t, helmHooks(t, "pre-delete", "uninstall: {enabled: false}"), objects{})
+}
+
+func TestUninstallingEnds(t *testing.T) {
+	for _, timeout := range []string{"60", "1", "90"} {
+		for key, object := range helmHooks(t, "pre-delete", "uninstall: {timeoutSeconds: "+timeout+"}") {
+			if object.GetKind() != "Job" {
+				continue
+			}
+			job := as[batchv1.Job](t, objects{key: object}, key)
+			seconds, _ := strconv.Atoi(timeout)
+			// Helm itself waits for five minutes.
+			if deadline := *job.Spec.ActiveDeadlineSeconds; deadline < int64(2*seconds+60) || deadline >= 300 {
+				t.Errorf("%s has a deadline of %d s and a timeout of %s s", key, deadline, timeout)
+			}
+			if args := only(t, job.Spec.Template.Spec).Args; args[0] != "--timeout="+timeout+"s" {
+				t.Errorf("%s has the arguments %q", key, args)
+			}
+		}
+	}
+}
+
 func TestNamespaceAllowsTheAgent(t *testing.T) {
 	space := as[corev1.Namespace](t, kustomize(t, "default"), "Namespace "+namespace)
 	expect(t, space.Labels["pod-security.kubernetes.io/enforce"], "privileged")
@@ -79,6 +142,8 @@ func TestChartHoldsCopies(t *testing.T) {
 	for _, copies := range []struct{ from, to string }{
 		{"config/crd/bases/*.yaml", "charts/xdp-operator/files/crds/*.yaml"},
 		{"config/rbac/*_role.yaml", "charts/xdp-operator/files/rbac/*.yaml"},
+		{"config/uninstall/*_role.yaml", "charts/xdp-operator/files/uninstall/*.yaml"},
+		{"config/admission/[^k]*.yaml", "charts/xdp-operator/files/admission/*.yaml"},
 	} {
 		from, to := contents(t, copies.from), contents(t, copies.to)
 		if len(from) == 0 {
@@ -210,7 +275,7 @@ func TestRoles(t *testing.T) {
 					continue
 				}
 				for _, rule := range as[rbacv1.ClusterRole](t, all, key).Rules {
-					for _, word := range append(append(rule.Verbs, rule.Resources...), rule.APIGroups...) {
+					for _, word := range slices.Concat(rule.Verbs, rule.Resources, rule.APIGroups, rule.NonResourceURLs) {
 						if strings.Contains(word, "*") || word == "secrets" || word == "pods" {
 							t.Errorf("%s has %q", key, word)
 						}
@@ -226,14 +291,14 @@ func TestValues(t *testing.T) {
 image: {repository: example/xdp-operator, tag: v9, pullPolicy: Always, pullSecrets: [{name: key}]}
 manager:
   replicas: 2
-  args: [--status-interval=1s]
+  extraArgs: [--status-interval=1s]
   resources: {limits: {memory: 1Gi}}
   nodeSelector: {pool: infra}
   tolerations: [{key: infra, operator: Exists}]
   affinity: {nodeAffinity: {}}
   priorityClassName: system-cluster-critical
 agent:
-  args: [--zap-log-level=debug]
+  extraArgs: [--zap-log-level=debug]
   resources: {limits: {memory: 1Gi}}
   nodeSelector: {pool: edge}
   tolerations: []
@@ -260,9 +325,9 @@ crd: {keep: false}
 		expect(t, pod.Affinity, &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}})
 	}
 	expect(t, only(t, deployment.Spec.Template.Spec).Args,
-		[]string{"--leader-elect", "--health-probe-bind-address=:8081", "--status-interval=1s"})
+		[]string{"--leader-elect", "--health-probe-bind-address=:8081", "--metrics-bind-address=:8443", "--status-interval=1s"})
 	expect(t, only(t, daemonSet.Spec.Template.Spec).Args,
-		[]string{"--health-probe-bind-address=127.0.0.1:8082", "--zap-log-level=debug"})
+		[]string{"--health-probe-bind-address=127.0.0.1:8082", "--metrics-bind-address=[$(NODE_IP)]:9871", "--zap-log-level=debug"})
 
 	for key, object := range all {
 		switch kind := object.GetKind(); kind {
@@ -297,23 +362,60 @@ func TestCRDsAreKept(t *testing.T) {
 	}
 }
 
+// TestReadmeIsCurrent has helm-docs, which make manifests writes it with, write it again.
+func TestReadmeIsCurrent(t *testing.T) {
+	docs := exec.CommandContext(t.Context(), "go", "tool", "helm-docs", "--log-level=error", "--dry-run", "--chart-search-root="+root+"/charts",
+		"--sort-values-order=file")
+	docs.Stderr = t.Output()
+	want, err := docs.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := contents(t, "charts/xdp-operator/README.md")["README.md"]
+	if diff := cmp.Diff(strings.TrimSpace(string(want)), strings.TrimSpace(got)); diff != "" {
+		t.Errorf("README.md is not (+) what make manifests writes (-):\n%s", diff)
+	}
+}
+
 func TestReadmeHasEveryValue(t *testing.T) {
 	values := map[string]any{}
 	if err := yaml.Unmarshal([]byte(contents(t, "charts/xdp-operator/values.yaml")["values.yaml"]), &values); err != nil {
 		t.Fatal(err)
 	}
 	readme := contents(t, "charts/xdp-operator/README.md")["README.md"]
-	for section, inner := range values {
-		fields, ok := inner.(map[string]any)
-		if !ok {
-			t.Fatalf("%s is not a section", section)
+	schema := map[string]any{}
+	if err := yaml.Unmarshal([]byte(contents(t, "charts/xdp-operator/values.schema.json")["values.schema.json"]), &schema); err != nil {
+		t.Fatal(err)
+	}
+	for path, value := range leaves(values, schema) {
+		want, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
 		}
-		for field := range fields {
-			if row := "\n| `" + section + "." + field + "` |"; !strings.Contains(readme, row) {
-				t.Errorf("the table of README.md lacks %s.%s", section, field)
-			}
+		row := "\n| `" + path + "` | `" + string(want) + "` | "
+		if _, meaning, ok := strings.Cut(readme, row); !ok || strings.HasPrefix(meaning, "|") || strings.HasPrefix(meaning, " ") {
+			t.Errorf("README.md has no line that begins with %s and tells what it means", row)
 		}
 	}
+}
+
+// leaves returns the values by path. What the schema has no closed list of fields for is a value, and so is what
+// Kubernetes has a type for.
+func leaves(values, schema map[string]any) map[string]any {
+	all := map[string]any{}
+	for name, value := range values {
+		properties, _ := schema["properties"].(map[string]any)
+		inner, _ := properties[name].(map[string]any)
+		section, isSection := value.(map[string]any)
+		if _, described := inner["properties"]; !isSection || !described || len(section) == 0 || name == "resources" || name == "updateStrategy" {
+			all[name] = value
+			continue
+		}
+		for path, leaf := range leaves(section, inner) {
+			all[name+"."+path] = leaf
+		}
+	}
+	return all
 }
 
 func expect[T any](t *testing.T, got, want T) {

@@ -99,25 +99,36 @@ func kustomize(t *testing.T, folder string) objects {
 	return all
 }
 
-// helm renders the chart with the values given, YAML, over its own. It returns what helm prints after an
-// installation too.
+// helm renders the chart with the values given, YAML, over its own: all but the hooks. It returns what helm prints after
+// an installation too.
 func helm(t *testing.T, namespace, values string) (all objects, notes string) {
 	t.Helper()
-	fresh(t)
-	loaded, err := loader.Load(chart)
-	if err != nil {
-		t.Fatal(err)
+	all, notes = helmWithHooks(t, namespace, values)
+	for key, object := range all {
+		if hookOf(object) != "" {
+			delete(all, key)
+		}
 	}
-	parsed, err := chartutil.ReadValues([]byte(values))
-	if err != nil {
-		t.Fatal(err)
+	return all, notes
+}
+
+// helmHooks renders what helm applies at that event.
+func helmHooks(t *testing.T, event, values string) objects {
+	t.Helper()
+	all, _ := helmWithHooks(t, namespace, values)
+	for key, object := range all {
+		if hookOf(object) != event {
+			delete(all, key)
+		}
 	}
-	options := chartutil.ReleaseOptions{Name: release, Namespace: namespace, Revision: 1, IsInstall: true}
-	input, err := chartutil.ToRenderValues(loaded, parsed, options, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := engine.Engine{Strict: true}.Render(loaded, input)
+	return all
+}
+
+func hookOf(object *unstructured.Unstructured) string { return object.GetAnnotations()["helm.sh/hook"] }
+
+func helmWithHooks(t *testing.T, namespace, values string) (all objects, notes string) {
+	t.Helper()
+	files, err := render(t, namespace, values)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +142,26 @@ func helm(t *testing.T, namespace, values string) (all objects, notes string) {
 		}
 	}
 	return all, notes
+}
+
+// render returns the rendered files, or what is wrong with the values.
+func render(t *testing.T, namespace, values string) (map[string]string, error) {
+	t.Helper()
+	fresh(t)
+	loaded, err := loader.Load(chart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := chartutil.ReadValues([]byte(values))
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := chartutil.ReleaseOptions{Name: release, Namespace: namespace, Revision: 1, IsInstall: true}
+	input, err := chartutil.ToRenderValues(loaded, parsed, options, nil)
+	if err != nil {
+		return nil, err
+	}
+	return engine.Engine{Strict: true}.Render(loaded, input)
 }
 
 // both renders both, for what must be true of either.

@@ -1,71 +1,124 @@
 package manifests
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
 
-// TestAPIServerTakesEverything has a real API server validate all objects as strictly as it can: unknown fields,
-// schemas, the rules in the CRDs.
-func TestAPIServerTakesEverything(t *testing.T) {
+// server is the API server of all tests here: started by the first that asks.
+type server struct {
+	envtest.Environment
+	dir string
+}
+
+var running *server
+
+var start = sync.OnceValues(func() (*server, error) {
 	// The repository's own way to the binaries. It is asked by command, since it is in another module.
-	get := exec.CommandContext(t.Context(), "go", "run", "-C", root, "./hack/controlplane/get")
-	get.Stderr = t.Output()
+	get := exec.CommandContext(context.Background(), "go", "run", "-C", root, "./hack/controlplane/get")
+	get.Stderr = os.Stderr
 	assets, err := get.Output()
 	if err != nil {
-		t.Fatalf("get the API server: %v", err)
+		return nil, fmt.Errorf("get the API server: %w", err)
 	}
-	server := &envtest.Environment{
+	dir, err := os.MkdirTemp("", "manifests-")
+	if err != nil {
+		return nil, err
+	}
+	running = &server{dir: dir, Environment: envtest.Environment{
 		BinaryAssetsDirectory: strings.TrimSpace(string(assets)),
 		CRDDirectoryPaths:     []string{root + "/config/crd/bases"},
 		ErrorIfCRDPathMissing: true,
+	}}
+	if _, err := running.Start(); err != nil {
+		return nil, err
 	}
-	if _, err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Errorf("stop the API server: %v", err)
-		}
-	})
-	kubeconfig := t.TempDir() + "/kubeconfig"
-	if err := os.WriteFile(kubeconfig, server.KubeConfig, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	apply := func(t *testing.T, all objects, flags ...string) {
-		t.Helper()
-		args := append([]string{"--kubeconfig=" + kubeconfig, "apply", "--server-side", "--validate=strict", "-f-"}, flags...)
-		kubectl := exec.CommandContext(t.Context(), server.ControlPlane.KubectlPath, args...)
-		kubectl.Stdin = strings.NewReader(all.yaml(t))
-		out, err := kubectl.CombinedOutput()
-		if err != nil || strings.Contains(string(out), "Warning") {
-			t.Errorf("kubectl apply: %v\n%s", err, out)
-		}
-		if got := strings.Count(string(out), " serverside-applied"); got != len(all) {
-			t.Errorf("%d of %d objects applied:\n%s", got, len(all), out)
-		}
-	}
+	return running, os.WriteFile(running.kubeconfig(), running.KubeConfig, 0o600)
+})
 
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if running != nil {
+		if err := errors.Join(running.Stop(), os.RemoveAll(running.dir)); err != nil {
+			fmt.Fprintln(os.Stderr, "stop the API server:", err)
+			status = 1
+		}
+	}
+	os.Exit(status)
+}
+
+func apiServer(t *testing.T) *server {
+	t.Helper()
+	s, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *server) kubeconfig() string { return filepath.Join(s.dir, "kubeconfig") }
+
+// kubectl runs kubectl with the objects as its input.
+func (s *server) kubectl(t *testing.T, all objects, args ...string) (string, error) {
+	t.Helper()
+	kubectl := exec.CommandContext(t.Context(), s.ControlPlane.KubectlPath, append([]string{"--kubeconfig=" + s.kubeconfig()}, args...)...)
+	kubectl.Stdin = strings.NewReader(all.yaml(t))
+	out, err := kubectl.CombinedOutput()
+	return string(out), err
+}
+
+// apply applies the objects as strictly as the server can.
+func (s *server) apply(t *testing.T, all objects, flags ...string) {
+	t.Helper()
+	out, err := s.kubectl(t, all, append([]string{"apply", "--server-side", "--force-conflicts", "--validate=strict", "-f-"}, flags...)...)
+	if err != nil || strings.Contains(out, "Warning") {
+		t.Errorf("kubectl apply: %v\n%s", err, out)
+	}
+	if got := strings.Count(out, " serverside-applied"); got != len(all) {
+		t.Errorf("%d of %d objects applied:\n%s", got, len(all), out)
+	}
+}
+
+// TestAPIServerTakesEverything has a real API server validate all objects as strictly as it can: unknown fields,
+// schemas, the rules in the CRDs, the expressions of the admission policy.
+func TestAPIServerTakesEverything(t *testing.T) {
+	s := apiServer(t)
 	rendered := both(t)
 	namespaceOnly := "Namespace " + namespace
-	apply(t, objects{namespaceOnly: rendered["kustomize"][namespaceOnly]})
-	for name, all := range rendered {
-		t.Run(name, func(t *testing.T) { apply(t, all, "--dry-run=server") })
+	s.apply(t, objects{namespaceOnly: rendered["kustomize"][namespaceOnly]})
+	for _, folder := range []string{"uninstall", "sweep"} {
+		rendered["kustomize/"+folder] = kustomize(t, folder)
 	}
-	t.Run("samples", func(t *testing.T) { apply(t, kustomize(t, "samples"), "--dry-run=server") })
+	for _, event := range []string{"pre-delete", "test"} {
+		rendered["helm/"+event] = helmHooks(t, event, "")
+	}
+	rendered["helm with every option"], _ = helm(t, namespace, `
+image: {pullSecrets: [{name: key}]}
+manager: {env: [{name: A, value: b}], podLabels: {a: b}, podAnnotations: {a: b}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app.kubernetes.io/component: controller}}}]}
+agent: {env: [{name: A, value: b}], podLabels: {a: b}, podAnnotations: {a: b}, capabilities: {sysResource: true}, appArmorProfile: {type: RuntimeDefault}}
+metrics: {certSecret: tls}
+networkPolicy: {enabled: true, metricsFrom: [{podSelector: {}}]}
+`)
+	for name, all := range rendered {
+		t.Run(name, func(t *testing.T) { s.apply(t, all, "--dry-run=server") })
+	}
+	t.Run("samples", func(t *testing.T) { s.apply(t, kustomize(t, "samples"), "--dry-run=server") })
 	t.Run("a mistake is found", func(t *testing.T) {
 		wrong := kustomize(t, "agent")
 		for _, object := range wrong {
 			object.Object["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)["hostNetwrok"] = true
 		}
-		kubectl := exec.CommandContext(t.Context(), server.ControlPlane.KubectlPath,
-			"--kubeconfig="+kubeconfig, "apply", "--server-side", "--validate=strict", "--dry-run=server", "-f-")
-		kubectl.Stdin = strings.NewReader(wrong.yaml(t))
-		if out, err := kubectl.CombinedOutput(); err == nil || !strings.Contains(string(out), "hostNetwrok") {
+		out, err := s.kubectl(t, wrong, "apply", "--server-side", "--validate=strict", "--dry-run=server", "-f-")
+		if err == nil || !strings.Contains(out, "hostNetwrok") {
 			t.Errorf("kubectl apply: %v\n%s", err, out)
 		}
 	})

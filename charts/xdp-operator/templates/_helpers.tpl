@@ -21,6 +21,11 @@ app.kubernetes.io/name: xdp-operator
 app.kubernetes.io/component: agent
 {{- end }}
 
+{{- define "xdp-operator.sweep.selector" -}}
+app.kubernetes.io/name: xdp-operator
+app.kubernetes.io/component: sweep
+{{- end }}
+
 {{/* Without helm.sh/chart: pods need not start again for a new version of the chart alone. */}}
 {{- define "xdp-operator.podLabels" -}}
 {{- omit (include "xdp-operator.labels" . | fromYaml) "helm.sh/chart" | toYaml }}
@@ -33,4 +38,74 @@ app.kubernetes.io/component: agent
 {{- else -}}
 {{ $image.repository }}:{{ $image.tag | default .Chart.AppVersion }}
 {{- end -}}
+{{- end }}
+
+{{/* What a pod of the controller's program may do: nothing on its node. */}}
+{{- define "xdp-operator.controller.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "xdp-operator.controller.containerSecurity" -}}
+privileged: false
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop:
+  - ALL
+{{- end }}
+
+{{- define "xdp-operator.agent.podSecurity" -}}
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "xdp-operator.agent.containerSecurity" -}}
+# Kubernetes makes added capabilities effective for uid 0 only.
+runAsUser: 0
+runAsGroup: 0
+privileged: false
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+{{- with .Values.agent.appArmorProfile }}
+appArmorProfile:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+capabilities:
+  drop:
+  - ALL
+  add:
+  - BPF # maps and programs
+  - NET_ADMIN # XDP programs, and attaching them
+  - PERFMON # the verifier: data_end - data is arithmetic with pointers
+  {{- if .Values.agent.capabilities.sysResource }}
+  - SYS_RESOURCE # the limit of locked memory, before Linux 5.11
+  {{- end }}
+{{- end }}
+
+{{/* Of hooks: made anew each time, and gone once all of them have succeeded. */}}
+{{- define "xdp-operator.hook" -}}
+helm.sh/hook: {{ .hook }}
+helm.sh/hook-weight: {{ .weight | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
+{{/* The arguments of a program that serves metrics at an address. */}}
+{{- define "xdp-operator.metricsArgs" -}}
+{{- $metrics := .Values.metrics -}}
+{{- if $metrics.enabled }}
+- --metrics-bind-address={{ .address }}
+{{- if not $metrics.secure }}
+- --metrics-secure=false
+{{- else if $metrics.certSecret }}
+- --metrics-cert-dir=/metrics-cert
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "xdp-operator.certified" -}}
+{{- if and .Values.metrics.enabled .Values.metrics.secure .Values.metrics.certSecret }}true{{ end }}
 {{- end }}

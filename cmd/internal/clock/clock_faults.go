@@ -1,6 +1,6 @@
 //go:build faults
 
-package main
+package clock
 
 import (
 	"os"
@@ -9,9 +9,9 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// systemClock returns a clock that is wrong by what the file in $XDP_OPERATOR_CLOCK_OFFSET says, for example -1h30m.
+// System returns a clock that is wrong by what the file in $XDP_OPERATOR_CLOCK_OFFSET says, for example -1h30m.
 // Without it, it is right.
-func systemClock() clock.PassiveClock {
+func System() clock.PassiveClock {
 	return wrongClock{path: os.Getenv("XDP_OPERATOR_CLOCK_OFFSET")}
 }
 

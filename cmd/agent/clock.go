@@ -1,7 +1,0 @@
-//go:build !faults
-
-package main
-
-import "k8s.io/utils/clock"
-
-func systemClock() clock.PassiveClock { return clock.RealClock{} }

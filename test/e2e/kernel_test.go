@@ -1,0 +1,152 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+
+	"github.com/xdp-operator/xdp-operator/hack/realcluster"
+)
+
+// attached returns the IDs of the XDP programs on the node by the names of their interfaces, whoever attached them.
+func attached(n *realcluster.Node) (map[string]ebpf.ProgramID, error) {
+	programs := map[string]ebpf.ProgramID{}
+	err := n.Do(func() error {
+		links, err := netlink.LinkList()
+		for _, l := range links {
+			if xdp := l.Attrs().Xdp; xdp != nil && xdp.Attached {
+				programs[l.Attrs().Name] = ebpf.ProgramID(xdp.ProgId)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the interfaces of %s: %w", n.Name, err)
+	}
+	return programs, nil
+}
+
+// pinned returns the paths of the folders and pins in the node's BPF file system.
+func pinned(n *realcluster.Node) (paths []string, err error) {
+	err = filepath.WalkDir(n.BPFFS, func(path string, _ os.DirEntry, err error) error {
+		// The kernel itself puts maps.debug and progs.debug there; pins cannot have a dot in their name.
+		if path != n.BPFFS && filepath.Ext(path) == "" && !errors.Is(err, fs.ErrNotExist) {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	return paths, err
+}
+
+// objects are what the kernel holds for the project, by their IDs, which it never gives to others.
+type objects struct {
+	Programs []ebpf.ProgramID
+	Maps     []ebpf.MapID
+	Links    []link.ID
+}
+
+// objectsOf returns what is attached and pinned on the node.
+func objectsOf(t *testing.T, n *realcluster.Node) (o objects) {
+	t.Helper()
+	programs, err := attached(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range programs {
+		o.Programs = append(o.Programs, id)
+	}
+	paths, err := pinned(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if info, err := os.Stat(path); err != nil || info.IsDir() {
+			continue
+		}
+		if m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true}); err == nil {
+			if info, err := m.Info(); err == nil {
+				id, _ := info.ID()
+				o.Maps = append(o.Maps, id)
+			}
+			_ = m.Close()
+			continue
+		}
+		if p, err := ebpf.LoadPinnedProgram(path, nil); err == nil {
+			if info, err := p.Info(); err == nil {
+				id, _ := info.ID()
+				o.Programs = append(o.Programs, id)
+			}
+			_ = p.Close()
+			continue
+		}
+		l, err := link.LoadPinnedLink(path, nil)
+		if err != nil {
+			t.Fatalf("%s is neither a map nor a program nor a link: %v", path, err)
+		}
+		if info, err := l.Info(); err == nil {
+			o.Links = append(o.Links, info.ID)
+		}
+		_ = l.Close()
+	}
+	slices.Sort(o.Programs)
+	o.Programs = slices.Compact(o.Programs) // what is attached is pinned too
+	slices.Sort(o.Maps)
+	slices.Sort(o.Links)
+	if len(o.Programs) == 0 || len(o.Maps) == 0 || len(o.Links) == 0 {
+		t.Fatalf("on %s something is not attached: %+v, %v", n.Name, o, paths)
+	}
+	return o
+}
+
+// alive tells which of the objects there still are.
+func (o objects) alive() error {
+	var errs []error
+	for _, id := range o.Programs {
+		if p, err := ebpf.NewProgramFromID(id); err == nil {
+			errs = append(errs, fmt.Errorf("program %d is left", id), p.Close())
+		}
+	}
+	for _, id := range o.Maps {
+		if m, err := ebpf.NewMapFromID(id); err == nil {
+			errs = append(errs, fmt.Errorf("map %d is left", id), m.Close())
+		}
+	}
+	for _, id := range o.Links {
+		if l, err := link.NewFromID(id); err == nil {
+			errs = append(errs, fmt.Errorf("link %d is left", id), l.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// expectNothingOn waits until nothing is attached or pinned on the nodes, and none of the objects is there.
+func expectNothingOn(t *testing.T, nodes []*realcluster.Node, had ...objects) {
+	t.Helper()
+	eventually(t, func() error {
+		var errs []error
+		for _, n := range nodes {
+			programs, err := attached(n)
+			errs = append(errs, err)
+			for name, id := range programs {
+				errs = append(errs, fmt.Errorf("program %d is left on %s of %s", id, name, n.Name))
+			}
+			paths, err := pinned(n)
+			errs = append(errs, err)
+			for _, path := range paths {
+				errs = append(errs, fmt.Errorf("%s is left on %s", path, n.Name))
+			}
+		}
+		for _, o := range had {
+			errs = append(errs, o.alive())
+		}
+		return errors.Join(errs...)
+	})
+}

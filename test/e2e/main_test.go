@@ -1,0 +1,167 @@
+// Package e2e tests the whole as users meet it: the image, installed by helm, on a cluster of real nodes, under frames
+// that are counted by who sends them.
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	kubernetes "k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/hack/image"
+	"github.com/xdp-operator/xdp-operator/hack/realcluster"
+	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+)
+
+const (
+	root      = "../.."
+	chart     = root + "/charts/xdp-operator"
+	sample    = root + "/config/samples/xdp-operator_v1alpha1_xdpcounter.yaml"
+	release   = "xdp-operator"
+	namespace = "xdp-operator-system"
+
+	// The two builds of the image, by their tag and the version that their programs tell.
+	older = "e2e-1"
+	newer = "e2e-2"
+
+	// soon is how long anything may take that should happen at once; the machine may be busy.
+	soon = time.Minute
+)
+
+var (
+	c   *realcluster.Cluster // with the nodes n1 and n2
+	api client.WithWatch     // with all rights
+)
+
+func TestMain(m *testing.M) {
+	ctrl.SetLogger(logr.Discard())
+	box, err := realcluster.Enter(root, sandbox.Options{Outside: buildImages}, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(func() int {
+		status := 1
+		if err := setUp(context.Background(), box); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		} else {
+			status = m.Run()
+		}
+		if c != nil {
+			if err := c.Stop(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				status = 1
+			}
+		}
+		return status
+	}())
+}
+
+// archive is where the image with a tag is.
+func archive(tag string) string {
+	return filepath.Join(root, "bin", "e2e", "xdp-operator-"+tag+".tar")
+}
+
+// buildImages builds the image from the clone, twice.
+func buildImages() error {
+	if err := os.MkdirAll(filepath.Dir(archive(older)), 0o755); err != nil {
+		return err
+	}
+	for _, tag := range []string{older, newer} {
+		built, err := image.Operator(context.Background(), root, "xdp-operator:"+tag, tag, runtime.GOARCH, os.Stderr)
+		if err != nil {
+			return err
+		}
+		file, err := os.Create(archive(tag))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(built.Write(file), file.Close()); err != nil {
+			return fmt.Errorf("write %s: %w", file.Name(), err)
+		}
+	}
+	return nil
+}
+
+func setUp(ctx context.Context, box *sandbox.Sandbox) (err error) {
+	if c, err = realcluster.Start(ctx, box, realcluster.Options{Log: os.Stdout}); err != nil {
+		return err
+	}
+	scheme := kubernetes.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return err
+	}
+	// The objects of the project are known to the API server only later.
+	if api, err = client.NewWithWatch(c.Config(), client.Options{Scheme: scheme}); err != nil {
+		return err
+	}
+	if err := c.AddNodes(ctx, "n1", "n2"); err != nil {
+		return err
+	}
+	return errors.Join(c.Load(ctx, archive(older)), c.Load(ctx, archive(newer)))
+}
+
+func eventually(t *testing.T, check func() error) {
+	t.Helper()
+	if err := cluster.Eventually(t.Context(), soon, check); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs a command that has to succeed and returns what it says.
+func run(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", cmd, err, out)
+	}
+	return string(out)
+}
+
+func kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	return run(t, c.Kubectl(t.Context(), args...))
+}
+
+// helm runs helm in the release's namespace and logs how long that took.
+func helm(t *testing.T, args ...string) string {
+	t.Helper()
+	began := time.Now()
+	out := run(t, c.Helm(t.Context(), append(args, "--namespace", namespace, "--timeout", "3m")...))
+	t.Logf("helm %s: %.1f s", args[0], time.Since(began).Seconds())
+	return out
+}
+
+// with is the setting of the chart that takes a build of the image.
+func with(tag string) string { return "--set=image.tag=" + tag }
+
+// tellOnFailure logs what somebody asks who finds the test failed.
+func tellOnFailure(t *testing.T) {
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		for _, args := range [][]string{
+			{"get", "nodes,pods,jobs,daemonsets,deployments", "--all-namespaces", "--output=wide"},
+			{"get", "xdpcounters,xdpnodestates", "--output=wide"},
+			{"get", "events", "--namespace", namespace},
+			{"logs", "--namespace", namespace, "--selector", "app.kubernetes.io/name=xdp-operator", "--all-containers", "--prefix", "--tail=40"},
+		} {
+			out, err := c.Kubectl(context.Background(), args...).CombinedOutput()
+			t.Logf("kubectl %v (%v):\n%s", args, err, out)
+		}
+	})
+}

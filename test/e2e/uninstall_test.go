@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/xdp-operator/xdp-operator/hack/realcluster"
+)
+
+// TestUninstallInEveryOrder removes the operator in the orders that people do, beside that of the story. Each begins
+// with an installation that counts on both nodes, and ends with nothing: nothing attached or pinned on a node, no
+// object, no namespace.
+func TestUninstallInEveryOrder(t *testing.T) {
+	for _, order := range []struct {
+		name   string
+		before func(t *testing.T) // before the installation; may be nil
+		remove func(t *testing.T)
+	}{
+		{"the counters first", nil, func(t *testing.T) {
+			kubectl(t, "delete", "xdpcounters", "--all", "--wait=false")
+			helm(t, "uninstall", release, "--wait")
+		}},
+		{"the controller first", nil, func(t *testing.T) {
+			kubectl(t, "scale", "--namespace", namespace, "--replicas=0", "deployment/xdp-operator-controller")
+			kubectl(t, "wait", "--namespace", namespace, "--for=delete", "--timeout=1m", "pods", "--selector", "app.kubernetes.io/component=controller")
+			helm(t, "uninstall", release, "--wait")
+		}},
+		{"while all agents crash", nil, func(t *testing.T) {
+			helm(t, "upgrade", release, chart, "--reuse-values", "--set=agent.extraArgs={--no-such-flag}",
+				"--set=agent.updateStrategy.rollingUpdate.maxUnavailable=100%")
+			awaitCrashes(t)
+			helm(t, "uninstall", release, "--wait")
+		}},
+		{"the namespace first", nil, func(t *testing.T) {
+			kubectl(t, "delete", "namespace", namespace, "--timeout=2m")
+			expectNothingOn(t, c.Nodes())
+			// helm's own record was in the namespace, so what is not must be removed by another installation.
+			installToRemove(t)
+			helm(t, "uninstall", release, "--wait")
+		}},
+		{"a node first, which comes back later",
+			func(t *testing.T) { kubectl(t, "cordon", c.Nodes()[1].Name) },
+			func(t *testing.T) {
+				n1, n2 := c.Nodes()[0], c.Nodes()[1]
+				if err := n2.PowerOff(); err != nil {
+					t.Fatal(err)
+				}
+				helm(t, "uninstall", release, "--wait")
+				expectNothingOn(t, []*realcluster.Node{n1})
+				if err := n2.PowerOn(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				kubectl(t, "uncordon", n2.Name)
+			}},
+	} {
+		passed := t.Run(order.name, func(t *testing.T) {
+			tellOnFailure(t)
+			if order.before != nil {
+				order.before(t)
+			}
+			installToRemove(t)
+			kubectl(t, "apply", "--filename", sample)
+			awaitReady(t)
+			var had []objects
+			for _, n := range c.Nodes() {
+				had = append(had, objectsOf(t, n))
+			}
+			began := time.Now()
+			order.remove(t)
+			took := time.Since(began)
+			expectNothingOn(t, c.Nodes(), had...)
+			expectNoObjects(t, "namespace/"+namespace)
+			expectNoNamespace(t)
+			t.Logf("removed after %.1f s; left on the nodes: nothing; left in the cluster: nothing", took.Seconds())
+		})
+		if !passed {
+			return // the next would stumble over what is left
+		}
+	}
+}
+
+// installToRemove installs the chart so that its removal takes the CRDs too and does not wait long for who is away.
+func installToRemove(t *testing.T) {
+	t.Helper()
+	helm(t, "install", release, chart, "--create-namespace", with(older), "--set=crd.keep=false", "--set=uninstall.timeoutSeconds=10", "--wait")
+}
+
+// awaitCrashes waits until the agents of all nodes have ended by themselves and are to be started again.
+func awaitCrashes(t *testing.T) {
+	t.Helper()
+	eventually(t, func() error {
+		out := kubectl(t, "get", "pods", "--namespace", namespace, "--selector", "app.kubernetes.io/component=agent", "--output=json")
+		var pods corev1.PodList
+		if err := json.Unmarshal([]byte(out), &pods); err != nil {
+			return err
+		}
+		if len(pods.Items) != len(c.Nodes()) {
+			return fmt.Errorf("there are %d agents", len(pods.Items))
+		}
+		var errs []error
+		for _, p := range pods.Items {
+			if s := p.Status.ContainerStatuses; len(s) == 0 || s[0].RestartCount == 0 {
+				errs = append(errs, fmt.Errorf("%s has not crashed", p.Name))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}

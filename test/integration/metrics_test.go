@@ -1,0 +1,278 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/xdp-operator/xdp-operator/hack/cluster"
+)
+
+// Where the controller and the agent of these tests serve their metrics.
+const (
+	controllerMetrics = "127.0.0.1:8443"
+	agentMetrics      = "127.0.0.1:9871"
+)
+
+func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
+	reader, stranger := account(t, "reader"), account(t, "stranger")
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "test-metrics-reader"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "xdp-operator-metrics-reader"},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: "reader", Namespace: cluster.Namespace}},
+	}
+	create(t, binding)
+
+	check := func(t *testing.T, scrape func(path, authorization string) (*answer, error)) {
+		t.Helper()
+		for _, want := range []struct {
+			path, authorization string
+			status              int
+		}{
+			{"/metrics", "", http.StatusUnauthorized},
+			{"/metrics", "Bearer", http.StatusUnauthorized},
+			{"/metrics", "Bearer " + reader[:len(reader)-8] + "AAAAAAAA", http.StatusUnauthorized},
+			{"/metrics", "Basic " + reader, http.StatusUnauthorized},
+			{"/metrics", "Bearer " + stranger, http.StatusForbidden},
+			{"/metrics", "Bearer " + reader, http.StatusOK},
+			{"/metrics", "bearer  " + reader, http.StatusOK}, // from memory
+			{"/metrics", "Bearer " + stranger, http.StatusForbidden},
+			{"/debug/pprof/", "Bearer " + reader, http.StatusNotFound},
+		} {
+			eventually(t, func() error {
+				got, err := scrape(want.path, want.authorization)
+				if err != nil {
+					return err
+				}
+				if got.status != want.status || (got.status == http.StatusOK) != strings.Contains(got.body, "# TYPE ") {
+					return fmt.Errorf("%s with %.12q: status %d, %.200s", want.path, want.authorization, got.status, got.body)
+				}
+				return nil
+			})
+		}
+	}
+	t.Run("controller", func(t *testing.T) {
+		p, err := startController("metrics", "--metrics-bind-address="+controllerMetrics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = p.Kill() }()
+		check(t, func(path, authorization string) (*answer, error) {
+			return ask(t.Context(), controllerMetrics, path, authorization)
+		})
+		if answer, err := unsecured(t.Context(), controllerMetrics); err == nil && answer.status == http.StatusOK {
+			t.Error("metrics are served without TLS")
+		}
+	})
+	t.Run("agent", func(t *testing.T) {
+		n := c.Nodes()[0]
+		restart(t, n, "--metrics-bind-address=["+strings.TrimSuffix(agentMetrics, ":9871")+"]:9871")
+		check(t, func(path, authorization string) (a *answer, err error) {
+			err = errors.Join(n.Do(func() (err error) { a, err = ask(t.Context(), agentMetrics, path, authorization); return err }))
+			return a, err
+		})
+	})
+}
+
+func TestACertificateIsExchangedWithoutARestart(t *testing.T) {
+	secret := &secretVolume{dir: t.TempDir()}
+	secret.write(t, 1)
+	p, err := startController("rotation", "--metrics-bind-address="+controllerMetrics, "--metrics-cert-dir="+secret.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Kill() }()
+	n := c.Nodes()[0]
+	restart(t, n, "--metrics-bind-address="+agentMetrics, "--metrics-cert-dir="+secret.dir)
+	for serial := int64(1); serial <= 3; serial++ {
+		if serial > 1 {
+			secret.write(t, serial)
+		}
+		serves := func(address string) error {
+			got, err := ask(t.Context(), address, "/metrics", "")
+			if err == nil && got.serial != serial {
+				err = fmt.Errorf("%s serves certificate %d, want %d", address, got.serial, serial)
+			}
+			return err
+		}
+		eventually(t, func() error { return serves(controllerMetrics) })
+		eventually(t, func() error { return n.Do(func() error { return serves(agentMetrics) }) })
+	}
+	if err := errors.Join(p.Ended(), n.Agent.Ended()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACertificateThatIsMissingIsAnError(t *testing.T) {
+	p, err := startController("no-certificate", "--metrics-bind-address="+controllerMetrics, "--metrics-cert-dir="+t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Kill() }()
+	eventually(t, func() error {
+		if err := p.Ended(); err == nil || !strings.Contains(err.Error(), "read the certificate for metrics") {
+			return fmt.Errorf("want it to end for its certificate, got: %w", err)
+		}
+		return nil
+	})
+}
+
+// restart runs the node's agent with these arguments too, and as it was at the end of the test.
+func restart(t *testing.T, n *cluster.Node, args ...string) {
+	t.Helper()
+	again := func(args ...string) {
+		if err := n.StopAgent(); err != nil {
+			t.Error(err)
+		}
+		if err := n.StartAgent(context.Background(), append([]string{"--health-probe-bind-address=" + agentProbes}, args...)...); err != nil {
+			t.Error(err)
+		}
+	}
+	again(args...)
+	t.Cleanup(func() { again() })
+}
+
+func create(t *testing.T, object client.Object) {
+	t.Helper()
+	if err := c.Client.Create(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Client.Delete(context.Background(), object); client.IgnoreNotFound(err) != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// account makes a service account and returns a token of it.
+func account(t *testing.T, name string) string {
+	t.Helper()
+	a := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: cluster.Namespace}}
+	create(t, a)
+	request := &authenticationv1.TokenRequest{}
+	if err := c.Client.SubResource("token").Create(t.Context(), a, request); err != nil {
+		t.Fatal(err)
+	}
+	return request.Status.Token
+}
+
+type answer struct {
+	status int
+	body   string
+	serial int64 // of the server's certificate
+}
+
+// ask asks over TLS from the network namespace of the calling thread.
+func ask(ctx context.Context, address, path, authorization string) (*answer, error) {
+	connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = connection.Close() }()
+	secured := tls.Client(connection, &tls.Config{InsecureSkipVerify: true}) // which certificate it is, the test sees itself
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	got, err := talk(ctx, secured, address, path, authorization)
+	if err == nil {
+		got.serial = secured.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+	}
+	return got, err
+}
+
+func unsecured(ctx context.Context, address string) (*answer, error) {
+	connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = connection.Close() }()
+	return talk(ctx, connection, address, "/metrics", "")
+}
+
+func talk(ctx context.Context, connection net.Conn, address, path, authorization string) (*answer, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if authorization != "" {
+		request.Header.Set("Authorization", authorization)
+	}
+	if err := request.Write(connection); err != nil {
+		return nil, err
+	}
+	response, err := http.ReadResponse(bufio.NewReader(connection), request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	return &answer{status: response.StatusCode, body: string(body)}, err
+}
+
+// secretVolume is a directory as the kubelet makes it of a Secret: the files are links through ..data, which is exchanged
+// atomically, and the old ones are deleted.
+type secretVolume struct {
+	dir, current string
+}
+
+// write puts a certificate with that serial number in.
+func (s *secretVolume) write(t *testing.T, serial int64) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "metrics"}, DNSNames: []string{"metrics"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.current
+	s.current = fmt.Sprintf("..version_%d", serial)
+	folder, data := filepath.Join(s.dir, s.current), filepath.Join(s.dir, "..data")
+	errs := []error{
+		os.Mkdir(folder, 0o700),
+		os.WriteFile(filepath.Join(folder, "tls.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), 0o600),
+		os.WriteFile(filepath.Join(folder, "tls.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
+		os.Symlink(s.current, data+"_tmp"),
+		os.Rename(data+"_tmp", data),
+	}
+	if before == "" {
+		errs = append(errs, os.Symlink("..data/tls.crt", filepath.Join(s.dir, "tls.crt")), os.Symlink("..data/tls.key", filepath.Join(s.dir, "tls.key")))
+	} else {
+		errs = append(errs, os.RemoveAll(filepath.Join(s.dir, before)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}

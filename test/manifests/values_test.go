@@ -1,0 +1,221 @@
+package manifests
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+func TestSchemaRefusesMistakes(t *testing.T) {
+	for values, complaint := range map[string]string{
+		"agnet: {}":                                "agnet",
+		"agent: {replicas: 1}":                     "replicas",
+		"agent: {toleration: []}":                  "toleration",
+		"agent: {tolerations: [{kye: a}]}":         "kye",
+		"agent: {args: [--x]}":                     "args",
+		"agent: {extraArgs: [x]}":                  "extraArgs",
+		"agent: {resources: {limit: {}}}":          "limit",
+		"agent: {affinity: {nodeAfinity: {}}}":     "nodeAfinity",
+		"agent: {bpffs: {path: sys/fs/bpf}}":       "path",
+		"agent: {capabilities: {SYS_ADMIN: true}}": "SYS_ADMIN",
+		"agent: {updateStrategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1}}}": "maxSurge",
+		"agent: {updateStrategy: {type: Recreate}}":                                    "type",
+		"agent: {appArmorProfile: {type: runtime/default}}":                            "type",
+		"manager: {replicas: one}":                                                     "replicas",
+		"manager: {serviceAccount: {name: ''}}":                                        "name",
+		"manager: {env: [{name: A, val: b}]}":                                          "val",
+		"image: {tag: 'a b'}":                                                          "tag",
+		"image: {pullPolicy: Sometimes}":                                               "pullPolicy",
+		"crd: {keep: 'no'}":                                                            "keep",
+		"metrics: {port: 0}":                                                           "port",
+		"metrics: {port: '8443'}":                                                      "port",
+		"prometheus: {enabled: true, intervall: 1m}":                                   "intervall",
+		"prometheus: {interval: 1}":                                                    "interval",
+		"networkPolicy: {metricsFrom: [{namespace: {}}]}":                              "namespace",
+		"uninstall: {timeoutSeconds: 0}":                                               "timeoutSeconds",
+		"uninstall: {timeoutSeconds: 600}":                                             "timeoutSeconds",
+		"{prometheus: {enabled: true}, metrics: {enabled: false}}":                     "prometheus.enabled needs metrics.enabled",
+	} {
+		if _, err := render(t, namespace, values); err == nil || !strings.Contains(err.Error(), complaint) {
+			t.Errorf("%s: want an error about %s, got: %v", values, complaint, err)
+		}
+	}
+	if _, err := render(t, namespace, "global: {any: thing}"); err != nil {
+		t.Errorf("a chart that contains this one may have global values: %v", err)
+	}
+}
+
+// TestSchemaIsOfTheValues finds a value that the schema does not know, which could not be set, and one that the chart
+// does not have.
+func TestSchemaIsOfTheValues(t *testing.T) {
+	var values, schema map[string]any
+	for file, into := range map[string]*map[string]any{"values.yaml": &values, "values.schema.json": &schema} {
+		if err := yaml.Unmarshal([]byte(contents(t, "charts/xdp-operator/"+file)[file]), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var compare func(path string, values, schema map[string]any)
+	compare = func(path string, values, schema map[string]any) {
+		properties, closed := schema["properties"].(map[string]any)
+		if !closed || len(values) == 0 || strings.HasSuffix(path, ".resources") || strings.HasSuffix(path, ".rollingUpdate") {
+			return
+		}
+		if schema["additionalProperties"] != false {
+			t.Errorf("%s takes anything", path)
+		}
+		got := slices.DeleteFunc(slices.Sorted(maps.Keys(properties)), func(name string) bool { return path == "" && name == "global" })
+		expect(t, got, slices.Sorted(maps.Keys(values)))
+		for name, value := range values {
+			inner, _ := value.(map[string]any)
+			of, _ := properties[name].(map[string]any)
+			compare(path+"."+name, inner, of)
+		}
+	}
+	compare("", values, schema)
+}
+
+func TestOptionalRights(t *testing.T) {
+	all, _ := helm(t, namespace, `
+agent:
+  capabilities: {sysResource: true}
+  appArmorProfile: {type: Localhost, localhostProfile: xdp-operator}
+  bpffs: {path: /run/bpf}
+`)
+	pod := agent(t, all).Spec.Template.Spec
+	context := only(t, pod).SecurityContext
+	expect(t, context.Capabilities, &corev1.Capabilities{
+		Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON", "SYS_RESOURCE"},
+	})
+	expect(t, context.AppArmorProfile, &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost, LocalhostProfile: new("xdp-operator")})
+	expect(t, pod.Volumes[0].HostPath.Path, "/run/bpf")
+	expect(t, only(t, pod).VolumeMounts, []corev1.VolumeMount{{Name: "bpffs", MountPath: "/sys/fs/bpf"}})
+}
+
+// TestSweepingHasTheRightsOfAnAgent and no more, and none in the API.
+func TestSweepingHasTheRightsOfAnAgent(t *testing.T) {
+	for name, all := range map[string]objects{"kustomize": kustomize(t, "sweep"), "helm": helmHooks(t, "pre-delete", "")} {
+		t.Run(name, func(t *testing.T) {
+			sweep := daemonSet(t, all, "xdp-operator-sweep").Spec.Template.Spec
+			counts := agent(t, both(t)[name]).Spec.Template.Spec
+			expect(t, sweep.SecurityContext, counts.SecurityContext)
+			expect(t, sweep.InitContainers[0].SecurityContext, only(t, counts).SecurityContext)
+			expect(t, sweep.Volumes, counts.Volumes)
+			expect(t, sweep.InitContainers[0].VolumeMounts, counts.Containers[0].VolumeMounts)
+			if *sweep.AutomountServiceAccountToken || len(sweep.Containers[0].VolumeMounts) > 0 || len(sweep.Containers[0].SecurityContext.Capabilities.Add) > 0 {
+				t.Error("what sweeps has more than it needs")
+			}
+			expect(t, sweep.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}})
+		})
+	}
+}
+
+func TestMetricsValues(t *testing.T) {
+	checked := []string{"ClusterRole xdp-operator-metrics-auth", "ClusterRoleBinding xdp-operator-metrics-auth", "ClusterRole xdp-operator-metrics-reader"}
+	for values, want := range map[string]struct {
+		controller, agent []string // arguments, but for the health probe's
+		checked           bool
+	}{
+		"metrics: {enabled: false}": {},
+		"metrics: {port: 1, agentPort: 2}": {
+			controller: []string{"--metrics-bind-address=:1"}, agent: []string{"--metrics-bind-address=[$(NODE_IP)]:2"}, checked: true,
+		},
+		"metrics: {secure: false, certSecret: a}": {
+			controller: []string{"--metrics-bind-address=:8443", "--metrics-secure=false"},
+			agent:      []string{"--metrics-bind-address=[$(NODE_IP)]:9871", "--metrics-secure=false"},
+		},
+		"metrics: {certSecret: tls}": {
+			controller: []string{"--metrics-bind-address=:8443", "--metrics-cert-dir=/metrics-cert"},
+			agent:      []string{"--metrics-bind-address=[$(NODE_IP)]:9871", "--metrics-cert-dir=/metrics-cert"},
+			checked:    true,
+		},
+	} {
+		t.Run(values, func(t *testing.T) {
+			all, _ := helm(t, namespace, values)
+			c, a := controller(t, all).Spec.Template.Spec, agent(t, all).Spec.Template.Spec
+			expect(t, append([]string(nil), only(t, c).Args[2:]...), want.controller)
+			expect(t, append([]string(nil), only(t, a).Args[1:]...), want.agent)
+			for _, key := range checked {
+				if (all[key] != nil) != want.checked {
+					t.Errorf("there is %s: %t", key, all[key] != nil)
+				}
+			}
+			for _, pod := range []corev1.PodSpec{c, a} {
+				mounts := slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == "tls" })
+				if mounts != strings.Contains(values, "tls") {
+					t.Errorf("%s mounts the certificate: %t", pod.Containers[0].Name, mounts)
+				}
+				ports := slices.ContainsFunc(pod.Containers[0].Ports, func(p corev1.ContainerPort) bool { return p.Name == "metrics" })
+				if ports != (want.controller != nil) || (all["Service xdp-operator-controller-metrics"] != nil) != (want.controller != nil) {
+					t.Error("the port of the metrics is not told as it is served")
+				}
+			}
+		})
+	}
+}
+
+func TestPrometheusAndNetworkPolicy(t *testing.T) {
+	all, _ := helm(t, namespace, `
+prometheus: {enabled: true, interval: 30s, labels: {release: prometheus}, tlsConfig: {serverName: a}}
+networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {metrics: enabled}}}]}
+`)
+	for key, field := range map[string]string{"ServiceMonitor xdp-operator-controller": "endpoints", "PodMonitor xdp-operator-agent": "podMetricsEndpoints"} {
+		monitor := all[key]
+		if monitor == nil {
+			t.Fatalf("there is no %s", key)
+		}
+		expect(t, monitor.GetLabels()["release"], "prometheus")
+		endpoints, _, _ := unstructured.NestedSlice(monitor.Object, "spec", field)
+		expect(t, endpoints, []any{map[string]any{
+			"port": "metrics", "path": "/metrics", "scheme": "https", "interval": "30s",
+			"tlsConfig":     map[string]any{"serverName": "a"},
+			"authorization": map[string]any{"type": "Bearer", "credentials": map[string]any{"name": "xdp-operator-metrics-reader", "key": "token"}},
+		}})
+	}
+	expect(t, as[rbacv1.ClusterRoleBinding](t, all, "ClusterRoleBinding xdp-operator-metrics-reader").RoleRef.Name, "xdp-operator-metrics-reader")
+	policy := as[networkingv1.NetworkPolicy](t, all, "NetworkPolicy xdp-operator-controller")
+	expect(t, policy.Spec.PolicyTypes, []networkingv1.PolicyType{networkingv1.PolicyTypeIngress})
+	if len(policy.Spec.Ingress) != 2 || len(policy.Spec.Ingress[1].From) != 1 {
+		t.Errorf("want the probes and the metrics to be let in, got %+v", policy.Spec.Ingress)
+	}
+
+	all, _ = helm(t, namespace, "")
+	for key, object := range all {
+		if kind := object.GetKind(); strings.HasSuffix(kind, "Monitor") || kind == "NetworkPolicy" || kind == "Secret" {
+			t.Errorf("%s comes unasked", key)
+		}
+	}
+}
+
+func TestWhatIsSwitchedOffIsNotThere(t *testing.T) {
+	all, notes := helm(t, namespace, "{crd: {install: false}, admissionPolicy: {enabled: false}, uninstall: {enabled: false}}")
+	for key, object := range all {
+		if kind := object.GetKind(); kind == "CustomResourceDefinition" || strings.HasPrefix(kind, "ValidatingAdmission") {
+			t.Errorf("there is %s", key)
+		}
+	}
+	for _, warning := range []string{"admissionPolicy.enabled is false", "kubectl delete xdpcounters --all"} {
+		if !strings.Contains(notes, warning) {
+			t.Errorf("the notes do not say %q:\n%s", warning, notes)
+		}
+	}
+}
+
+func TestTheTestOfTheChart(t *testing.T) {
+	all := helmHooks(t, "test", "")
+	pod := as[corev1.Pod](t, all, "Pod xdp-operator-test")
+	expect(t, only(t, pod.Spec).Args, []string{"--timeout=60s", "check"})
+	expect(t, only(t, pod.Spec).SecurityContext, only(t, controller(t, both(t)["helm"]).Spec.Template.Spec).SecurityContext)
+	expect(t, pod.Spec.ServiceAccountName, "xdp-operator-test")
+	for key := range all {
+		if !strings.HasSuffix(key, " xdp-operator-test") {
+			t.Errorf("%s is not of the test", key)
+		}
+	}
+}
