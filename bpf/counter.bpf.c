@@ -140,20 +140,19 @@ static __always_inline __u32 classify(void *data, void *end)
 }
 
 /* Counts any frame, slowly: a subprogram for each variant. */
-static __noinline int count_any(struct xdp_md *ctx, struct count *counts, void *data, void *end)
+static __noinline int count_any(struct xdp_md *ctx, __u64 cpu, void *data, void *end)
 {
-	return count(counts, classify(data, end), ctx, data, end, ONE_BUFFER);
+	return count(table[cpu], classify(data, end), ctx, data, end, ONE_BUFFER);
 }
 
-static __noinline int count_any_frags(struct xdp_md *ctx, struct count *counts, void *data, void *end)
+static __noinline int count_any_frags(struct xdp_md *ctx, __u64 cpu, void *data, void *end)
 {
-	return count(counts, classify(data, end), ctx, data, end, MANY_BUFFERS);
+	return count(table[cpu], classify(data, end), ctx, data, end, MANY_BUFFERS);
 }
 
-static __always_inline int count_rare(struct count *counts, struct xdp_md *ctx, void *data, void *end,
-				      enum buffers buffers)
+static __always_inline int count_rare(__u64 cpu, struct xdp_md *ctx, void *data, void *end, enum buffers buffers)
 {
-	return buffers == MANY_BUFFERS ? count_any_frags(ctx, counts, data, end) : count_any(ctx, counts, data, end);
+	return buffers == MANY_BUFFERS ? count_any_frags(ctx, cpu, data, end) : count_any(ctx, cpu, data, end);
 }
 
 /* Next header values that are surely no extension header: 1 to 42 (TCP, UDP, ...) and ICMPv6. */
@@ -199,16 +198,16 @@ static __always_inline int count_frequent(struct xdp_md *ctx, enum buffers buffe
 		return XDP_PASS;
 	/* One check of the length does for IPv4, the tag and ARP, which is shorter. */
 	if ((void *)(ipv4 + 1) > end)
-		return count_rare(counts, ctx, data, end, buffers);
+		return count_rare(cpu, ctx, data, end, buffers);
 
 	if (likely(ethernet->type == TYPE_IPV4)) {
 		if (ipv4->version_ihl != 0x45)
-			return count_rare(counts, ctx, data, end, buffers);
+			return count_rare(cpu, ctx, data, end, buffers);
 		return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers);
 	}
 	if (ethernet->type == TYPE_IPV6) {
 		if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6 || !is_common_upper_layer(ipv6->next))
-			return count_rare(counts, ctx, data, end, buffers);
+			return count_rare(cpu, ctx, data, end, buffers);
 		return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers);
 	}
 	if (ethernet->type == TYPE_8021Q) {
@@ -216,19 +215,19 @@ static __always_inline int count_frequent(struct xdp_md *ctx, enum buffers buffe
 		ipv6 = (void *)(tag + 1);
 		if (tag->type == TYPE_IPV4) {
 			if ((void *)(ipv4 + 1) > end || ipv4->version_ihl != 0x45)
-				return count_rare(counts, ctx, data, end, buffers);
+				return count_rare(cpu, ctx, data, end, buffers);
 			return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers);
 		}
 		if (tag->type == TYPE_IPV6) {
 			if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6 || !is_common_upper_layer(ipv6->next))
-				return count_rare(counts, ctx, data, end, buffers);
+				return count_rare(cpu, ctx, data, end, buffers);
 			return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers);
 		}
-		return count_rare(counts, ctx, data, end, buffers);
+		return count_rare(cpu, ctx, data, end, buffers);
 	}
 	if (ethernet->type == TYPE_ARP)
 		return count(counts, SLOT_ARP, ctx, data, end, buffers);
-	return count_rare(counts, ctx, data, end, buffers);
+	return count_rare(cpu, ctx, data, end, buffers);
 }
 
 SEC("xdp") int count_frame(struct xdp_md *ctx)
