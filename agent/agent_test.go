@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -335,6 +336,43 @@ func TestAStatusEditedByHandIsMendedByTheAgentThatWroteIt(t *testing.T) {
 				t.Errorf("accounts (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// No test can make the kernel refuse so small a map on a machine that goes on working; the agent must not care why.
+func TestAMapThatTheKernelHasNoMemoryForIsTriedAgain(t *testing.T) {
+	all := counter("a")
+	all.Primary, all.Names = false, []string{"eth*"}
+	n := newNode(t, all)
+	n.refuse["eth0"] = fmt.Errorf("attach eth0: make the map: %w", syscall.ENOMEM)
+	n.settle()
+	n.receive("eth1", 3)
+	type line struct{ Name, State, Reason, Message string }
+	lines := func() (lines []line) {
+		for _, i := range n.state().Status.Interfaces {
+			lines = append(lines, line{i.Name, string(i.State), i.Reason, i.Message})
+		}
+		return lines
+	}
+	want := []line{
+		{"eth0", "Failed", v1alpha1.ReasonAttachFailed, "attach eth0: make the map: cannot allocate memory"},
+		{"eth1", "Attached", "", ""},
+	}
+	if diff := cmp.Diff(want, lines()); diff != "" {
+		t.Errorf("while there is none (-want +got):\n%s", diff)
+	}
+	delete(n.refuse, "eth0")
+	n.clock.Step(time.Minute)
+	n.settle()
+	n.receive("eth0", 4)
+	n.clock.Step(time.Hour)
+	n.settle()
+	want[0] = line{"eth0", "Attached", "", ""}
+	if diff := cmp.Diff(want, lines()); diff != "" {
+		t.Errorf("when there is some again (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]int64{"a": 7}, n.accounts()); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
 	}
 }
 
