@@ -174,7 +174,7 @@ func pinFaults() []fault {
 						return err
 					}
 				}
-				foreign := filepath.Join(layout, "7")
+				foreign := filepath.Join(layout, "4244") // no interface has got so far
 				s.undo = append(s.undo, func() error { return os.RemoveAll(foreign) })
 				return errors.Join(pinForeignMap(foreign), s.stillReports())
 			},
