@@ -163,7 +163,8 @@ func (u *uninstallation) Start(ctx context.Context) error {
 }
 
 // namespaceEnd lets the agents detach when the controller's own namespace is being deleted. That takes the agents away
-// without a word, and the hook of the chart is not run for it. Its right is in config/rbac/namespace_role.yaml: a Role, since a namespace is in itself.
+// without a word, and the hook of the chart is not run for it. Its right is in config/rbac/namespace_role.yaml: a Role,
+// since a namespace is in itself.
 type namespaceEnd struct {
 	live        client.Reader
 	namespace   string
