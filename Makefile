@@ -32,6 +32,7 @@ demo-down: ## End what make demo KEEP=1 left up
 
 .PHONY: test
 test: test-unit test-kernel test-integration test-faults-short test-charts ## Run every test that this machine can run
+	@echo "Every test passed."
 
 ##@ Single tests
 
