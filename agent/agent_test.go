@@ -339,7 +339,6 @@ func TestAStatusEditedByHandIsMendedByTheAgentThatWroteIt(t *testing.T) {
 	}
 }
 
-// No test can make the kernel refuse so small a map on a machine that goes on working; the agent must not care why.
 func TestAMapThatTheKernelHasNoMemoryForIsTriedAgain(t *testing.T) {
 	all := counter("a")
 	all.Primary, all.Names = false, []string{"eth*"}

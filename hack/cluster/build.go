@@ -17,6 +17,9 @@ type Build struct {
 	Env  []string // added to the environment, "NAME=value"
 	// Without lists capabilities (capabilities(7)) that an agent, though root, does not get.
 	Without []int
+	// NoMemoryFor lists commands of bpf(2), as unix.BPF_MAP_CREATE, for which the kernel has no memory when an agent
+	// asks: it gets ENOMEM.
+	NoMemoryFor []int
 }
 
 func (b Build) apply(cmd *exec.Cmd) {
@@ -24,7 +27,7 @@ func (b Build) apply(cmd *exec.Cmd) {
 }
 
 func (b Build) confine(cmd *sandbox.Cmd) {
-	if len(b.Without) == 0 {
+	if len(b.Without) == 0 && len(b.NoMemoryFor) == 0 {
 		return
 	}
 	before := cmd.Prepare
@@ -40,6 +43,9 @@ func (b Build) confine(cmd *sandbox.Cmd) {
 				return fmt.Errorf("drop capability %d: %w", capability, err)
 			}
 		}
-		return nil
+		if len(b.NoMemoryFor) == 0 {
+			return nil
+		}
+		return refuseBPF(b.NoMemoryFor, unix.ENOMEM)
 	}
 }

@@ -27,9 +27,8 @@ var notNeeded = func() []int {
 	return all
 }()
 
-// Want of memory is not among them. A program or a map is refused for want of memory by the memory cgroup of the agent
-// only when that is full, and then the kernel kills the agent for a page of its own heap as soon as for eight
-// kilobytes of counts: that is "an agent is killed". And the agents here are in the cgroup of the tests.
+// Want of memory comes from a filter of the agent's system calls, at the kernel's border: a real want of eight kilobytes
+// for a map kills the agent for a page of its own heap as soon, which is "an agent is killed".
 func rightsFaults() []fault {
 	return []fault{
 		{
@@ -46,21 +45,50 @@ func rightsFaults() []fault {
 			inject: func(s *scene) error { return s.newWithout(rightsToAttach) },
 			heal:   lostSoFar,
 		},
+		{
+			name: "the interface is made again while the kernel has no memory for a map", loses: "what arrives at the new interface until an agent attaches",
+			inject: func(s *scene) error { return s.newWithoutMemory(unix.BPF_MAP_CREATE) },
+			heal:   lostSoFar,
+		},
+		{
+			name: "the interface is made again while the kernel has no memory for a program", loses: "what arrives at the new interface until an agent attaches",
+			inject: func(s *scene) error { return s.newWithoutMemory(unix.BPF_PROG_LOAD) },
+			heal:   lostSoFar,
+		},
+		{
+			name: "the interface is made again while the kernel has no memory for a link", loses: "what arrives at the new interface until an agent attaches",
+			inject: func(s *scene) error { return s.newWithoutMemory(unix.BPF_LINK_CREATE) },
+			heal:   lostSoFar,
+		},
 	}
 }
 
 // without lets an agent run without rights until it is healed.
-func (s *scene) without(rights []int) error {
+func (s *scene) without(rights []int) error { return s.instead(cluster.Build{Without: rights}) }
+
+// instead lets another agent run until it is healed.
+func (s *scene) instead(b cluster.Build) error {
 	s.undo = append(s.undo, func() error { return s.replace(cluster.Build{}) })
 	if err := s.stopAgent(s.node, syscall.SIGTERM); err != nil {
 		return err
 	}
-	return s.startAgent(s.node, cluster.Build{Without: rights})
+	return s.startAgent(s.node, b)
 }
 
 // newWithout makes the interface again while the agent runs without rights, which the node state shall tell.
 func (s *scene) newWithout(rights []int) error {
-	if err := s.without(rights); err != nil {
+	return s.newBefore(cluster.Build{Without: rights}, v1alpha1.ReasonPermissionDenied)
+}
+
+// newWithoutMemory makes the interface again while the kernel has no memory for a command of bpf(2), which the node
+// state shall tell.
+func (s *scene) newWithoutMemory(command int) error {
+	return s.newBefore(cluster.Build{NoMemoryFor: []int{command}}, v1alpha1.ReasonAttachFailed)
+}
+
+// newBefore makes the interface again before an agent that will fail for that reason.
+func (s *scene) newBefore(b cluster.Build, reason string) error {
+	if err := s.instead(b); err != nil {
 		return err
 	}
 	if err := deleteData(s); err != nil {
@@ -69,5 +97,5 @@ func (s *scene) newWithout(rights []int) error {
 	if err := makeAgain(s); err != nil {
 		return err
 	}
-	return s.tells(v1alpha1.ReasonPermissionDenied)
+	return s.tells(reason)
 }
