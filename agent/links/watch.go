@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -15,26 +16,42 @@ import (
 // reopening is how long to wait after a socket could not be opened again.
 const reopening = time.Second
 
-// Watch signals that the interfaces or the default routes may have changed: once at the start, and then after every
-// change. Signals do not pile up: one that was not received yet stands for all. They tell nothing more; List does.
+// Watcher signals that the interfaces or the default routes may have changed: once at the start, and then after every
+// change. Signals do not pile up: one that was not received yet stands for all. They tell nothing more; List does. So
+// what is listed after a signal makes up for all that was missed.
+type Watcher struct {
+	changed chan struct{}
+	resyncs atomic.Uint64
+}
+
+// Changed yields the signals. It is closed when watching has ended.
+func (w *Watcher) Changed() <-chan struct{} { return w.changed }
+
+// Resyncs returns how often changes were missed since Watch: the kernel had more to tell than the socket holds, or the
+// socket was no good any more. A signal follows each. It may be called from anywhere.
+func (w *Watcher) Resyncs() uint64 { return w.resyncs.Load() }
+
+// Watch returns a watcher of the calling thread's network namespace.
 //
-// Watching ends with ctx; the channel is closed when its goroutine has ended. The error is that of opening the socket.
-func (Links) Watch(ctx context.Context) (<-chan struct{}, error) {
+// Watching ends with ctx. The error is that of opening the socket.
+func (Links) Watch(ctx context.Context) (*Watcher, error) {
 	socket, err := subscribe()
 	if err != nil {
 		return nil, err
 	}
-	changed := make(chan struct{}, 1)
-	go watch(ctx, socket, subscribe, reopening, changed)
-	return changed, nil
+	w := newWatcher()
+	go w.watch(ctx, socket, subscribe, reopening)
+	return w, nil
 }
 
+func newWatcher() *Watcher { return &Watcher{changed: make(chan struct{}, 1)} }
+
 // watch signals for as long as ctx lasts, on a new socket whenever the old one is no good any more.
-func watch(ctx context.Context, socket io.ReadCloser, reopen func() (io.ReadCloser, error), pause time.Duration, changed chan<- struct{}) {
-	defer close(changed)
+func (w *Watcher) watch(ctx context.Context, socket io.ReadCloser, reopen func() (io.ReadCloser, error), pause time.Duration) {
+	defer close(w.changed)
 	for {
 		if socket != nil {
-			follow(ctx, socket, changed)
+			w.follow(ctx, socket)
 		}
 		select {
 		case <-ctx.Done():
@@ -44,12 +61,14 @@ func watch(ctx context.Context, socket io.ReadCloser, reopen func() (io.ReadClos
 		var err error
 		if socket, err = reopen(); err != nil {
 			socket = nil
+			continue
 		}
+		w.resyncs.Add(1)
 	}
 }
 
 // follow signals what the socket tells until it cannot be read any more, and closes it.
-func follow(ctx context.Context, socket io.ReadCloser, changed chan<- struct{}) {
+func (w *Watcher) follow(ctx context.Context, socket io.ReadCloser) {
 	stop := context.AfterFunc(ctx, func() { socket.Close() }) // which ends Read
 	defer func() {
 		if stop() {
@@ -57,27 +76,28 @@ func follow(ctx context.Context, socket io.ReadCloser, changed chan<- struct{}) 
 		}
 	}()
 	// What happened before the socket was open is not known.
-	signal(changed)
+	w.signal()
 	messages := make([]byte, 64<<10)
 	for {
 		n, err := socket.Read(messages)
 		switch {
 		case errors.Is(err, unix.ENOBUFS):
 			// The kernel had more to tell than the socket holds, and says so once. Something has changed.
-			signal(changed)
+			w.resyncs.Add(1)
+			w.signal()
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return
 		case concerns(messages[:n]):
-			signal(changed)
+			w.signal()
 		}
 	}
 }
 
 // signal leaves one signal in the channel, if there is none yet.
-func signal(changed chan<- struct{}) {
+func (w *Watcher) signal() {
 	select {
-	case changed <- struct{}{}:
+	case w.changed <- struct{}{}:
 	default:
 	}
 }

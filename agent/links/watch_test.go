@@ -3,9 +3,13 @@ package links
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,10 +67,11 @@ func TestWatch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var changed <-chan struct{}
 	n.Do(func() {
-		var err error
-		if changed, err = (Links{}).Watch(ctx); err != nil {
+		w, err := Links{}.Watch(ctx)
+		if err != nil {
 			t.Fatal(err)
 		}
+		changed = w.Changed()
 	})
 	expectSignal(t, changed, "at the start")
 	settle(changed)
@@ -118,10 +123,11 @@ func TestWatchSignalsDoNotPileUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var changed <-chan struct{}
 	n.Do(func() {
-		var err error
-		if changed, err = (Links{}).Watch(ctx); err != nil {
+		w, err := Links{}.Watch(ctx)
+		if err != nil {
 			t.Fatal(err)
 		}
+		changed = w.Changed()
 	})
 	for range 5 { // and nobody listens
 		n.Veth(t, "a", "b")
@@ -161,16 +167,95 @@ func (s *script) Close() error {
 	return nil
 }
 
+func expectResyncs(t *testing.T, w *Watcher, want uint64) {
+	t.Helper()
+	if got := w.Resyncs(); got != want {
+		t.Errorf("%d resyncs, want %d", got, want)
+	}
+}
+
 func TestWatchAfterAnOverflow(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	reopen := func() (io.ReadCloser, error) { return nil, errors.New("opened again for no reason") }
-	socket := newScript(unix.ENOBUFS, unix.EINTR)
-	changed := make(chan struct{}, 2)
-	go watch(ctx, socket, reopen, time.Millisecond, changed)
-	expectSignal(t, changed, "at the start")
-	expectSignal(t, changed, "after the overflow")
+	w := &Watcher{changed: make(chan struct{}, 2)}
+	go w.watch(ctx, newScript(unix.ENOBUFS, unix.EINTR), reopen, time.Millisecond)
+	expectSignal(t, w.Changed(), "at the start")
+	expectSignal(t, w.Changed(), "after the overflow")
+	expectResyncs(t, w, 1)
 	cancel()
-	expectEnd(t, changed)
+	expectEnd(t, w.Changed())
+}
+
+// What a socket that overflows does not tell is made up for: who lists after each signal ends with what there is.
+func TestAStormThatOverflowsTheSocketIsFollowedByAFullList(t *testing.T) {
+	n := netns.New(t)
+	n.Veth(t, "stays", "far")
+	ctx, cancel := context.WithCancel(t.Context())
+	w := newWatcher()
+	n.Do(func() {
+		socket, err := subscribe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The kernel makes the least that it takes of it, about one message: the second of a burst does not fit.
+		if err := unix.SetsockoptInt(int(socket.(*os.File).Fd()), unix.SOL_SOCKET, unix.SO_RCVBUF, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.SetNonblock(int(socket.(*os.File).Fd()), true); err != nil { // Fd made it blocking
+			t.Fatal(err)
+		}
+		go w.watch(ctx, socket, subscribe, time.Millisecond)
+	})
+	expectSignal(t, w.Changed(), "at the start")
+
+	var listed atomic.Pointer[[]string]
+	var lister sync.WaitGroup
+	lister.Go(func() {
+		for range w.Changed() {
+			names := names(t, n)
+			listed.Store(&names)
+		}
+	})
+	storm := func(round int) {
+		made, renamed := fmt.Sprintf("made%d", round), fmt.Sprintf("renamed%d", round)
+		n.Veth(t, made, "peer")
+		n.Rename(t, made, renamed)
+		n.Delete(t, renamed)
+	}
+	round := 0
+	for ; w.Resyncs() < 20 && round < 500; round++ {
+		storm(round)
+	}
+	if w.Resyncs() == 0 {
+		t.Fatalf("%d rounds did not overflow the socket", round)
+	}
+	n.Rename(t, "stays", "stayed")
+	want := names(t, n)
+	deadline := time.Now().Add(soon)
+	for got := listed.Load(); got == nil || !slices.Equal(*got, want); got = listed.Load() {
+		if time.Now().After(deadline) {
+			t.Fatalf("after the storm what was listed last is %v, want %v", got, want)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Logf("%d resyncs in %d rounds", w.Resyncs(), round)
+	cancel()
+	lister.Wait()
+}
+
+// names returns the names of the interfaces of the namespace, in the kernel's order.
+func names(t *testing.T, n *netns.Namespace) (names []string) {
+	t.Helper()
+	n.Do(func() {
+		list, err := Links{}.List()
+		if err != nil {
+			t.Error(err)
+		}
+		for _, i := range list {
+			names = append(names, i.Name)
+		}
+	})
+	return names
 }
 
 func TestWatchAfterTheSocketBroke(t *testing.T) {
@@ -182,14 +267,15 @@ func TestWatchAfterTheSocketBroke(t *testing.T) {
 		}
 		return newScript(), nil
 	}
-	changed := make(chan struct{}, 2)
+	w := &Watcher{changed: make(chan struct{}, 2)}
 	broken := newScript(unix.EBADF)
-	go watch(ctx, broken, reopen, time.Millisecond, changed)
-	expectSignal(t, changed, "at the start")
-	expectSignal(t, changed, "once opened again")
+	go w.watch(ctx, broken, reopen, time.Millisecond)
+	expectSignal(t, w.Changed(), "at the start")
+	expectSignal(t, w.Changed(), "once opened again")
+	expectResyncs(t, w, 1)
 	<-broken.closed
 	cancel()
-	expectEnd(t, changed)
+	expectEnd(t, w.Changed())
 	if attempts != 3 {
 		t.Errorf("%d attempts", attempts)
 	}

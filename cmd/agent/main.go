@@ -111,7 +111,7 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("set up: %w", err)
 	}
 	host := &links.Links{}
-	changed, err := host.Watch(ctx)
+	watcher, err := host.Watch(ctx)
 	if err != nil {
 		return fmt.Errorf("watch interfaces: %w", err)
 	}
@@ -128,7 +128,7 @@ func run(ctx context.Context, o options) (err error) {
 		Links:    host,
 		Clock:    clock.System(),
 	}
-	if err := a.SetupWithManager(mgr, changed); err != nil {
+	if err := a.SetupWithManager(mgr, watcher.Changed()); err != nil {
 		return fmt.Errorf("set up the agent's controller: %w", err)
 	}
 	if err := errors.Join(mgr.AddHealthzCheck("passes", a.Alive), mgr.AddReadyzCheck("first-pass", a.Ready)); err != nil {
