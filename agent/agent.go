@@ -57,6 +57,7 @@ type Agent struct {
 	Clock    clock.PassiveClock
 
 	pulse pulse
+	brake brake
 	last  remembered
 }
 
@@ -108,7 +109,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	attach, detach := plan.Diff(s.attached, want, s.interfaces)
 	failed := map[int]error{}
 	if before.Opened { // a ledger is opened before anything new is counted
-		if failed = a.attach(ctx, attach); len(attach) > len(failed) {
+		if failed = a.attach(ctx, attach); len(attach) > 0 { // an interface that failed may be gone
 			if s, err = a.gather(); err != nil {
 				return 0, err
 			}
@@ -127,6 +128,9 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	// that it detaches, and ended before it did.
 	grown := len(detach) > 0 && !maps.Equal(before.Accounts, after.Accounts)
 	if due := reportDue(state.Status, status, wait, a.Clock.Now()); due <= 0 || grown {
+		if a.brake.holds(a.Clock.Now()) {
+			return pause, nil // and detach nothing: its counts are not saved
+		}
 		state.Status = status
 		if err := a.Client.Status().Update(ctx, state); err != nil {
 			return 0, fmt.Errorf("save node state: %w", err)

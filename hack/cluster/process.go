@@ -38,6 +38,9 @@ func startWith(s starter, cmd *exec.Cmd, log string) (*Process, error) {
 	return p, nil
 }
 
+// PID returns the process's ID.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Kill sends SIGKILL and returns when the process has ended. It is no error if it has ended before.
 func (p *Process) Kill() error { return p.Signal(syscall.SIGKILL) }
 

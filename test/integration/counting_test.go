@@ -20,7 +20,7 @@ import (
 )
 
 // wireTo opens a sender to the node for the time of the test.
-func wireTo(t *testing.T, n *cluster.Node) *frames.Sender {
+func wireTo(t testing.TB, n *cluster.Node) *frames.Sender {
 	t.Helper()
 	sender, err := n.Sender()
 	if err != nil {
@@ -31,12 +31,12 @@ func wireTo(t *testing.T, n *cluster.Node) *frames.Sender {
 }
 
 // send sends the frame that many times to the node and adds it to what was sent.
-func send(t *testing.T, n *cluster.Node, f frames.Frame, times int, sent *traffic.Totals) {
+func send(t testing.TB, n *cluster.Node, f frames.Frame, times int, sent *traffic.Totals) {
 	t.Helper()
 	sendOn(t, wireTo(t, n), f, times, sent)
 }
 
-func sendOn(t *testing.T, wire *frames.Sender, f frames.Frame, times int, sent *traffic.Totals) {
+func sendOn(t testing.TB, wire *frames.Sender, f frames.Frame, times int, sent *traffic.Totals) {
 	t.Helper()
 	if err := wire.Send(f.Data, times); err != nil {
 		t.Error(err)
@@ -49,7 +49,7 @@ func add(sent *traffic.Totals, f frames.Frame, times int) {
 }
 
 // expectTotals waits until the counter's totals are exactly these.
-func expectTotals(t *testing.T, name string, want traffic.Totals) {
+func expectTotals(t testing.TB, name string, want traffic.Totals) {
 	t.Helper()
 	eventually(t, func() error {
 		x, err := get(t, name)
@@ -61,7 +61,7 @@ func expectTotals(t *testing.T, name string, want traffic.Totals) {
 }
 
 // accountOn returns what a counter's account on a node holds.
-func accountOn(t *testing.T, name, node string) (traffic.Totals, error) {
+func accountOn(t testing.TB, name, node string) (traffic.Totals, error) {
 	t.Helper()
 	x, err := get(t, name)
 	if err != nil {

@@ -98,7 +98,7 @@ func startController(name string, args ...string) (*cluster.Process, error) {
 
 // counter makes an XDPCounter that reports each second, and deletes it at the end of the test. The last one to go
 // must leave nothing.
-func counter(t *testing.T, name string, change func(*v1alpha1.XDPCounterSpec)) {
+func counter(t testing.TB, name string, change func(*v1alpha1.XDPCounterSpec)) {
 	t.Helper()
 	x := &v1alpha1.XDPCounter{}
 	x.Name = name
@@ -120,7 +120,7 @@ func counter(t *testing.T, name string, change func(*v1alpha1.XDPCounterSpec)) {
 	})
 }
 
-func get(t *testing.T, name string) (*v1alpha1.XDPCounter, error) {
+func get(t testing.TB, name string) (*v1alpha1.XDPCounter, error) {
 	t.Helper()
 	x := &v1alpha1.XDPCounter{}
 	err := c.Client.Get(t.Context(), types.NamespacedName{Name: name}, x)
@@ -128,7 +128,7 @@ func get(t *testing.T, name string) (*v1alpha1.XDPCounter, error) {
 }
 
 // edit changes the spec of a counter.
-func edit(t *testing.T, name string, change func(*v1alpha1.XDPCounterSpec)) {
+func edit(t testing.TB, name string, change func(*v1alpha1.XDPCounterSpec)) {
 	t.Helper()
 	eventually(t, func() error {
 		x, err := get(t, name)
@@ -140,7 +140,7 @@ func edit(t *testing.T, name string, change func(*v1alpha1.XDPCounterSpec)) {
 	})
 }
 
-func eventually(t *testing.T, check func() error) {
+func eventually(t testing.TB, check func() error) {
 	t.Helper()
 	if err := cluster.Eventually(t.Context(), soon, check); err != nil {
 		t.Fatal(err)
@@ -148,14 +148,14 @@ func eventually(t *testing.T, check func() error) {
 }
 
 // expectReady waits until the counter's Ready condition is as told, for its present generation.
-func expectReady(t *testing.T, name, status, reason string) {
+func expectReady(t testing.TB, name, status, reason string) {
 	t.Helper()
 	expectMessage(t, name, status, reason, "")
 }
 
 // expectMessage waits until the counter's Ready condition is as told, for its present generation. Without a message
 // any will do.
-func expectMessage(t *testing.T, name, status, reason, message string) {
+func expectMessage(t testing.TB, name, status, reason, message string) {
 	t.Helper()
 	eventually(t, func() error {
 		x, err := get(t, name)
@@ -173,7 +173,7 @@ func expectMessage(t *testing.T, name, status, reason, message string) {
 }
 
 // expectClean waits until nothing of the project is left on any node, and no node state.
-func expectClean(t *testing.T) {
+func expectClean(t testing.TB) {
 	t.Helper()
 	err := cluster.Eventually(context.Background(), soon, func() error {
 		states := &v1alpha1.XDPNodeStateList{}
