@@ -61,7 +61,7 @@ type Agent struct {
 	last  remembered
 }
 
-// remembered is the ledger that was saved last.
+// remembered is the ledger that was saved last, and in it for whom the maps count that were made since.
 type remembered struct {
 	state  types.UID // of which node state
 	ledger traffic.Ledger
@@ -119,6 +119,9 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	readings, err := a.read(s)
 	if err != nil {
 		return 0, err
+	}
+	if before.Meet(readings, selected) { // the interface may be gone before it is reported
+		a.last = remembered{state.UID, before}
 	}
 	after := before.Next(readings, selected, listed(state.Spec))
 	status := a.report(state, s, outcome{want: want, selected: selected, conflicts: conflicts, failed: failed, detach: detach}, before, after)

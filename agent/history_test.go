@@ -27,7 +27,7 @@ import (
 // says that counts packets where they arrive, no account falls, and no map is given up whose counts are not saved.
 //
 // The model knows the packets of each map since it was last booked and for whom they are (docs/architecture.md): for
-// those that selected the interface at that booking, or for those at the first booking of a new map.
+// those that selected the interface at that booking, or for those that did when an agent first read a new map.
 func TestRandomHistoriesOfANodeKeepEveryAccount(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -78,6 +78,8 @@ type pinned struct {
 	counts, read, booked traffic.Totals
 	known                bool     // it is in a report
 	counters             []string // for whom it counts since
+	met                  *Agent   // the agent that has read it of a node state that had a report, and remembers for whom it counts
+	metIn                types.UID
 }
 
 type killed struct{}
@@ -445,7 +447,13 @@ func (h *history) seesState() bool {
 // Read implements Datapath.
 func (h *history) Read() (readings []traffic.Reading, _ error) {
 	h.between("before read")
+	seen := &v1alpha1.XDPNodeState{}
+	opened := h.agent.Client.Get(context.Background(), types.NamespacedName{Name: "n1"}, seen) == nil && (seen.Status.ReportTime != nil || h.remembers(seen))
 	for _, p := range h.pins {
+		live := slices.ContainsFunc(h.interfaces, p.Live)
+		if opened && live && !p.known && (p.met != h.agent || p.metIn != seen.UID) {
+			p.met, p.metIn, p.counters = h.agent, seen.UID, h.selecting(seen.Spec.Counters, p)
+		}
 		p.read = p.counts
 		readings = append(readings, traffic.Reading{Map: traffic.MapID{Boot: h.bootID(), ID: p.Map}, Index: p.Index, Totals: p.counts})
 	}
@@ -457,7 +465,7 @@ func (h *history) Read() (readings []traffic.Reading, _ error) {
 
 func packetsOf(t traffic.Totals) int64 { return int64(t.Sum().Packets) }
 
-// remembers reports that the agent has saved a report of this node state in its present life. Only what no agent
+// remembers reports that the agent has saved a report of this node state in its present life, or found a new map. Only what no agent
 // remembers is lost when the status is emptied.
 func (h *history) remembers(state *v1alpha1.XDPNodeState) bool {
 	return h.agent.last.state == state.UID
@@ -482,7 +490,7 @@ func (h *history) written(change memapi.Change) {
 	for _, p := range h.pins {
 		now := h.selecting(state.Spec.Counters, p)
 		switch {
-		case first || p.known:
+		case first || p.known || p.met == h.agent && p.metIn == state.UID:
 		default:
 			p.counters = now
 		}

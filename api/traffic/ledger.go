@@ -70,10 +70,25 @@ func (l Ledger) Next(readings []Reading, selected map[int][]string, listed []str
 	return next
 }
 
+// Meet enters the maps that were made since the ledger was saved, with nothing booked, for the counters that select
+// their interface now, and reports whether there are any. So a ledger in memory knows for whom a map has counted whose
+// interface is gone before the next booking.
+func (l Ledger) Meet(readings []Reading, selected map[int][]string) (met bool) {
+	for _, r := range readings {
+		if _, known := l.Maps[r.Map]; !known && l.Opened && r.Index != 0 && r.Map.newerThan(l.Newest) {
+			l.Maps[r.Map] = Booked{Counters: slices.Sorted(slices.Values(selected[r.Index]))}
+			met = true
+		}
+	}
+	return met
+}
+
 // Or returns the ledger with what the other one knows better. Both are of one node and of one history, in which nothing
 // falls, so what is more is later.
 func (l Ledger) Or(other Ledger) Ledger {
-	or := Ledger{Opened: l.Opened || other.Opened, Newest: l.Newest, Maps: maps.Clone(other.Maps), Accounts: maps.Clone(other.Accounts)}
+	or := Ledger{Opened: l.Opened || other.Opened, Newest: l.Newest, Maps: map[MapID]Booked{}, Accounts: map[string]Totals{}}
+	maps.Copy(or.Maps, other.Maps)
+	maps.Copy(or.Accounts, other.Accounts)
 	if other.Newest.newerThan(l.Newest) {
 		or.Newest = other.Newest
 	}

@@ -315,3 +315,26 @@ func TestOrKnowsWhatEitherLedgerKnows(t *testing.T) {
 		t.Errorf("saved by another agent since (-want +got):\n%s", diff)
 	}
 }
+
+func TestAMapThatWasMetCountsForThoseWhoSelectedItThen(t *testing.T) {
+	m1, m2 := MapID{"boot1", 1}, MapID{"boot1", 2}
+	for name, tc := range map[string]struct {
+		unopened, gone bool // the ledger; the interface, when it is met
+		newest         MapID
+		met            bool
+		want           map[string]uint64
+	}{
+		"its interface is gone at the booking": {met: true, want: map[string]uint64{"a": 7}},
+		"its interface was gone already":       {gone: true, want: map[string]uint64{}},
+		"it is no newer than what was booked":  {newest: m2, want: map[string]uint64{}},
+		"the ledger is not open":               {unopened: true, want: map[string]uint64{}},
+	} {
+		index := map[bool]int{false: 2}[tc.gone]
+		l := Ledger{Opened: !tc.unopened, Newest: tc.newest, Maps: map[MapID]Booked{}}
+		met := l.Meet([]Reading{{Map: m1, Index: index, Totals: tcp(5)}}, map[int][]string{2: {"a"}})
+		got := packets(l.Next([]Reading{{Map: m1, Totals: tcp(7)}}, nil, []string{"a"}))
+		if met != tc.met || !maps.Equal(got, tc.want) {
+			t.Errorf("%s: met %v, booked %v, want %v, %v", name, met, got, tc.met, tc.want)
+		}
+	}
+}

@@ -106,9 +106,16 @@ func (w *world) startController() {
 }
 
 func (w *world) startAgent(k *kernel) {
-	k.cache = w.server.NewCache()
+	k.cache, k.remembered = w.server.NewCache(), ""
+	fault := func(point string) error {
+		err := w.between(point)
+		if err == nil && point == "after update status" { // else the agent does not know that it was saved
+			k.remembered = k.reported
+		}
+		return err
+	}
 	k.agent = &agent.Agent{
-		Client: &memapi.Client{Server: w.server, Cache: k.cache, Fault: w.between}, Node: k.node,
+		Client: &memapi.Client{Server: w.server, Cache: k.cache, Fault: fault}, Node: k.node,
 		Info: v1alpha1.AgentInfo{BootID: k.boot}, Datapath: k, Links: k, Clock: w.clock,
 	}
 }

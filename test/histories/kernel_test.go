@@ -1,6 +1,7 @@
 package histories
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -23,6 +24,9 @@ type kernel struct {
 	cache *memapi.Cache
 	pins  []*pinned
 	id    uint32
+
+	reported   types.UID // the node state that was written last
+	remembered types.UID // the node state whose ledger the agent remembers
 }
 
 // pinned is a map with its pins, and what the model knows of it.
@@ -31,8 +35,10 @@ type pinned struct {
 
 	mode                 plan.Mode
 	counts, read, booked traffic.Totals
-	known                bool        // it is in a report
-	counters             []types.UID // for whom it counts since
+	known                bool         // it is in a report
+	counters             []types.UID  // for whom it counts since
+	met                  *agent.Agent // who has read it of a node state that had a report, and remembers for whom it counts
+	metIn                types.UID
 }
 
 // receive lets some packets arrive at each interface that is counted.
@@ -49,21 +55,17 @@ func (k *kernel) receive(random *rand.Rand) {
 func (k *kernel) book(state *v1alpha1.XDPNodeState) map[types.UID]traffic.Totals {
 	first := !k.w.opened[state.UID] // all its maps were booked in another node state
 	k.w.opened[state.UID] = true
+	k.reported = state.UID
 	grown := map[types.UID]traffic.Totals{}
 	for _, p := range k.pins {
-		var selecting []types.UID
-		mode := v1alpha1.AttachMode("")
-		for _, c := range state.Spec.Counters {
-			selects := c.Active && (c.Primary && p.Name == "eth0" || len(c.Names) > 0)
-			switch {
-			case !selects || mode != "" && c.AttachMode != mode && c.AttachMode != "Auto" && (mode != "Auto" || c.AttachMode != "Native"):
-				continue
-			case mode == "":
-				mode = c.AttachMode
-			}
-			selecting = append(selecting, c.UID)
-		}
-		if !p.known {
+		selecting := selecting(state.Spec.Counters, p)
+		switch {
+		case p.known:
+		case p.met == k.agent && p.metIn == state.UID: // a counter that was never reported to have an account may be listed no more
+			p.counters = slices.DeleteFunc(p.counters, func(uid types.UID) bool {
+				return !slices.ContainsFunc(state.Spec.Counters, func(c v1alpha1.NodeCounter) bool { return c.UID == uid })
+			})
+		default:
 			p.counters = selecting
 		}
 		for _, uid := range p.counters {
@@ -74,6 +76,22 @@ func (k *kernel) book(state *v1alpha1.XDPNodeState) map[types.UID]traffic.Totals
 		p.booked, p.known, p.counters = p.read, true, selecting
 	}
 	return grown
+}
+
+// selecting returns which counters a map counts for.
+func selecting(counters []v1alpha1.NodeCounter, p *pinned) (selecting []types.UID) {
+	mode := v1alpha1.AttachMode("")
+	for _, c := range counters {
+		selects := c.Active && (c.Primary && p.Name == "eth0" || len(c.Names) > 0)
+		switch {
+		case !selects || mode != "" && c.AttachMode != mode && c.AttachMode != "Auto" && (mode != "Auto" || c.AttachMode != "Native"):
+			continue
+		case mode == "":
+			mode = c.AttachMode
+		}
+		selecting = append(selecting, c.UID)
+	}
+	return selecting
 }
 
 // List implements agent.Links.
@@ -137,7 +155,14 @@ func (k *kernel) Read() (readings []traffic.Reading, _ error) {
 	if err := k.w.between("before read"); err != nil {
 		return nil, err
 	}
+	seen := &v1alpha1.XDPNodeState{}
+	opened := k.agent.Client.Get(context.Background(), types.NamespacedName{Name: k.node}, seen) == nil &&
+		(seen.Status.ReportTime != nil || k.remembered == seen.UID)
 	for _, p := range k.pins {
+		if opened && !p.known && (p.met != k.agent || p.metIn != seen.UID) {
+			p.met, p.metIn, p.counters = k.agent, seen.UID, selecting(seen.Spec.Counters, p)
+			k.remembered = seen.UID
+		}
 		p.read = p.counts
 		readings = append(readings, traffic.Reading{Map: traffic.MapID{Boot: k.boot, ID: p.Map}, Index: p.Index, Totals: p.counts})
 	}
