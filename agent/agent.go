@@ -105,7 +105,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 		before = before.Or(a.last.ledger)
 	}
 
-	want, selected, conflicts := plan.Desired(selections(state.Spec), s.interfaces)
+	want, selected, declined := plan.Desired(selections(state.Spec), s.interfaces, s.attached)
 	attach, detach := plan.Diff(s.attached, want, s.interfaces)
 	failed := map[int]error{}
 	if before.Opened { // a ledger is opened before anything new is counted
@@ -113,6 +113,8 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 			if s, err = a.gather(); err != nil {
 				return 0, err
 			}
+			// Only now is it known which mode Auto has got, and who agrees with it.
+			_, selected, declined = plan.Desired(selections(state.Spec), s.interfaces, s.attached)
 		}
 	}
 
@@ -124,7 +126,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 		a.last = remembered{state.UID, before}
 	}
 	after := before.Next(readings, selected, listed(state.Spec))
-	status := a.report(state, s, outcome{want: want, selected: selected, conflicts: conflicts, failed: failed, detach: detach}, before, after)
+	status := a.report(state, s, outcome{want: want, selected: selected, declined: declined, failed: failed, detach: detach}, before, after)
 
 	wait := state.Spec.ReportInterval.Duration
 	// What a map counted goes with it, so that is saved even where a report is not due: an earlier pass may have said

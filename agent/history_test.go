@@ -526,9 +526,12 @@ func (h *history) selecting(counters []v1alpha1.NodeCounter, p *pinned) (uids []
 			if !p.Live(i) || !c.Active || !slices.Contains(c.Names, i.Name) {
 				continue
 			}
-			agree := mode == "" || c.AttachMode == mode || c.AttachMode == "Auto" || mode == "Auto" && c.AttachMode == "Native"
+			agree := mode == "" || c.AttachMode == mode || c.AttachMode == v1alpha1.AttachAuto
 			if mode == "" {
 				mode = c.AttachMode
+				if mode == v1alpha1.AttachAuto {
+					mode = v1alpha1.AttachMode(i.Hook.Mode) // what it has got
+				}
 			}
 			if agree {
 				uids = append(uids, c.Name)

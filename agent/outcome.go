@@ -20,6 +20,9 @@ var reasons = []struct {
 	{plan.ErrBPFFSNotMounted, v1alpha1.ReasonBPFFSNotMounted},
 	{plan.ErrKernelTooOld, v1alpha1.ReasonKernelTooOld},
 	{plan.ErrPermission, v1alpha1.ReasonPermissionDenied},
+	{plan.ErrModeConflict, v1alpha1.ReasonModeConflict},
+	{plan.ErrCountedElsewhere, v1alpha1.ReasonCountedElsewhere},
+	{plan.ErrNoEthernet, v1alpha1.ReasonNoEthernet},
 	{plan.ErrPending, v1alpha1.ReasonPending},
 }
 
@@ -49,6 +52,8 @@ func advice(reason string, i plan.Interface) string {
 		return "mount it on the node: mount -t bpf bpf /sys/fs/bpf"
 	case v1alpha1.ReasonPermissionDenied:
 		return "the agent needs the capabilities BPF, NET_ADMIN and PERFMON"
+	case v1alpha1.ReasonNoEthernet:
+		return "exclude it, and select the interface through which its packets come"
 	default:
 		return ""
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -20,11 +21,11 @@ import (
 
 // outcome is what was planned and what came of it.
 type outcome struct {
-	want      []plan.Attachment
-	selected  map[int][]string // counters by interface index
-	conflicts []plan.Conflict
-	failed    map[int]error // by interface index
-	detach    []plan.Attachment
+	want     []plan.Attachment
+	selected map[int][]string // counters by interface index
+	declined []plan.Declined
+	failed   map[int]error // by interface index
+	detach   []plan.Attachment
 }
 
 // report returns the status to save after a pass.
@@ -94,19 +95,41 @@ func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1al
 			e.Reason, e.Message = failure(o.failed[i.Index], i)
 		}
 		list = append(list, e)
-		for _, c := range o.conflicts {
-			if c.Index != i.Index {
-				continue
-			}
-			e := entry(i)
-			e.RequestedMode, e.State = v1alpha1.AttachMode(c.Wants), v1alpha1.InterfaceFailed
-			e.Counters = uids([]string{c.Counter})
-			e.Reason = v1alpha1.ReasonModeConflict
-			e.Message = fmt.Sprintf("an older XDPCounter wants %s mode on this interface: ask for the same mode or exclude the interface", c.Has)
-			list = append(list, e)
+	}
+	for _, d := range o.declined {
+		if at := slices.IndexFunc(s.interfaces, func(i plan.Interface) bool { return i.Index == d.Index }); at >= 0 {
+			list = tell(list, declined(entry(s.interfaces[at]), d))
 		}
 	}
 	slices.SortStableFunc(list, func(x, y v1alpha1.NodeInterface) int { return cmp.Compare(x.Index, y.Index) })
+	return list
+}
+
+// declined completes the entry of an interface that a counter selects and that is not counted for it.
+func declined(e v1alpha1.NodeInterface, d plan.Declined) v1alpha1.NodeInterface {
+	e.RequestedMode, e.Counters = v1alpha1.AttachMode(d.Wants), uids([]string{d.Counter})
+	e.State, e.Reason = v1alpha1.InterfaceFailed, reasonOf(d.Why)
+	switch {
+	case errors.Is(d.Why, plan.ErrCountedElsewhere):
+		e.State = v1alpha1.InterfaceSkipped
+		e.Message = "its frames are counted at " + v1alpha1.FirstFew(d.At) + ", which the XDPCounter selects too"
+	case errors.Is(d.Why, plan.ErrModeConflict):
+		e.Message = fmt.Sprintf("an older XDPCounter has this interface in %s mode: ask for Auto or the same mode, or exclude the interface", d.Has)
+	default:
+		e.Message = d.Why.Error() + "; " + advice(e.Reason, plan.Interface{})
+	}
+	return e
+}
+
+// tell appends the entry, or adds its counters to one that says the same.
+func tell(list []v1alpha1.NodeInterface, e v1alpha1.NodeInterface) []v1alpha1.NodeInterface {
+	at := slices.IndexFunc(list, func(other v1alpha1.NodeInterface) bool {
+		return other.Index == e.Index && other.State == e.State && other.RequestedMode == e.RequestedMode && other.Message == e.Message
+	})
+	if at < 0 {
+		return append(list, e)
+	}
+	list[at].Counters = append(list[at].Counters, e.Counters...)
 	return list
 }
 
@@ -167,7 +190,7 @@ func readiness(spec v1alpha1.XDPNodeStateSpec, interfaces []v1alpha1.NodeInterfa
 			attached++
 		case v1alpha1.InterfaceFailed:
 			culprits = append(culprits, i.Name+" ("+i.Reason+")")
-		case v1alpha1.InterfaceDetaching:
+		case v1alpha1.InterfaceDetaching, v1alpha1.InterfaceSkipped:
 		}
 	}
 	active := slices.ContainsFunc(spec.Counters, func(c v1alpha1.NodeCounter) bool { return c.Active })

@@ -104,6 +104,11 @@ func (b stateBuilder) Failed(name, reason string, uids ...types.UID) stateBuilde
 	return b
 }
 
+func (b stateBuilder) Skipped(name string, uids ...types.UID) stateBuilder {
+	b.s.Status.Interfaces = append(b.s.Status.Interfaces, v1alpha1.NodeInterface{Name: name, State: v1alpha1.InterfaceSkipped, Reason: v1alpha1.ReasonCountedElsewhere, Counters: uids})
+	return b
+}
+
 func (b stateBuilder) Behind() stateBuilder { b.s.Generation++; return b }
 
 func (b stateBuilder) SilentSince(t time.Time) stateBuilder {

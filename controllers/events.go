@@ -38,7 +38,7 @@ func levelsOf(uid types.UID, states []v1alpha1.XDPNodeState) map[place]level {
 	levels := map[place]level{}
 	for i := range states {
 		for _, n := range states[i].Status.Interfaces {
-			if !slices.Contains(n.Counters, uid) {
+			if !slices.Contains(n.Counters, uid) || n.State == v1alpha1.InterfaceSkipped {
 				continue
 			}
 			at := place{states[i].Name, n.Name}

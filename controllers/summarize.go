@@ -94,6 +94,7 @@ type survey struct {
 	interfaces     v1alpha1.InterfaceNumbers
 	pending        []string // nodes whose agent has yet to take the spec up
 	failures       []v1alpha1.Failure
+	skipped        []string      // node/interface
 	reportInterval time.Duration // the longest
 }
 
@@ -121,6 +122,10 @@ func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNo
 	s.interfaces.Generic += found.generic
 	s.interfaces.Attached += found.native + found.generic
 	s.interfaces.Failed += int32(len(found.failed))
+	s.interfaces.Skipped += int32(len(found.skipped))
+	for _, i := range found.skipped {
+		s.skipped = append(s.skipped, name+"/"+i.Name)
+	}
 	switch {
 	case len(found.failed) > 0:
 		s.nodes.Failed++
@@ -145,6 +150,7 @@ type found struct {
 	native, generic int32
 	pending         bool
 	failed          []v1alpha1.NodeInterface
+	skipped         []v1alpha1.NodeInterface
 }
 
 func tally(state *v1alpha1.XDPNodeState, uid types.UID) (f found) {
@@ -157,6 +163,8 @@ func tally(state *v1alpha1.XDPNodeState, uid types.UID) (f found) {
 			f.generic++
 		case i.State == v1alpha1.InterfaceAttached:
 			f.native++
+		case i.State == v1alpha1.InterfaceSkipped:
+			f.skipped = append(f.skipped, i)
 		case i.State == v1alpha1.InterfaceDetaching || i.Reason == v1alpha1.ReasonPending:
 			f.pending = true
 		default:
@@ -235,8 +243,12 @@ func (s *survey) ready(c *v1alpha1.XDPCounter) metav1.Condition {
 		return condition(metav1.ConditionUnknown, v1alpha1.ReasonPending, "waiting for the agents of %d of %d nodes: %s",
 			len(s.pending), s.nodes.Selected, v1alpha1.FirstFew(s.pending))
 	case len(s.failures) == 0:
-		return condition(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "%d interfaces on %d nodes are being counted",
-			s.interfaces.Attached, s.nodes.Ready)
+		also := ""
+		if len(s.skipped) > 0 {
+			also = fmt.Sprintf("; the frames of %d more are counted there too: %s", len(s.skipped), v1alpha1.FirstFew(s.skipped))
+		}
+		return condition(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "%d interfaces on %d nodes are being counted%s",
+			s.interfaces.Attached, s.nodes.Ready, also)
 	case same && s.failures[0].Reason == v1alpha1.ReasonNoInterfacesMatched && s.interfaces.Attached == 0:
 		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects no interface of %d nodes: %s",
 			len(s.failures), v1alpha1.FirstFew(nodesOf(s.failures)))

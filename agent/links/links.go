@@ -16,8 +16,8 @@ import (
 // of its own. The zero value is ready to use.
 type Links struct{}
 
-// List returns all interfaces, up or down, in the kernel's order. Primary is told from the default routes of the main
-// table, Driver is "" where ethtool does not say. Errors wrap the errno of rtnetlink.
+// List returns all interfaces, up or down, in the kernel's order. Primary is told from the default routes: see primaries.
+// Driver is "" where ethtool does not say. Errors wrap the errno of rtnetlink.
 func (Links) List() ([]plan.Interface, error) {
 	all, err := undisturbed(netlink.LinkList)
 	if err != nil {
@@ -37,14 +37,20 @@ func (Links) List() ([]plan.Interface, error) {
 	interfaces := make([]plan.Interface, 0, len(all))
 	for _, l := range all {
 		attrs := l.Attrs()
+		parent, peerAway := linked(l)
 		interfaces = append(interfaces, plan.Interface{
-			Name:    attrs.Name,
-			Index:   attrs.Index,
-			Kind:    kind(l),
-			Driver:  driver(socket, attrs.Name),
-			MTU:     attrs.MTU,
-			Primary: primary[attrs.Index],
-			Hook:    hook(attrs.Xdp),
+			Name:       attrs.Name,
+			AltNames:   attrs.AltNames,
+			Index:      attrs.Index,
+			Kind:       kind(l),
+			Driver:     driver(socket, attrs.Name),
+			MTU:        attrs.MTU,
+			Primary:    primary[attrs.Index],
+			Hook:       hook(attrs.Xdp),
+			Master:     attrs.MasterIndex,
+			Parent:     parent,
+			PeerAway:   peerAway,
+			NoEthernet: attrs.EncapType != "ether" && attrs.EncapType != "loopback",
 		})
 	}
 	return interfaces, nil
@@ -63,47 +69,21 @@ func undisturbed[T any](list func() (T, error)) (T, error) {
 	return got, nil
 }
 
-// primaries returns the indexes of the interfaces through which a default route leaves.
-func primaries() (map[int]bool, error) {
-	indexes := map[int]bool{}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		err := netlink.RouteListFilteredIter(family, &netlink.Route{}, 0, func(r netlink.Route) bool { // of the main table
-			if isDefault(r) {
-				for _, index := range leaving(r) {
-					indexes[index] = true
-				}
-			}
-			return true
-		})
-		// A kernel without IPv6 has no routes of it.
-		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
-			return indexes, err
-		}
+// linked tells what IFLA_LINK means: the other end of a pair, or the interface upon which this one is made. An index
+// of another network namespace (IFLA_LINK_NETNSID) is none of ours.
+func linked(l netlink.Link) (parent int, peerAway bool) {
+	away := l.Attrs().NetNsID >= 0
+	switch kind(l) {
+	case "veth", "netkit", "vxcan":
+		return 0, away
 	}
-	return indexes, nil
-}
-
-// isDefault leaves out unreachable and blackhole default routes, which lead nowhere although IPv6 gives them lo.
-func isDefault(r netlink.Route) bool {
-	if r.Type != unix.RTN_UNICAST {
-		return false
+	if away {
+		return 0, false
 	}
-	if r.Dst == nil {
-		return true
+	if v, ok := l.(*netlink.Vxlan); ok { // which says so in IFLA_VXLAN_LINK
+		return v.VtepDevIndex, false
 	}
-	ones, _ := r.Dst.Mask.Size()
-	return ones == 0
-}
-
-func leaving(r netlink.Route) []int {
-	if len(r.MultiPath) == 0 {
-		return []int{r.LinkIndex}
-	}
-	var indexes []int
-	for _, hop := range r.MultiPath {
-		indexes = append(indexes, hop.LinkIndex)
-	}
-	return indexes
+	return l.Attrs().ParentIndex, false
 }
 
 // kind returns rtnetlink's kind; "device" is what package netlink says where there is none.

@@ -1,6 +1,7 @@
 package links
 
 import (
+	"errors"
 	"net"
 	"os"
 	"testing"
@@ -10,6 +11,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/test/netns"
@@ -35,14 +38,35 @@ func TestList(t *testing.T) {
 	const long, umlaut = "fifteen-bytes-x", "größe0"
 	index, peer := n.Veth(t, long, umlaut)
 	n.Add(t, &netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Name: "eth0.100", ParentIndex: index, MTU: 1400}, Mode: netlink.MACVLAN_MODE_BRIDGE})
-	n.Add(t, &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br-é"}}) // and it stays down
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br-é"}}
+	n.Add(t, bridge) // and it stays down
+	n.Add(t, &netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vx0"}, VxlanId: 5, VtepDevIndex: index})
+	n.Add(t, &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN, NonPersist: false})
+	n.Add(t, &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tap0"}, Mode: netlink.TUNTAP_MODE_TAP})
+	pod := netns.New(t)
+	n.Add(t, &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "to-pod"}, PeerName: "eth0"})
+	n.Do(func() {
+		port, errP := netlink.LinkByName(umlaut)
+		end, errE := netlink.LinkByName("eth0")
+		if err := errors.Join(errP, errE); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(netlink.LinkSetMasterByIndex(port, bridge.Index), netlink.LinkSetNsFd(end, int(pod.File().Fd())),
+			netlink.LinkAddAltName(port, "another-name-of-more-than-15-bytes"), netlink.LinkAddAltName(port, "größe1")); err != nil {
+			t.Fatal(err)
+		}
+	})
 
 	want := map[string]plan.Interface{
 		"lo":       {Name: "lo", Index: 1, MTU: 65536},
 		long:       {Name: long, Index: index, Kind: "veth", Driver: "veth", MTU: 1500},
-		umlaut:     {Name: umlaut, Index: peer, Kind: "veth", Driver: "veth", MTU: 1500},
-		"eth0.100": {Name: "eth0.100", Kind: "macvlan", Driver: "macvlan", MTU: 1400},
+		umlaut:     {Name: umlaut, AltNames: []string{"another-name-of-more-than-15-bytes", "größe1"}, Index: peer, Kind: "veth", Driver: "veth", MTU: 1500, Master: bridge.Index},
+		"eth0.100": {Name: "eth0.100", Kind: "macvlan", Driver: "macvlan", MTU: 1400, Parent: index},
 		"br-é":     {Name: "br-é", Kind: "bridge", Driver: "bridge", MTU: 1500},
+		"vx0":      {Name: "vx0", Kind: "vxlan", Driver: "vxlan", MTU: 1450, Parent: index},
+		"tun0":     {Name: "tun0", Kind: "tuntap", Driver: "tun", MTU: 1500, NoEthernet: true},
+		"tap0":     {Name: "tap0", Kind: "tuntap", Driver: "tun", MTU: 1500},
+		"to-pod":   {Name: "to-pod", Kind: "veth", Driver: "veth", MTU: 1500, PeerAway: true},
 	}
 	got := list(t, n)
 	for name, w := range want {
@@ -54,6 +78,10 @@ func TestList(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	inPod := list(t, pod)["eth0"]
+	if inPod.Parent != 0 || !inPod.PeerAway {
+		t.Errorf("the pod's end is made upon an interface of another namespace: %+v", inPod)
+	}
 }
 
 // ipv6On takes back what package netns does for silence.
@@ -61,6 +89,46 @@ func ipv6On(t *testing.T, name string) {
 	t.Helper()
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("0"), 0); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// object makes a nexthop object for IPv4, which package netlink does not know.
+func object(t *testing.T, id uint32, attributes ...*nl.RtAttr) {
+	t.Helper()
+	request := nl.NewNetlinkRequest(unix.RTM_NEWNEXTHOP, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+	family := byte(unix.AF_INET)
+	if attributes[0].Type == unix.NHA_GROUP {
+		family = unix.AF_UNSPEC
+	}
+	request.AddData(nhmsg{family, 0, unix.RTPROT_STATIC, 0, 0, 0, 0, 0})
+	for _, a := range append(attributes, nl.NewRtAttr(unix.NHA_ID, nl.Uint32Attr(id))) {
+		request.AddData(a)
+	}
+	if _, err := request.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		t.Fatalf("add nexthop object %d: %v", id, err)
+	}
+}
+
+// nhmsg is struct nhmsg of include/uapi/linux/nexthop.h: family, scope, protocol, nothing, flags.
+type nhmsg []byte
+
+func (m nhmsg) Len() int          { return len(m) }
+func (m nhmsg) Serialize() []byte { return m }
+
+func oif(l netlink.Link) *nl.RtAttr {
+	return nl.NewRtAttr(unix.NHA_OIF, nl.Uint32Attr(uint32(l.Attrs().Index)))
+}
+
+func gateway(a, b, c, d byte) *nl.RtAttr { return nl.NewRtAttr(unix.NHA_GATEWAY, []byte{a, b, c, d}) }
+
+// routeBy adds an IPv4 default route by a nexthop object.
+func routeBy(t *testing.T, object uint32) {
+	t.Helper()
+	request := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_ACK)
+	request.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET, Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_STATIC, Type: unix.RTN_UNICAST}})
+	request.AddData(nl.NewRtAttr(rtaNexthopID, nl.Uint32Attr(object)))
+	if _, err := request.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		t.Fatalf("add a default route by nexthop object %d: %v", object, err)
 	}
 }
 
@@ -80,6 +148,15 @@ func TestPrimary(t *testing.T) {
 		t.Helper()
 		if err := netlink.RouteAdd(r); err != nil {
 			t.Fatalf("add route %v: %v", r, err)
+		}
+	}
+	rule := func(t *testing.T, family int, change func(*netlink.Rule)) {
+		t.Helper()
+		r := netlink.NewRule()
+		r.Family = family
+		change(r)
+		if err := netlink.RuleAdd(r); err != nil {
+			t.Fatalf("add rule %v: %v", r, err)
 		}
 	}
 	_, all4, _ := net.ParseCIDR("0.0.0.0/0")
@@ -149,6 +226,57 @@ func TestPrimary(t *testing.T) {
 			add: func(t *testing.T, a, b netlink.Link) {
 				route(t, &netlink.Route{Dst: all4, Type: 7}) // RTN_UNREACHABLE
 				route(t, &netlink.Route{Dst: all6, Type: 7})
+			},
+		},
+		"a default route of a table that a rule leads everything to": {
+			add: func(t *testing.T, a, b netlink.Link) {
+				route(t, &netlink.Route{LinkIndex: a.Attrs().Index, Dst: all4, Gw: net.IPv4(192, 0, 2, 254), Table: 100})
+				route(t, &netlink.Route{LinkIndex: b.Attrs().Index, Dst: all6, Gw: net.ParseIP("2001:db8:b::fe"), Table: 1000})
+				rule(t, netlink.FAMILY_V4, func(r *netlink.Rule) { r.Table = 100 })
+				rule(t, netlink.FAMILY_V6, func(r *netlink.Rule) { r.Table = 1000 })
+			},
+			want: []string{"a", "b"},
+		},
+		"those of tables for some packets only": {
+			add: func(t *testing.T, a, b netlink.Link) {
+				for table := 100; table < 105; table++ {
+					route(t, &netlink.Route{LinkIndex: a.Attrs().Index, Dst: all4, Gw: net.IPv4(192, 0, 2, 254), Table: table})
+				}
+				_, pods, _ := net.ParseCIDR("10.0.0.0/8")
+				rule(t, netlink.FAMILY_V4, func(r *netlink.Rule) { r.Table, r.Src = 100, pods })
+				rule(t, netlink.FAMILY_V4, func(r *netlink.Rule) { r.Table, r.Mark = 101, 7 })
+				rule(t, netlink.FAMILY_V4, func(r *netlink.Rule) { r.Table, r.IifName = 102, "lo" })
+				rule(t, netlink.FAMILY_V4, func(r *netlink.Rule) { r.Table, r.Mark, r.Invert = 103, 0xca6c, true }) // as wg-quick does it
+				rule(t, netlink.FAMILY_V4, func(r *netlink.Rule) { r.Table, r.SuppressPrefixlen = 104, 0 })
+			},
+		},
+		"a nexthop object": {
+			add: func(t *testing.T, a, b netlink.Link) {
+				object(t, 5, oif(a), gateway(192, 0, 2, 254))
+				routeBy(t, 5)
+			},
+			want: []string{"a"},
+		},
+		"a group of nexthop objects that the route does not spell out": {
+			add: func(t *testing.T, a, b netlink.Link) {
+				if err := os.WriteFile("/proc/sys/net/ipv4/nexthop_compat_mode", []byte("0"), 0); err != nil {
+					t.Fatal(err)
+				}
+				object(t, 5, oif(a), gateway(192, 0, 2, 254))
+				object(t, 6, oif(b), gateway(198, 51, 100, 254))
+				object(t, 7, nl.NewRtAttr(unix.NHA_GROUP, []byte{5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0})) // on little-endian machines
+				routeBy(t, 7)
+			},
+			want: []string{"a", "b"},
+		},
+		"a nexthop object that is a black hole": {
+			add: func(t *testing.T, a, b netlink.Link) {
+				lo, err := netlink.LinkByName("lo")
+				if err := errors.Join(err, netlink.LinkSetUp(lo)); err != nil {
+					t.Fatal(err)
+				}
+				object(t, 5, nl.NewRtAttr(unix.NHA_BLACKHOLE, nil))
+				routeBy(t, 5)
 			},
 		},
 		"a default route of another table": {

@@ -12,5 +12,8 @@ var (
 	ErrPermission        = errors.New("not permitted")
 	ErrBPFFSNotMounted   = errors.New("no BPF file system is mounted")
 	ErrKernelTooOld      = errors.New("the kernel has no XDP links (Linux 5.9)")
+	ErrModeConflict      = errors.New("an older counter wants it in another mode")
+	ErrCountedElsewhere  = errors.New("its frames are counted at another interface")
+	ErrNoEthernet        = errors.New("its packets have no Ethernet header")
 	ErrPending           = errors.New("the counts of an earlier attachment are not saved yet")
 )

@@ -14,13 +14,19 @@ const (
 
 // Interface is a network interface of the node as rtnetlink lists it.
 type Interface struct {
-	Name    string // at most 15 bytes, any but '/', ':' and white space
-	Index   int    // unique at one time within the network namespace, but reused
-	Kind    string // rtnetlink's kind of a virtual interface ("veth", "bond", "vlan"); "" for a physical one
-	Driver  string // the driver by ethtool; "" if there is none
-	MTU     int    // bytes
-	Primary bool   // a default route (IPv4 or IPv6) leaves through it
-	Hook    Hook   // the XDP program on it
+	Name     string   // at most 15 bytes, any but '/', ':' and white space
+	AltNames []string // other names of it, at most 127 bytes each
+	Index    int      // unique at one time within the network namespace, but reused
+	Kind     string   // rtnetlink's kind of a virtual interface ("veth", "bond", "vlan"); "" for a physical one
+	Driver   string   // the driver by ethtool; "" if there is none
+	MTU      int      // bytes
+	Primary  bool     // a default route (IPv4 or IPv6) leaves through it
+	Hook     Hook     // the XDP program on it
+
+	Master     int  // the index of the bond, team, bridge or other interface that it is a member or port of; 0 if there is none
+	Parent     int  // the index of the interface that it is made upon, as a VLAN is; 0 if there is none here
+	PeerAway   bool // the other end of the pair that it is of (veth, netkit) is in another network namespace
+	NoEthernet bool // its packets have no Ethernet header, as on WireGuard and tun
 }
 
 // Hook is the XDP program that is attached to an interface, ours or another's. The zero value is none.

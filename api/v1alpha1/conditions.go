@@ -29,7 +29,7 @@ const (
 	ReasonAgentNotReporting     = "AgentNotReporting"     // False: the agent of a selected node is silent
 )
 
-// Reasons of one interface, in XDPNodeState.status.interfaces and XDPCounter.status.failures.
+// Reasons of one interface, in XDPNodeState.status.interfaces and, but for CountedElsewhere, XDPCounter.status.failures.
 const (
 	ReasonXDPHookInUse      = "XDPHookInUse"      // another XDP program holds the interface; it is left alone
 	ReasonNativeUnsupported = "NativeUnsupported" // the driver has no native XDP
@@ -39,6 +39,8 @@ const (
 	ReasonBPFFSNotMounted   = "BPFFSNotMounted"   // there is no BPF file system to keep the program in
 	ReasonKernelTooOld      = "KernelTooOld"      // the kernel has no XDP links (Linux 5.9)
 	ReasonModeConflict      = "ModeConflict"      // an older XDPCounter wants the interface in another mode
+	ReasonNoEthernet        = "NoEthernet"        // its packets have no Ethernet header, by which the program counts
+	ReasonCountedElsewhere  = "CountedElsewhere"  // state Skipped, no failure: its frames are counted at another interface that is selected too
 	ReasonAttachFailed      = "AttachFailed"      // any other error, which the message holds
 )
 

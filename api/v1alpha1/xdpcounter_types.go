@@ -26,13 +26,16 @@ type InterfacePattern string
 // InterfaceSelector selects interfaces of a node: the union of primary and names, less exclude.
 // +kubebuilder:validation:XValidation:rule="(has(self.primary) && self.primary) || has(self.names)",message="selects nothing: set primary to true, or list at least one pattern in names, for example [\"eth0\", \"ens*\"]; leave interfaces out to count the primary interface"
 type InterfaceSelector struct {
-	// primary selects the interfaces through which a default route leaves, IPv4 or IPv6.
+	// primary selects the interfaces through which a default route leaves, IPv4 or IPv6: all next hops of the
+	// routes of the main table, and of tables that a rule without conditions leads to.
 	// +optional
 	Primary bool `json:"primary,omitempty"`
 
-	// names selects interfaces by name or shell glob. The loopback interface lo is matched by its exact name
-	// only. The ends of pods' interfaces (azv, cali, cni, eni, gke, lxc, veth) are matched only by a pattern
-	// that begins with these letters.
+	// names selects interfaces by name or shell glob, or by an alternative name in full. The loopback interface
+	// lo is matched by its exact name only. What container networks make (azv, cali, cilium_, cni, docker, eni,
+	// flannel, gke, kube-bridge, kube-ipvs, lxc, nodelocaldns, ovn-, veth) is matched only by a pattern that
+	// begins with these letters; tunnels and pods' ends of other names are not matched by one that begins with
+	// a wildcard. Of interfaces stacked on one another only one is counted, so that no frame counts twice.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
@@ -97,6 +100,10 @@ type InterfaceNumbers struct {
 	Generic int32 `json:"generic"`
 	// failed is the number of selected interfaces that are not counted.
 	Failed int32 `json:"failed"`
+	// skipped is the number of selected interfaces that are left out because their frames are counted at another
+	// selected one, as those of a bond are at its members. The XDPNodeStates say where.
+	// +optional
+	Skipped int32 `json:"skipped,omitempty"`
 }
 
 // Total is what was counted in all classes together.

@@ -44,13 +44,14 @@ type XDPNodeStateSpec struct {
 }
 
 // InterfaceState says whether an interface is being counted.
-// +kubebuilder:validation:Enum=Attached;Failed;Detaching
+// +kubebuilder:validation:Enum=Attached;Failed;Skipped;Detaching
 type InterfaceState string
 
 // The states of an interface.
 const (
 	InterfaceAttached  InterfaceState = "Attached"  // it is being counted
 	InterfaceFailed    InterfaceState = "Failed"    // it is selected but not counted: see reason and message
+	InterfaceSkipped   InterfaceState = "Skipped"   // it is selected, and its frames are counted at another one: see message
 	InterfaceDetaching InterfaceState = "Detaching" // its counts are saved, the program goes next
 )
 
@@ -74,12 +75,12 @@ type NodeInterface struct {
 	// mode is the mode attained, as the kernel tells it: Native or Generic.
 	// +optional
 	Mode AttachMode `json:"mode,omitempty"`
-	// state is Attached, Failed or Detaching.
+	// state is Attached, Failed, Skipped or Detaching.
 	State InterfaceState `json:"state"`
 	// reason is one of the documented reasons; left out while all is well.
 	// +optional
 	Reason string `json:"reason,omitempty"`
-	// message says what is wrong and what to do.
+	// message says what is wrong and what to do, or where its frames are counted.
 	// +optional
 	Message string `json:"message,omitempty"`
 	// counters lists the UIDs of the counters that select the interface.

@@ -43,12 +43,14 @@ type shelf struct {
 	progress io.Writer
 }
 
-// get returns the newest kernel of the version that Debian has, or with an earlier run the one that it got then.
+// get returns the newest kernel of the version that Debian has, or with an earlier run the one that it got then, if with
+// the same modules.
 func (s shelf) get(ctx context.Context, wanted string) (kernel, error) {
 	folder := filepath.Join(s.folder, wanted)
 	k := kernel{wanted: wanted, image: filepath.Join(folder, "vmlinuz"), modules: filepath.Join(folder, "modules")}
 	version, err := os.ReadFile(filepath.Join(folder, "version"))
-	if errors.Is(err, os.ErrNotExist) {
+	taken, _ := os.ReadFile(filepath.Join(folder, "taken"))
+	if errors.Is(err, os.ErrNotExist) || string(taken) != strings.Join(modules, "\n") {
 		if err := s.fetch(ctx, wanted); err != nil {
 			return kernel{}, fmt.Errorf("get Linux %s: %w", wanted, err)
 		}
@@ -96,8 +98,10 @@ func (s shelf) fetch(ctx context.Context, wanted string) error {
 	if err := copyModules(ctx, tree, filepath.Join(made, "modules")); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(made, "version"), []byte(version), 0o644); err != nil {
-		return err
+	for name, contents := range map[string]string{"version": version, "taken": strings.Join(modules, "\n")} {
+		if err := os.WriteFile(filepath.Join(made, name), []byte(contents), 0o644); err != nil {
+			return err
+		}
 	}
 	if err := os.RemoveAll(filepath.Join(s.folder, wanted)); err != nil {
 		return err

@@ -36,6 +36,7 @@ var tests = []report.Test{
 	{Package: "bpf", Env: []string{"XDP_OPERATOR_FUZZ_FRAMES=1000"}},
 	{Package: "agent/datapath"},
 	{Package: "agent/links"},
+	{Package: "test/stacks"},
 	// What is linked is asked of Go, and has nothing to do with a kernel.
 	{Package: "cmd/xdpcount", Args: []string{"-test.skip=^TestNothingOfKubernetesIsLinked$"}, Env: []string{"XDP_OPERATOR_XDPCOUNT=/bin/xdpcount"}},
 	{Package: "test/bench"},

@@ -13,7 +13,11 @@ import (
 )
 
 // modules are what the tests need of the kernel, beside what it has built in and what these need themselves.
-var modules = []string{"veth", "bridge", "macvlan", "virtio_pci", "virtio_net"}
+var modules = []string{
+	"veth", "virtio_pci", "virtio_net",
+	// what can be stacked on an interface, and what has no Ethernet header
+	"bonding", "bridge", "dummy", "8021q", "ipvlan", "macvlan", "macvtap", "team_mode_roundrobin", "tun", "vrf", "vxlan", "wireguard",
+}
 
 // copyModules copies the modules out of a kernel's tree into a folder, not compressed, and named in the order in which
 // they can be loaded.

@@ -136,6 +136,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: native
       type:
         scalar: numeric
+    - name: skipped
+      type:
+        scalar: numeric
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.InterfacePattern
   scalar: string
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.InterfaceSelector

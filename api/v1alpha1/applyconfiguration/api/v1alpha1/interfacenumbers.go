@@ -15,6 +15,9 @@ type InterfaceNumbersApplyConfiguration struct {
 	Generic *int32 `json:"generic,omitempty"`
 	// failed is the number of selected interfaces that are not counted.
 	Failed *int32 `json:"failed,omitempty"`
+	// skipped is the number of selected interfaces that are left out because their frames are counted at another
+	// selected one, as those of a bond are at its members. The XDPNodeStates say where.
+	Skipped *int32 `json:"skipped,omitempty"`
 }
 
 // InterfaceNumbersApplyConfiguration constructs a declarative configuration of the InterfaceNumbers type for use with
@@ -52,5 +55,13 @@ func (b *InterfaceNumbersApplyConfiguration) WithGeneric(value int32) *Interface
 // If called multiple times, the Failed field is set to the value of the last call.
 func (b *InterfaceNumbersApplyConfiguration) WithFailed(value int32) *InterfaceNumbersApplyConfiguration {
 	b.Failed = &value
+	return b
+}
+
+// WithSkipped sets the Skipped field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Skipped field is set to the value of the last call.
+func (b *InterfaceNumbersApplyConfiguration) WithSkipped(value int32) *InterfaceNumbersApplyConfiguration {
+	b.Skipped = &value
 	return b
 }

@@ -11,11 +11,14 @@ import (
 //
 // InterfaceSelector selects interfaces of a node: the union of primary and names, less exclude.
 type InterfaceSelectorApplyConfiguration struct {
-	// primary selects the interfaces through which a default route leaves, IPv4 or IPv6.
+	// primary selects the interfaces through which a default route leaves, IPv4 or IPv6: all next hops of the
+	// routes of the main table, and of tables that a rule without conditions leads to.
 	Primary *bool `json:"primary,omitempty"`
-	// names selects interfaces by name or shell glob. The loopback interface lo is matched by its exact name
-	// only. The ends of pods' interfaces (azv, cali, cni, eni, gke, lxc, veth) are matched only by a pattern
-	// that begins with these letters.
+	// names selects interfaces by name or shell glob, or by an alternative name in full. The loopback interface
+	// lo is matched by its exact name only. What container networks make (azv, cali, cilium_, cni, docker, eni,
+	// flannel, gke, kube-bridge, kube-ipvs, lxc, nodelocaldns, ovn-, veth) is matched only by a pattern that
+	// begins with these letters; tunnels and pods' ends of other names are not matched by one that begins with
+	// a wildcard. Of interfaces stacked on one another only one is counted, so that no frame counts twice.
 	Names []apiv1alpha1.InterfacePattern `json:"names,omitempty"`
 	// exclude takes interfaces out again, by name or shell glob. It wins over primary and names.
 	Exclude []apiv1alpha1.InterfacePattern `json:"exclude,omitempty"`

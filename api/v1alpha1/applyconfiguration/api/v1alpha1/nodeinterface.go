@@ -24,11 +24,11 @@ type NodeInterfaceApplyConfiguration struct {
 	RequestedMode *apiv1alpha1.AttachMode `json:"requestedMode,omitempty"`
 	// mode is the mode attained, as the kernel tells it: Native or Generic.
 	Mode *apiv1alpha1.AttachMode `json:"mode,omitempty"`
-	// state is Attached, Failed or Detaching.
+	// state is Attached, Failed, Skipped or Detaching.
 	State *apiv1alpha1.InterfaceState `json:"state,omitempty"`
 	// reason is one of the documented reasons; left out while all is well.
 	Reason *string `json:"reason,omitempty"`
-	// message says what is wrong and what to do.
+	// message says what is wrong and what to do, or where its frames are counted.
 	Message *string `json:"message,omitempty"`
 	// counters lists the UIDs of the counters that select the interface.
 	Counters []types.UID `json:"counters,omitempty"`

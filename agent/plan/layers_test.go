@@ -1,0 +1,160 @@
+package plan
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The interfaces of nodes, lowest first.
+var (
+	bonded = []Interface{
+		{Name: "eth0", Index: 2, Master: 4}, {Name: "eth1", Index: 3, Master: 4}, {Name: "bond0", Index: 4, Kind: "bond", Primary: true},
+		{Name: "bond0.100", Index: 5, Kind: "vlan", Parent: 4}, {Name: "eth2", Index: 6},
+	}
+	bridged = []Interface{
+		{Name: "br0", Index: 2, Kind: "bridge", Primary: true}, {Name: "eth0", Index: 3, Master: 2}, {Name: "vnet0", Index: 4, Kind: "tun", Master: 2},
+	}
+	tagged = []Interface{
+		{Name: "eth0", Index: 2}, {Name: "eth0.100", Index: 3, Kind: "vlan", Parent: 2, Primary: true}, {Name: "mac0", Index: 4, Kind: "macvlan", Parent: 3},
+	}
+	azure = []Interface{
+		{Name: "eth0", Index: 2, Primary: true}, {Name: "enP1s1", Index: 3, Master: 2},
+	}
+	azureBonded = []Interface{
+		{Name: "bond0", Index: 1, Kind: "bond"}, {Name: "eth0", Index: 2, Master: 1}, {Name: "eth1", Index: 3, Master: 1}, {Name: "enP1s1", Index: 4, Master: 2},
+	}
+	switched = []Interface{
+		{Name: "ovs-system", Index: 2, Kind: "openvswitch"}, {Name: "br-ex", Index: 3, Kind: "openvswitch", Primary: true},
+		{Name: "eth0", Index: 4, Master: 2}, {Name: "br-ex.7", Index: 5, Kind: "vlan", Parent: 3},
+	}
+	everything = []string{"*"}
+)
+
+func TestWhereStackedInterfacesAreCounted(t *testing.T) {
+	for name, tc := range map[string]struct {
+		selection  Selection
+		interfaces []Interface
+		counted    []string
+		elsewhere  map[string][]string
+	}{
+		"a bond at its members, if all are selected": {
+			Selection{Names: everything}, bonded, []string{"eth0", "eth1", "eth2"},
+			map[string][]string{"bond0": {"eth0", "eth1"}, "bond0.100": {"eth0", "eth1"}},
+		},
+		"a bond alone": {Selection{Primary: true}, bonded, []string{"bond0"}, nil},
+		"a bond of which only one member is selected, at the bond": {
+			Selection{Primary: true, Names: []string{"eth0", "eth2"}}, bonded, []string{"eth2", "bond0"}, map[string][]string{"eth0": {"bond0"}},
+		},
+		"a bond whose other member is excluded": {
+			Selection{Names: everything, Exclude: []string{"eth1"}}, bonded, []string{"eth2", "bond0"},
+			map[string][]string{"eth0": {"bond0"}, "bond0.100": {"bond0"}},
+		},
+		"a bond that is excluded":                {Selection{Names: everything, Exclude: []string{"bond*"}}, bonded, []string{"eth0", "eth1", "eth2"}, nil},
+		"a VLAN above a bond that is not chosen": {Selection{Names: []string{"bond0.100"}}, bonded, []string{"bond0.100"}, nil},
+		"and with a member":                      {Selection{Names: []string{"eth1", "*.100"}}, bonded, []string{"eth1"}, map[string][]string{"bond0.100": {"eth1"}}},
+		"a bridge of the default route":          {Selection{Primary: true}, bridged, []string{"br0"}, nil},
+		"a bridge and one of its ports, at the port": {
+			Selection{Primary: true, Names: []string{"eth*"}}, bridged, []string{"eth0"}, map[string][]string{"br0": {"eth0"}},
+		},
+		"a bridge at its ports": {Selection{Names: everything}, bridged, []string{"eth0", "vnet0"}, map[string][]string{"br0": {"eth0", "vnet0"}}},
+		"a VLAN alone":          {Selection{Primary: true}, tagged, []string{"eth0.100"}, nil},
+		"a VLAN and its parent, at the parent": {
+			Selection{Names: []string{"eth*"}}, tagged, []string{"eth0"}, map[string][]string{"eth0.100": {"eth0"}},
+		},
+		"through one that is not selected": {
+			Selection{Names: []string{"eth0", "mac0"}}, tagged, []string{"eth0"}, map[string][]string{"mac0": {"eth0"}},
+		},
+		"all three": {
+			Selection{Names: everything}, tagged, []string{"eth0"}, map[string][]string{"eth0.100": {"eth0"}, "mac0": {"eth0"}},
+		},
+		"a virtual function that brings a part only": {
+			Selection{Names: everything}, azure, []string{"eth0"}, map[string][]string{"enP1s1": {"eth0"}},
+		},
+		"such a one in a bond of which the rest is excluded": {
+			Selection{Names: everything, Exclude: []string{"eth1"}}, azureBonded, []string{"bond0"},
+			map[string][]string{"eth0": {"bond0"}, "enP1s1": {"bond0"}},
+		},
+		"such a one in a bond": {
+			Selection{Names: everything}, azureBonded, []string{"eth1", "eth0"},
+			map[string][]string{"bond0": {"eth0", "eth1"}, "enP1s1": {"eth0"}},
+		},
+		"Open vSwitch's bridge at the port": {
+			Selection{Primary: true, Names: []string{"eth*"}}, switched, []string{"eth0"}, map[string][]string{"br-ex": {"eth0"}},
+		},
+		"and what is above it": {
+			Selection{Names: []string{"eth*", "br-ex.*"}}, switched, []string{"eth0"}, map[string][]string{"br-ex.7": {"eth0"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.selection.Counter, tc.selection.Mode = "c", Auto
+			want, _, declined := Desired([]Selection{tc.selection}, tc.interfaces, nil)
+			var counted []string
+			for _, w := range want {
+				counted = append(counted, w.Name)
+			}
+			if diff := cmp.Diff(tc.counted, counted); diff != "" {
+				t.Errorf("counted (-want +got):\n%s", diff)
+			}
+			var elsewhere map[string][]string
+			for _, d := range declined {
+				if elsewhere == nil {
+					elsewhere = map[string][]string{}
+				}
+				at := slices.IndexFunc(tc.interfaces, func(i Interface) bool { return i.Index == d.Index })
+				elsewhere[tc.interfaces[at].Name] = slices.Sorted(slices.Values(d.At))
+				if d.Why != ErrCountedElsewhere || d.Counter != "c" || d.Wants != Auto {
+					t.Errorf("declined: %+v", d)
+				}
+			}
+			if diff := cmp.Diff(tc.elsewhere, elsewhere); diff != "" {
+				t.Errorf("elsewhere (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTheKernelTakesProgramsFromBelow(t *testing.T) {
+	a, b := Selection{Counter: "a", Primary: true, Mode: Auto}, Selection{Counter: "b", Names: []string{"eth*"}, Mode: Auto}
+	want, selected, declined := Desired([]Selection{a, b}, bridged, nil)
+	if diff := cmp.Diff([]Attachment{{Index: 3, Name: "eth0", Mode: Auto}, {Index: 2, Name: "br0", Mode: Auto}}, want); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[int][]string{2: {"a"}, 3: {"b"}}, selected); diff != "" || declined != nil {
+		t.Errorf("each has its own layer; declined %v (-want +got):\n%s", declined, diff)
+	}
+}
+
+// However interfaces are stacked, something is counted, no two above one another, and what is not is said to be where
+// something is.
+func FuzzLayers(f *testing.F) {
+	f.Add([]byte{0, 0, 3, 1, 0, 3, 0, 0, 1, 2, 3, 1})
+	f.Add([]byte{2, 0, 0, 1, 0, 0}) // a loop, as there is none
+	kinds := []string{"", "bond", "bridge", openvswitch, "vlan"}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var interfaces []Interface
+		for n := 0; len(data) >= 3 && n < 12; n++ {
+			interfaces = append(interfaces, Interface{
+				Name: string(rune('a' + n)), Index: n + 1, Master: int(data[0] % 13), Parent: int(data[1] % 13), Kind: kinds[int(data[2])%len(kinds)],
+				Primary: data[2] < 128,
+			})
+			data = data[3:]
+		}
+		want, _, declined := Desired([]Selection{{Counter: "c", Primary: true}}, interfaces, nil)
+		s, counted := stackOf(interfaces), map[int]bool{}
+		for _, w := range want {
+			counted[w.Index] = true
+		}
+		for _, w := range want {
+			if s.any(w.Index, counted) {
+				t.Errorf("%s is counted, and what is below it", w.Name)
+			}
+		}
+		for _, d := range declined {
+			if len(d.At) == 0 {
+				t.Errorf("%d is counted nowhere", d.Index)
+			}
+		}
+	})
+}

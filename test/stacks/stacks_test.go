@@ -1,0 +1,358 @@
+package stacks
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/xdp-operator/xdp-operator/agent/datapath"
+	"github.com/xdp-operator/xdp-operator/agent/links"
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/kernels/report"
+	"github.com/xdp-operator/xdp-operator/test/netns"
+	"github.com/xdp-operator/xdp-operator/test/quiet"
+)
+
+// stack is interfaces upon one another, at the bottom one end of each of one or two veth pairs.
+type stack struct {
+	bottom []string
+	upper  string
+	make   func() error                       // in the namespace of the calling thread
+	frame  func(inner []byte) ([]byte, error) // what is sent for a frame that the upper interface shall have; nil: itself
+}
+
+// peers are the other ends of eth0 and eth1.
+var peers = map[string]string{"eth0": "p0", "eth1": "p1"}
+
+func pairs(names ...string) error {
+	for _, name := range names {
+		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: peers[name]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func up(names ...string) error {
+	for _, name := range names {
+		if _, err := quiet.Up(name); err != nil {
+			return err
+		}
+		if peer := peers[name]; peer != "" {
+			if _, err := quiet.Up(peer); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// members makes an interface that has these for its members or ports.
+func members(master netlink.Link, names ...string) error {
+	if err := errors.Join(pairs(names...), netlink.LinkAdd(master)); err != nil {
+		return err
+	}
+	for _, name := range names {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetMasterByIndex(l, master.Attrs().Index); err != nil {
+			return fmt.Errorf("put %s into %s: %w", name, master.Attrs().Name, err)
+		}
+	}
+	return errors.Join(up(append(names, master.Attrs().Name)...), quiet.Ready("p0", master.Attrs().Name))
+}
+
+func bond(mode netlink.BondMode) stack {
+	return stack{bottom: []string{"eth0", "eth1"}, upper: "bond0", make: func() error {
+		b := netlink.NewLinkBond(netlink.LinkAttrs{Name: "bond0"})
+		b.Mode, b.Miimon = mode, 10
+		return members(b, "eth0", "eth1")
+	}}
+}
+
+// upon makes an interface upon eth0, which has an address.
+func upon(upper string, link func(attrs netlink.LinkAttrs, parent int) netlink.Link) stack {
+	return stack{bottom: []string{"eth0"}, upper: upper, make: func() error {
+		if err := errors.Join(pairs("eth0"), up("eth0"), quiet.Ready("p0")); err != nil {
+			return err
+		}
+		eth0, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		address, err := netlink.ParseAddr("192.0.2.2/24")
+		if err != nil {
+			return err
+		}
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = upper
+		return errors.Join(netlink.AddrAdd(eth0, address), netlink.LinkAdd(link(attrs, eth0.Attrs().Index)), up(upper))
+	}}
+}
+
+func tag(inner []byte) ([]byte, error) {
+	return slices.Concat(inner[:12], []byte{0x81, 0, 0, 100}, inner[12:]), nil
+}
+
+func encapsulate(inner []byte) ([]byte, error) {
+	eth0, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return nil, err
+	}
+	buffer := gopacket.NewSerializeBuffer()
+	err = gopacket.SerializeLayers(buffer, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+		&layers.Ethernet{SrcMAC: inner[6:12], DstMAC: eth0.Attrs().HardwareAddr, EthernetType: layers.EthernetTypeIPv4},
+		&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: []byte{192, 0, 2, 1}, DstIP: []byte{192, 0, 2, 2}},
+		&udp{}, &layers.VXLAN{ValidIDFlag: true, VNI: 5}, gopacket.Payload(inner))
+	return buffer.Bytes(), err
+}
+
+// udp is a header to the port of VXLAN without a checksum.
+type udp struct{ layers.UDP }
+
+func (*udp) SerializeTo(b gopacket.SerializeBuffer, _ gopacket.SerializeOptions) error {
+	header := layers.UDP{SrcPort: 40000, DstPort: 4789}
+	return header.SerializeTo(b, gopacket.SerializeOptions{FixLengths: true})
+}
+
+var stacks = map[string]stack{
+	"bridge": {bottom: []string{"eth0", "eth1"}, upper: "br0", make: func() error {
+		return members(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}, "eth0", "eth1")
+	}},
+	"bond, active-backup": bond(netlink.BOND_MODE_ACTIVE_BACKUP),
+	"bond, balance-rr":    bond(netlink.BOND_MODE_BALANCE_RR),
+	"bond, balance-alb":   bond(netlink.BOND_MODE_BALANCE_ALB), // whose driver has no native XDP
+	"bond, 802.3ad":       bond(netlink.BOND_MODE_802_3AD),
+	"team": {bottom: []string{"eth0", "eth1"}, upper: "team0", make: func() error {
+		return members(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: "team0"}, LinkType: "team"}, "eth0", "eth1")
+	}},
+	"vrf": {bottom: []string{"eth0"}, upper: "vrf0", make: func() error {
+		return members(&netlink.Vrf{LinkAttrs: netlink.LinkAttrs{Name: "vrf0"}, Table: 10}, "eth0")
+	}},
+	"macvlan": upon("mac0", func(attrs netlink.LinkAttrs, parent int) netlink.Link {
+		attrs.ParentIndex = parent
+		return &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
+	}),
+	"macvtap": upon("mac0", func(attrs netlink.LinkAttrs, parent int) netlink.Link {
+		attrs.ParentIndex = parent
+		return &netlink.Macvtap{Macvlan: netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}}
+	}),
+	"ipvlan": upon("ipv0", func(attrs netlink.LinkAttrs, parent int) netlink.Link {
+		attrs.ParentIndex = parent
+		return &netlink.IPVlan{LinkAttrs: attrs, Mode: netlink.IPVLAN_MODE_L2}
+	}),
+	"vlan": with(tag, upon("eth0.100", func(attrs netlink.LinkAttrs, parent int) netlink.Link {
+		attrs.ParentIndex = parent
+		return &netlink.Vlan{LinkAttrs: attrs, VlanId: 100}
+	})),
+	"vxlan": with(encapsulate, upon("vx0", func(attrs netlink.LinkAttrs, parent int) netlink.Link {
+		return &netlink.Vxlan{LinkAttrs: attrs, VxlanId: 5, VtepDevIndex: parent, Port: 4789, Learning: true}
+	})),
+}
+
+func with(frame func([]byte) ([]byte, error), s stack) stack {
+	s.frame = frame
+	return s
+}
+
+// built makes the stack in a namespace, or returns nil if this kernel was built without what it is of. The kernels of
+// command kernels have everything.
+func (s stack) built(t *testing.T) *netns.Namespace {
+	t.Helper()
+	n := netns.New(t)
+	var err error
+	n.Do(func() { err = s.make() })
+	if errors.Is(err, unix.EOPNOTSUPP) && os.Getenv(report.Guest) == "" {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// counting is what was made of a selection.
+type counting struct {
+	counted, elsewhere []string // names, sorted
+	packets            uint64
+	native             bool // all of them
+}
+
+// count attaches what the selection asks for, sends n frames each to the upper interface, to all and to nobody through
+// every bottom, and returns what was counted once nothing more comes.
+func (s stack) count(t *testing.T, net *netns.Namespace, selection plan.Selection, n int) (c counting) {
+	t.Helper()
+	net.Do(func() {
+		interfaces, err := links.Links{}.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _, declined := plan.Desired([]plan.Selection{selection}, interfaces, nil)
+		for _, d := range declined {
+			at := slices.IndexFunc(interfaces, func(i plan.Interface) bool { return i.Index == d.Index })
+			c.elsewhere = append(c.elsewhere, interfaces[at].Name)
+		}
+		u, err := datapath.OpenUnpinned("boot")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		for _, w := range want {
+			if err := u.Attach(w); err != nil {
+				t.Fatal(err)
+			}
+			c.counted = append(c.counted, w.Name)
+		}
+		if interfaces, err = (links.Links{}).List(); err != nil {
+			t.Fatal(err)
+		}
+		c.native = !slices.ContainsFunc(interfaces, func(i plan.Interface) bool {
+			return slices.Contains(c.counted, i.Name) && i.Hook.Mode != plan.Native
+		})
+		upper, err := netlink.LinkByName(s.upper)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, bottom := range s.bottom {
+			for _, to := range [][]byte{upper.Attrs().HardwareAddr, {255, 255, 255, 255, 255, 255}, {2, 0, 0, 0, 0, 9}} {
+				s.send(t, peers[bottom], to, n)
+			}
+		}
+		c.packets = settled(t, u)
+	})
+	slices.Sort(c.counted)
+	slices.Sort(c.elsewhere)
+	return c
+}
+
+func (s stack) send(t *testing.T, from string, to []byte, n int) {
+	t.Helper()
+	frame := bytes.Clone(frames.Common()[0].Data)
+	copy(frame, to)
+	peer, err := netlink.LinkByName(from)
+	if err == nil && s.frame != nil {
+		frame, err = s.frame(frame)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	sender, err := frames.NewSender(peer.Attrs().Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sender.Close()
+	if err := sender.Send(frame, n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settled returns the packets of all attachments once they grow no more.
+func settled(t *testing.T, u *datapath.Unpinned) uint64 {
+	t.Helper()
+	const still = 200 * time.Millisecond
+	var sum uint64
+	for since := time.Now(); time.Since(since) < still; time.Sleep(5 * time.Millisecond) {
+		readings, err := u.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var now uint64
+		for _, r := range readings {
+			now += r.Totals.Sum().Packets
+		}
+		if now != sum {
+			sum, since = now, time.Now()
+		}
+	}
+	return sum
+}
+
+const each = 20 // frames of a kind
+
+func TestWhateverIsStackedAFrameIsCountedOnce(t *testing.T) {
+	for name, s := range stacks {
+		if s.built(t) == nil {
+			t.Logf("this kernel has no %s", name)
+			continue
+		}
+		sent := uint64(3 * each * len(s.bottom))
+		for _, mode := range []plan.Mode{plan.Auto, plan.Native, plan.Generic} {
+			t.Run(fmt.Sprintf("%s, %s", name, mode), func(t *testing.T) {
+				got := s.count(t, s.built(t), plan.Selection{Counter: "c", Names: []string{"eth*", s.upper}, Mode: mode}, each)
+				want := counting{counted: s.bottom, elsewhere: []string{s.upper}, packets: sent, native: mode != plan.Generic}
+				if diff := cmp.Diff(want, got, cmp.AllowUnexported(counting{})); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+func TestABondWithOneMemberSelectedIsCountedWhole(t *testing.T) {
+	for name, s := range stacks {
+		if len(s.bottom) == 1 || s.upper == "br0" || s.built(t) == nil {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			sent := uint64(3 * each * len(s.bottom))
+			got := s.count(t, s.built(t), plan.Selection{Counter: "c", Names: []string{"eth1", s.upper}, Mode: plan.Auto}, each)
+			want := counting{counted: []string{s.upper}, elsewhere: []string{"eth1"}, packets: sent, native: got.native}
+			if !got.native { // then it has what the bond takes, which leaves out the member that is not active
+				want.packets = got.packets
+			}
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(counting{})); diff != "" || got.packets > sent || got.packets < sent/2 {
+				t.Errorf("%d of %d packets (-want +got):\n%s", got.packets, sent, diff)
+			}
+		})
+	}
+	s := stacks["bridge"]
+	got := s.count(t, s.built(t), plan.Selection{Counter: "c", Names: []string{"eth1", s.upper}, Mode: plan.Auto}, each)
+	want := counting{counted: []string{"eth1"}, elsewhere: []string{"br0"}, packets: 3 * each, native: true}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(counting{})); diff != "" {
+		t.Errorf("of a bridge only what comes in through the port (-want +got):\n%s", diff)
+	}
+}
+
+// Alone, an upper interface is counted for what is for it.
+func TestAnUpperInterfaceAlone(t *testing.T) {
+	for name, want := range map[string]struct{ native, generic uint64 }{
+		"bridge":              {generic: 2 * 2 * each},  // to it and to all
+		"bond, active-backup": {3 * 2 * each, 3 * each}, // native, also what comes in through the member that is not active
+		"bond, balance-rr":    {3 * 2 * each, 3 * 2 * each},
+		"bond, 802.3ad":       {3 * 2 * each, 3 * each},
+		"team":                {generic: 3 * 2 * each},
+		"macvlan":             {generic: 2 * each},
+		"macvtap":             {generic: 2 * each},
+		"ipvlan":              {generic: each}, // it takes by IP address, and has none
+		"vlan":                {generic: 3 * each},
+		"vxlan":               {generic: 3 * each},
+		"vrf":                 {generic: 0}, // what comes in never passes it
+	} {
+		s := stacks[name]
+		n := s.built(t)
+		if n == nil {
+			continue
+		}
+		got := s.count(t, n, plan.Selection{Counter: "c", Names: []string{s.upper}, Mode: plan.Auto}, each)
+		packets := want.generic
+		if got.native {
+			packets = want.native
+		}
+		if diff := cmp.Diff(counting{counted: []string{s.upper}, packets: packets, native: got.native}, got, cmp.AllowUnexported(counting{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
