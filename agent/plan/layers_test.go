@@ -1,7 +1,11 @@
 package plan
 
 import (
+	"flag"
+	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,6 +33,7 @@ var (
 		{Name: "ovs-system", Index: 2, Kind: "openvswitch"}, {Name: "br-ex", Index: 3, Kind: "openvswitch", Primary: true},
 		{Name: "eth0", Index: 4, Master: 2}, {Name: "br-ex.7", Index: 5, Kind: "vlan", Parent: 3},
 	}
+	overlaid   = []Interface{{Name: "eth0", Index: 2, Primary: true}, {Name: "vx0", Index: 3, Kind: "vxlan", Parent: 2}}
 	everything = []string{"*"}
 )
 
@@ -157,4 +162,65 @@ func FuzzLayers(f *testing.F) {
 			}
 		}
 	})
+}
+
+var update = flag.Bool("update", false, "rewrite the table of docs/interfaces.md")
+
+func TestTheTableOfTheDocs(t *testing.T) {
+	const document, begin, end = "../../docs/interfaces.md", "<!-- The table is written by go test ./agent/plan -update. -->\n\n", "\n<!-- The end of the table. -->"
+	var table strings.Builder
+	table.WriteString("| a node with | `interfaces` | counted | skipped |\n|---|---|---|---|\n")
+	for _, row := range []struct {
+		node       string
+		interfaces []Interface
+		asked      string
+		selection  Selection
+	}{
+		{"`bond0` of `eth0` and `eth1`, default route on `bond0`", bonded[:3], "left out", Selection{Primary: true}},
+		{"the same", bonded[:3], "`names: [\"*\"]`", Selection{Names: everything}},
+		{"the same", bonded[:3], "`primary: true, names: [eth0]`", Selection{Primary: true, Names: []string{"eth0"}}},
+		{"the same", bonded[:3], "`names: [\"*\"], exclude: [bond0]`", Selection{Names: everything, Exclude: []string{"bond0"}}},
+		{"and with VLAN `bond0.100`", bonded[:4], "`names: [\"bond0*\"]`", Selection{Names: []string{"bond0*"}}},
+		{"VLAN `eth0.100` and a macvlan upon it, default route on `eth0.100`", tagged, "left out", Selection{Primary: true}},
+		{"the same", tagged, "`names: [\"*\"]`", Selection{Names: everything}},
+		{"bridge `br0` with ports `eth0` and `vnet0` (a virtual machine), default route on `br0`", bridged, "left out", Selection{Primary: true}},
+		{"the same", bridged, "`names: [\"*\"]`", Selection{Names: everything}},
+		{"the same", bridged, "`primary: true, names: [\"eth*\"]`", Selection{Primary: true, Names: []string{"eth*"}}},
+		{"Open vSwitch's bridge `br-ex` with port `eth0`, default route on `br-ex`", switched[:3], "left out", Selection{Primary: true}},
+		{"the same", switched[:3], "`names: [eth0, br-ex]`", Selection{Names: []string{"eth0", "br-ex"}}},
+		{"Azure's `eth0` with its virtual function `enP1s1`", azure, "`names: [\"e*\"]`", Selection{Names: []string{"e*"}}},
+		{"`eth0`, and VXLAN `vx0` made upon it", overlaid, "`names: [\"*\"]`", Selection{Names: everything}},
+		{"the same", overlaid, "`names: [\"*\", vx0]`", Selection{Names: []string{"*", "vx0"}}},
+	} {
+		row.selection.Counter, row.selection.Mode = "c", Auto
+		want, _, declined := Desired([]Selection{row.selection}, row.interfaces, nil)
+		var counted, skipped []string
+		for _, i := range row.interfaces {
+			if slices.ContainsFunc(want, func(w Attachment) bool { return w.Index == i.Index }) {
+				counted = append(counted, "`"+i.Name+"`")
+			}
+			if slices.ContainsFunc(declined, func(d Declined) bool { return d.Index == i.Index }) {
+				skipped = append(skipped, "`"+i.Name+"`")
+			}
+		}
+		fmt.Fprintf(&table, "| %s | %s | %s | %s |\n", row.node, row.asked, strings.Join(counted, ", "), strings.Join(skipped, ", "))
+	}
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(text), begin)
+	was, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("no table in %s", document)
+	}
+	if *update {
+		if err := os.WriteFile(document, []byte(before+begin+table.String()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(was, table.String()); diff != "" {
+		t.Errorf("%s is not true any more: go test ./agent/plan -update (-said +is):\n%s", document, diff)
+	}
 }
