@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/vishvananda/netlink"
@@ -191,16 +193,16 @@ type counting struct {
 	native             bool // all of them
 }
 
-// count attaches what the selection asks for, sends n frames each to the upper interface, to all and to nobody through
+// count attaches what the selections ask for, sends n frames each to the upper interface, to all and to nobody through
 // every bottom, and returns what was counted once nothing more comes.
-func (s stack) count(t *testing.T, net *netns.Namespace, selection plan.Selection, n int) (c counting) {
+func (s stack) count(t *testing.T, net *netns.Namespace, n int, selections ...plan.Selection) (c counting) {
 	t.Helper()
 	net.Do(func() {
 		interfaces, err := links.Links{}.List()
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, _, declined := plan.Desired([]plan.Selection{selection}, interfaces, nil)
+		want, _, declined := plan.Desired(selections, interfaces, nil)
 		for _, d := range declined {
 			at := slices.IndexFunc(interfaces, func(i plan.Interface) bool { return i.Index == d.Index })
 			c.elsewhere = append(c.elsewhere, interfaces[at].Name)
@@ -291,7 +293,7 @@ func TestWhateverIsStackedAFrameIsCountedOnce(t *testing.T) {
 		sent := uint64(3 * each * len(s.bottom))
 		for _, mode := range []plan.Mode{plan.Auto, plan.Native, plan.Generic} {
 			t.Run(fmt.Sprintf("%s, %s", name, mode), func(t *testing.T) {
-				got := s.count(t, s.built(t), plan.Selection{Counter: "c", Names: []string{"eth*", s.upper}, Mode: mode}, each)
+				got := s.count(t, s.built(t), each, plan.Selection{Counter: "c", Names: []string{"eth*", s.upper}, Mode: mode})
 				want := counting{counted: s.bottom, elsewhere: []string{s.upper}, packets: sent, native: mode != plan.Generic}
 				if diff := cmp.Diff(want, got, cmp.AllowUnexported(counting{})); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
@@ -308,7 +310,7 @@ func TestABondWithOneMemberSelectedIsCountedWhole(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			sent := uint64(3 * each * len(s.bottom))
-			got := s.count(t, s.built(t), plan.Selection{Counter: "c", Names: []string{"eth1", s.upper}, Mode: plan.Auto}, each)
+			got := s.count(t, s.built(t), each, plan.Selection{Counter: "c", Names: []string{"eth1", s.upper}, Mode: plan.Auto})
 			want := counting{counted: []string{s.upper}, elsewhere: []string{"eth1"}, packets: sent, native: got.native}
 			if !got.native { // then it has what the bond takes, which leaves out the member that is not active
 				want.packets = got.packets
@@ -319,7 +321,7 @@ func TestABondWithOneMemberSelectedIsCountedWhole(t *testing.T) {
 		})
 	}
 	s := stacks["bridge"]
-	got := s.count(t, s.built(t), plan.Selection{Counter: "c", Names: []string{"eth1", s.upper}, Mode: plan.Auto}, each)
+	got := s.count(t, s.built(t), each, plan.Selection{Counter: "c", Names: []string{"eth1", s.upper}, Mode: plan.Auto})
 	want := counting{counted: []string{"eth1"}, elsewhere: []string{"br0"}, packets: 3 * each, native: true}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(counting{})); diff != "" {
 		t.Errorf("of a bridge only what comes in through the port (-want +got):\n%s", diff)
@@ -346,7 +348,7 @@ func TestAnUpperInterfaceAlone(t *testing.T) {
 		if n == nil {
 			continue
 		}
-		got := s.count(t, n, plan.Selection{Counter: "c", Names: []string{s.upper}, Mode: plan.Auto}, each)
+		got := s.count(t, n, each, plan.Selection{Counter: "c", Names: []string{s.upper}, Mode: plan.Auto})
 		packets := want.generic
 		if got.native {
 			packets = want.native
@@ -355,4 +357,90 @@ func TestAnUpperInterfaceAlone(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
+}
+
+// Two counters may want two layers of one stack: each gets its own.
+func TestTwoLayersForTwoCounters(t *testing.T) {
+	for name, want := range map[string]uint64{
+		"bridge":           2*2*each + 3*each,
+		"macvlan":          2*each + 3*each,
+		"bond, balance-rr": 3*2*each + 3*each, // generic, since its member has a program
+		"vlan":             3*each + 3*each,
+	} {
+		s := stacks[name]
+		n := s.built(t)
+		if n == nil {
+			continue
+		}
+		bottom := s.bottom[len(s.bottom)-1]
+		got := s.count(t, n, each, plan.Selection{Counter: "a", Names: []string{s.upper}, Mode: plan.Auto}, plan.Selection{Counter: "b", Names: []string{bottom}, Mode: plan.Auto})
+		if diff := cmp.Diff(counting{counted: []string{s.upper, bottom}, packets: want}, got, cmp.AllowUnexported(counting{}), cmpopts.SortSlices(strings.Compare)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// Since Linux 5.15 a program is refused below an interface that has one. It is no other's error.
+func TestAProgramBelowAnother(t *testing.T) {
+	s := stacks["bridge"]
+	s.built(t).Do(func() {
+		u, err := datapath.OpenUnpinned("boot")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		attach := func(name string) error {
+			l, err := netlink.LinkByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return u.Attach(plan.Attachment{Index: l.Attrs().Index, Name: name, Mode: plan.Auto})
+		}
+		if err := attach("br0"); err != nil {
+			t.Fatal(err)
+		}
+		if err := attach("eth0"); err != nil && !errors.Is(err, plan.ErrHookInUse) {
+			t.Errorf("below br0: %v", err)
+		}
+	})
+}
+
+// What a tun carries begins with the IP header, which the program would take for an Ethernet header.
+func TestWhatHasNoEthernetHeaderIsNotCounted(t *testing.T) {
+	netns.New(t).Do(func() {
+		tun := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN, Flags: netlink.TUNTAP_NO_PI, Queues: 1}
+		if err := errors.Join(netlink.LinkAdd(tun), up("tun0")); err != nil {
+			t.Fatal(err)
+		}
+		defer tun.Fds[0].Close()
+		interfaces, err := links.Links{}.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _, declined := plan.Desired([]plan.Selection{{Counter: "c", Names: []string{"tun0"}, Mode: plan.Auto}}, interfaces, nil)
+		if len(want) != 0 || len(declined) != 1 || !errors.Is(declined[0].Why, plan.ErrNoEthernet) {
+			t.Errorf("wanted %v, declined %v", want, declined)
+		}
+
+		u, err := datapath.OpenUnpinned("boot")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		if err := u.Attach(plan.Attachment{Index: tun.Index, Name: "tun0", Mode: plan.Generic}); err != nil {
+			t.Fatal(err)
+		}
+		f := frames.Common()[0]
+		if _, err := tun.Fds[0].Write(f.Data[14:]); err != nil {
+			t.Fatal(err)
+		}
+		settled(t, u)
+		readings, err := u.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if readings[0].Totals.Sum().Packets != 1 || readings[0].Totals[f.Class].Packets != 0 {
+			t.Errorf("attached all the same it counts right: %v", readings[0].Totals)
+		}
+	})
 }
