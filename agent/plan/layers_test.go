@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -109,7 +110,7 @@ func TestWhereStackedInterfacesAreCounted(t *testing.T) {
 				}
 				at := slices.IndexFunc(tc.interfaces, func(i Interface) bool { return i.Index == d.Index })
 				elsewhere[tc.interfaces[at].Name] = slices.Sorted(slices.Values(d.At))
-				if d.Why != ErrCountedElsewhere || d.Counter != "c" || d.Wants != Auto {
+				if !errors.Is(d.Why, ErrCountedElsewhere) || d.Counter != "c" || d.Wants != Auto {
 					t.Errorf("declined: %+v", d)
 				}
 			}
