@@ -39,11 +39,11 @@ type Links interface {
 }
 
 const (
-	followUp   = 20 * time.Millisecond // when a pass left something for the next one
-	retry      = time.Second           // when an interface could not be attached
-	look       = 2 * time.Second       // whether all is as it was: nobody tells of a link that is cut
-	idle       = 30 * time.Second      // when there is nothing to do
-	reportSlew = 0.1                   // of the interval: jitter, so that a cluster's agents do not report in step
+	followUp   = 20 * time.Millisecond  // when a pass left something for the next one
+	retry      = 500 * time.Millisecond // when an interface could not be attached: nobody tells that a hook became free
+	look       = 2 * time.Second        // whether all is as it was: nobody tells of a link that is cut
+	idle       = 30 * time.Second       // when there is nothing to do
+	reportSlew = 0.1                    // of the interval: jitter, so that a cluster's agents do not report in step
 )
 
 // Agent makes one pass per Reconcile: gather, plan, attach, read, save, detach. Nothing that the next pass needs
@@ -104,7 +104,8 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 		before = before.Or(a.last.ledger)
 	}
 
-	want, selected, conflicts := plan.Desired(selections(state.Spec), s.interfaces)
+	asked := selections(state.Spec)
+	want, selected, conflicts := plan.Desired(asked, s.interfaces)
 	attach, detach := plan.Diff(s.attached, want, s.interfaces)
 	failed := map[int]error{}
 	if before.Opened { // a ledger is opened before anything new is counted
@@ -114,6 +115,8 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 			}
 		}
 	}
+
+	conflicts = append(conflicts, plan.Unmet(asked, s.attached, want, s.interfaces, selected)...)
 
 	readings, err := a.read(s)
 	if err != nil {

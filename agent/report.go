@@ -64,11 +64,11 @@ func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1al
 	for _, d := range o.detach {
 		detaching[d.Map] = true
 	}
-	counting := map[int]uint32{} // map by the index of an interface that is being counted
+	counting := map[int]plan.Attachment{} // by the index of the interface that is being counted
 	for _, h := range s.attached {
 		at := slices.IndexFunc(s.interfaces, h.Live)
 		if at >= 0 && !detaching[h.Map] {
-			counting[h.Index] = h.Map
+			counting[h.Index] = h
 			continue
 		}
 		e := v1alpha1.NodeInterface{}
@@ -86,9 +86,12 @@ func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1al
 		}
 		e := entry(i)
 		e.RequestedMode = v1alpha1.AttachMode(o.want[at].Mode)
-		if id, ok := counting[i.Index]; ok {
+		if h, ok := counting[i.Index]; ok {
 			e.State, e.Mode = v1alpha1.InterfaceAttached, v1alpha1.AttachMode(i.Hook.Mode)
-			booked(&e, id)
+			if h.Refused != nil && o.want[at].Mode == plan.Auto {
+				e.Reason, e.Message = fallback(h.Refused, i)
+			}
+			booked(&e, h.Map)
 		} else {
 			e.State, e.Counters = v1alpha1.InterfaceFailed, uids(o.selected[i.Index])
 			e.Reason, e.Message = failure(o.failed[i.Index], i)
@@ -102,12 +105,20 @@ func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1al
 			e.RequestedMode, e.State = v1alpha1.AttachMode(c.Wants), v1alpha1.InterfaceFailed
 			e.Counters = uids([]string{c.Counter})
 			e.Reason = v1alpha1.ReasonModeConflict
-			e.Message = fmt.Sprintf("an older XDPCounter wants %s mode on this interface: ask for the same mode or exclude the interface", c.Has)
+			e.Message = disagreement(c, o.want[at].Mode)
 			list = append(list, e)
 		}
 	}
 	slices.SortStableFunc(list, func(x, y v1alpha1.NodeInterface) int { return cmp.Compare(x.Index, y.Index) })
 	return list
+}
+
+// disagreement says why a counter's wish for a mode is not met, where the older ones' wish is.
+func disagreement(c plan.Conflict, older plan.Mode) string {
+	if c.Has != older {
+		return fmt.Sprintf("an older XDPCounter asks for %s mode on this interface, which attained %s: ask for %s as well, or exclude the interface", older, c.Has, older)
+	}
+	return fmt.Sprintf("an older XDPCounter wants %s mode on this interface: ask for the same mode or exclude the interface", c.Has)
 }
 
 // failure says why an interface that is wanted is not counted. Without an error its turn comes in the next pass.

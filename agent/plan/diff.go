@@ -1,5 +1,7 @@
 package plan
 
+import "slices"
+
 // Diff returns what has to be attached and what given up, so that what there is becomes what is wanted.
 //
 // An attachment counts only while the interface that it names carries its program: an interface that went away,
@@ -7,6 +9,10 @@ package plan
 // that. What counts no longer is given up, and so is what is not wanted or wanted in another mode. An interface
 // is attached anew only when nothing of an earlier attachment to it is left, in a later pass: its counts have to
 // be saved first.
+//
+// Auto goes back from generic to native mode where native was never tried, which is so after the wish was for generic,
+// and where what stood in its way has visibly changed. The kernel has room for one mode, so it means to detach: it is
+// not done for a guess.
 func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Attachment) {
 	byIndex := map[int]Interface{}
 	for _, i := range interfaces {
@@ -19,7 +25,7 @@ func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Att
 	settled := map[int]bool{}
 	for _, h := range have {
 		w, ok := wanted[h.Index]
-		if !ok || !h.Live(byIndex[h.Index]) || !w.Mode.Allows(byIndex[h.Index].Hook.Mode) {
+		if !ok || !h.Live(byIndex[h.Index]) || !h.meets(w.Mode, byIndex[h.Index].Hook.Mode) {
 			detach = append(detach, h)
 			settled[h.Index] = true
 			continue
@@ -39,5 +45,35 @@ func (a Attachment) Live(i Interface) bool {
 	return a.Index != 0 && a.Index == i.Index && a.Program != 0 && a.Program == i.Hook.Program
 }
 
-// Allows reports that an attachment in the attained mode meets the wish.
-func (m Mode) Allows(attained Mode) bool { return m == Auto || m == attained }
+// meets reports that the attachment, which is in the attained mode, is what was wished for or as near to it as can be.
+func (a Attachment) meets(wish, attained Mode) bool {
+	if wish == Auto && attained == Generic {
+		return a.Refused != nil && !a.Improved
+	}
+	return wish == Auto || wish == attained
+}
+
+// Unmet finds the wishes for native mode that an older one for Auto has attached generically, once it is seen what came
+// of it. It takes their counters out of selected: like those of Desired's conflicts they are not counted there.
+func Unmet(selections []Selection, have, want []Attachment, interfaces []Interface, selected map[int][]string) []Conflict {
+	native := map[string]bool{}
+	for _, s := range selections {
+		native[s.Counter] = s.Mode == Native
+	}
+	var conflicts []Conflict
+	for _, w := range want {
+		generic := slices.ContainsFunc(have, func(h Attachment) bool {
+			return h.Index == w.Index && slices.ContainsFunc(interfaces, func(i Interface) bool { return h.Live(i) && i.Hook.Mode == Generic })
+		})
+		if w.Mode != Auto || !generic {
+			continue
+		}
+		selected[w.Index] = slices.DeleteFunc(selected[w.Index], func(counter string) bool {
+			if native[counter] {
+				conflicts = append(conflicts, Conflict{Index: w.Index, Counter: counter, Wants: Native, Has: Generic})
+			}
+			return native[counter]
+		})
+	}
+	return conflicts
+}
