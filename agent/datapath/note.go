@@ -38,8 +38,8 @@ type noted struct {
 func (n noted) Error() string { return n.message }
 func (n noted) Unwrap() error { return n.cause }
 
-// longestMessage leaves room for the rest in a symbolic link's target, which ends after 4 KiB.
-const longestMessage = 2 << 10
+// longestMessage leaves room for the rest in a symbolic link's target of 4 KiB, also where JSON writes six bytes for one.
+const longestMessage = 512
 
 func (f folder) notePin() string { return f.path + "/refusal" }
 
