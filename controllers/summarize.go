@@ -94,6 +94,7 @@ type survey struct {
 	interfaces     v1alpha1.InterfaceNumbers
 	pending        []string // nodes whose agent has yet to take the spec up
 	failures       []v1alpha1.Failure
+	fallen         []string      // interfaces that are counted in generic mode since native was refused
 	reportInterval time.Duration // the longest
 }
 
@@ -121,6 +122,9 @@ func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNo
 	s.interfaces.Generic += found.generic
 	s.interfaces.Attached += found.native + found.generic
 	s.interfaces.Failed += int32(len(found.failed))
+	for _, i := range found.fallen {
+		s.fallen = append(s.fallen, name+"/"+i.Name+" ("+i.Reason+")")
+	}
 	switch {
 	case len(found.failed) > 0:
 		s.nodes.Failed++
@@ -145,6 +149,7 @@ type found struct {
 	native, generic int32
 	pending         bool
 	failed          []v1alpha1.NodeInterface
+	fallen          []v1alpha1.NodeInterface // that Auto counts in generic mode, since native was refused
 }
 
 func tally(state *v1alpha1.XDPNodeState, uid types.UID) (f found) {
@@ -155,6 +160,9 @@ func tally(state *v1alpha1.XDPNodeState, uid types.UID) (f found) {
 		switch {
 		case i.State == v1alpha1.InterfaceAttached && i.Mode == v1alpha1.AttachGeneric:
 			f.generic++
+			if i.Reason != "" {
+				f.fallen = append(f.fallen, i)
+			}
 		case i.State == v1alpha1.InterfaceAttached:
 			f.native++
 		case i.State == v1alpha1.InterfaceDetaching || i.Reason == v1alpha1.ReasonPending:
@@ -235,8 +243,13 @@ func (s *survey) ready(c *v1alpha1.XDPCounter) metav1.Condition {
 		return condition(metav1.ConditionUnknown, v1alpha1.ReasonPending, "waiting for the agents of %d of %d nodes: %s",
 			len(s.pending), s.nodes.Selected, v1alpha1.FirstFew(s.pending))
 	case len(s.failures) == 0:
-		return condition(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "%d interfaces on %d nodes are being counted",
-			s.interfaces.Attached, s.nodes.Ready)
+		var slower string
+		if len(s.fallen) > 0 {
+			slices.Sort(s.fallen)
+			slower = fmt.Sprintf("; %d in generic mode, where native was refused: %s", len(s.fallen), v1alpha1.FirstFew(s.fallen))
+		}
+		return condition(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "%d interfaces on %d nodes are being counted%s",
+			s.interfaces.Attached, s.nodes.Ready, slower)
 	case same && s.failures[0].Reason == v1alpha1.ReasonNoInterfacesMatched && s.interfaces.Attached == 0:
 		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects no interface of %d nodes: %s",
 			len(s.failures), v1alpha1.FirstFew(nodesOf(s.failures)))

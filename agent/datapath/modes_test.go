@@ -92,8 +92,9 @@ func (h *host) bond(t *testing.T, mode netlink.BondMode, members ...int) (index 
 	return index, ok
 }
 
-// setQueues sets how many queues the peer sends with.
-func (h *host) setQueues(t *testing.T, name string, rx, tx uint32) {
+// setQueues sets how many queues an end of a veth pair has. It returns false where they cannot be changed (before Linux
+// 5.14).
+func (h *host) setQueues(t *testing.T, name string, rx, tx uint32) (ok bool) {
 	t.Helper()
 	h.net.Do(func() {
 		tool, err := ethtool.NewEthtool()
@@ -106,21 +107,27 @@ func (h *host) setQueues(t *testing.T, name string, rx, tx uint32) {
 			t.Fatal(err)
 		}
 		channels.RxCount, channels.TxCount = rx, tx
-		if _, err := tool.SetChannels(name, channels); err != nil {
+		_, err = tool.SetChannels(name, channels)
+		if ok = err == nil; !ok && !errors.Is(err, unix.EOPNOTSUPP) {
 			t.Fatal(err)
 		}
 	})
+	return ok
 }
 
 // queues makes a veth pair whose counted end receives with one queue, of two that it may have, what the other sends
 // with two.
 func (h *host) queues(t *testing.T) (index int) {
 	t.Helper()
-	attrs := named("queues")
-	attrs.NumTxQueues, attrs.NumRxQueues = 2, 2
-	index, _ = h.add(t, &netlink.Veth{LinkAttrs: attrs, PeerName: "queues-peer", PeerNumTxQueues: 2, PeerNumRxQueues: 2})
+	pair := &netlink.Veth{LinkAttrs: named("queues"), PeerName: "queues-peer", PeerNumTxQueues: 2, PeerNumRxQueues: 2}
+	pair.NumTxQueues, pair.NumRxQueues = 2, 2
+	index, _ = h.add(t, pair)
+	if !h.setQueues(t, "queues", 1, 1) { // all are in use from the beginning
+		h.net.Delete(t, "queues")
+		pair.NumTxQueues, pair.NumRxQueues = 1, 1
+		index, _ = h.add(t, pair)
+	}
 	h.net.Up(t, "queues-peer")
-	h.setQueues(t, "queues", 1, 1)
 	h.setQueues(t, "queues-peer", 2, 2)
 	return index
 }
@@ -148,6 +155,7 @@ func TestWhyNativeIsRefused(t *testing.T) {
 		want error
 		says string // the kernel, if it speaks
 		last bool   // generic is refused too, so Auto fails for the same reason
+		late bool   // only younger kernels than 5.15 look at it
 	}{
 		"a bridge has no native XDP": {
 			make: func(t *testing.T, h *host) (int, bool) { return h.net.Bridge(t, "br0"), true },
@@ -169,17 +177,13 @@ func TestWhyNativeIsRefused(t *testing.T) {
 			},
 			want: plan.ErrNativeUnsupported, says: core,
 		},
-		"nor a dummy": {
-			make: func(t *testing.T, h *host) (int, bool) { return h.add(t, &netlink.Dummy{LinkAttrs: named("dummy0")}) },
-			want: plan.ErrNativeUnsupported, says: core,
-		},
 		"nor a bond in a mode that is not for it": {
 			make: func(t *testing.T, h *host) (int, bool) { return h.bond(t, netlink.BOND_MODE_BROADCAST, h.index) },
 			want: plan.ErrNativeUnsupported, says: "No native XDP support for the current bonding mode",
 		},
 		"nor a bond with a member that has none": {
 			make: func(t *testing.T, h *host) (int, bool) {
-				member, ok := h.add(t, &netlink.Dummy{LinkAttrs: named("dummy0")})
+				member, ok := h.add(t, &netlink.Macvlan{LinkAttrs: on(h.index, "macvlan0"), Mode: netlink.MACVLAN_MODE_BRIDGE})
 				if !ok {
 					return 0, false
 				}
@@ -205,7 +209,7 @@ func TestWhyNativeIsRefused(t *testing.T) {
 				}
 				return h.index, ok
 			},
-			want: plan.ErrUpperHasProgram, says: "Cannot attach when an upper device already has a program", last: true,
+			want: plan.ErrUpperHasProgram, says: "Cannot attach when an upper device already has a program", last: true, late: true,
 		},
 		"the bridge above has a program": {
 			make: func(t *testing.T, h *host) (int, bool) {
@@ -214,7 +218,7 @@ func TestWhyNativeIsRefused(t *testing.T) {
 				h.holdByLink(t, index, link.XDPGenericMode)
 				return h.index, true
 			},
-			want: plan.ErrUpperHasProgram, says: "Cannot attach when an upper device already has a program", last: true,
+			want: plan.ErrUpperHasProgram, says: "Cannot attach when an upper device already has a program", last: true, late: true,
 		},
 		"the VLAN above has a program": {
 			make: func(t *testing.T, h *host) (int, bool) {
@@ -224,7 +228,7 @@ func TestWhyNativeIsRefused(t *testing.T) {
 				}
 				return h.index, ok
 			},
-			want: plan.ErrUpperHasProgram, says: "Cannot attach when an upper device already has a program", last: true,
+			want: plan.ErrUpperHasProgram, says: "Cannot attach when an upper device already has a program", last: true, late: true,
 		},
 		"the MTU is large and the kernel knows no programs for many buffers": {
 			make: func(t *testing.T, h *host) (int, bool) {
@@ -265,6 +269,9 @@ func TestWhyNativeIsRefused(t *testing.T) {
 				return
 			}
 			err := h.attach(index, plan.Native)
+			if test.late && err == nil && !knowsFragments(t) {
+				return
+			}
 			if !errors.Is(err, test.want) {
 				t.Fatalf("native: %v, want %v", err, test.want)
 			}
@@ -369,8 +376,9 @@ func TestNativeIsTriedAgainWhenWhatWasInItsWayHasChanged(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.expectFallback(t, index, plan.ErrNotEnoughQueues)
-		h.setQueues(t, "queues", 2, 2)
-		again(t, h, index)
+		if h.setQueues(t, "queues", 2, 2) {
+			again(t, h, index)
+		}
 	})
 	t.Run("the member's program is gone", func(t *testing.T) {
 		h := newHost(t)

@@ -13,7 +13,7 @@ import (
 )
 
 // modules are what the tests need of the kernel, beside what it has built in and what these need themselves.
-var modules = []string{"veth", "bridge", "macvlan", "virtio_pci", "virtio_net"}
+var modules = []string{"veth", "bridge", "macvlan", "8021q", "bonding", "virtio_pci", "virtio_net"}
 
 // copyModules copies the modules out of a kernel's tree into a folder, not compressed, and named in the order in which
 // they can be loaded.
