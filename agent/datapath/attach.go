@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -186,10 +187,13 @@ func attachXDP(w *words, program *ebpf.Program, index int, mode link.XDPAttachFl
 		l, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: mode})
 		return err
 	})
-	if err != nil {
-		return nil, refusal(err, said, index, mode == link.XDPDriverMode)
+	if err == nil {
+		return l, nil
 	}
-	return l, nil
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		err = errno // which says all that the rest says
+	}
+	return nil, refusal(err, said, index, mode == link.XDPDriverMode)
 }
 
 // free returns an error that wraps plan.ErrHookInUse if a program holds the hook in whichever mode. The kernel would say

@@ -103,11 +103,10 @@ func (h *host) setQueues(t *testing.T, name string, rx, tx uint32) (ok bool) {
 		}
 		defer tool.Close()
 		channels, err := tool.GetChannels(name)
-		if err != nil {
-			t.Fatal(err)
+		if err == nil {
+			channels.RxCount, channels.TxCount = rx, tx
+			_, err = tool.SetChannels(name, channels)
 		}
-		channels.RxCount, channels.TxCount = rx, tx
-		_, err = tool.SetChannels(name, channels)
 		if ok = err == nil; !ok && !errors.Is(err, unix.EOPNOTSUPP) {
 			t.Fatal(err)
 		}

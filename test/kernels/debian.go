@@ -43,12 +43,14 @@ type shelf struct {
 	progress io.Writer
 }
 
-// get returns the newest kernel of the version that Debian has, or with an earlier run the one that it got then.
+// get returns the newest kernel of the version that Debian has, or with an earlier run the one that it got then, unless
+// other modules are asked for now.
 func (s shelf) get(ctx context.Context, wanted string) (kernel, error) {
 	folder := filepath.Join(s.folder, wanted)
 	k := kernel{wanted: wanted, image: filepath.Join(folder, "vmlinuz"), modules: filepath.Join(folder, "modules")}
 	version, err := os.ReadFile(filepath.Join(folder, "version"))
-	if errors.Is(err, os.ErrNotExist) {
+	had, missing := os.ReadFile(filepath.Join(folder, "asked"))
+	if errors.Is(err, os.ErrNotExist) || missing != nil || string(had) != asked() {
 		if err := s.fetch(ctx, wanted); err != nil {
 			return kernel{}, fmt.Errorf("get Linux %s: %w", wanted, err)
 		}
@@ -94,6 +96,9 @@ func (s shelf) fetch(ctx context.Context, wanted string) error {
 		return err
 	}
 	if err := copyModules(ctx, tree, filepath.Join(made, "modules")); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(made, "asked"), []byte(asked()), 0o644); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(made, "version"), []byte(version), 0o644); err != nil {

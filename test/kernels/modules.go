@@ -15,6 +15,9 @@ import (
 // modules are what the tests need of the kernel, beside what it has built in and what these need themselves.
 var modules = []string{"veth", "bridge", "macvlan", "8021q", "bonding", "virtio_pci", "virtio_net"}
 
+// asked is a line of them.
+func asked() string { return strings.Join(modules, " ") }
+
 // copyModules copies the modules out of a kernel's tree into a folder, not compressed, and named in the order in which
 // they can be loaded.
 func copyModules(ctx context.Context, tree, folder string) error {
