@@ -539,6 +539,36 @@ func TestReasonsAndAdvice(t *testing.T) {
 	}
 }
 
+func TestADriverThatRefusesIsNotAskedAtEveryPass(t *testing.T) {
+	wants := counter("a")
+	wants.AttachMode = v1alpha1.AttachNative
+	n := newNode(t, wants)
+	quiet, asked, told := []string{"read"}, []string{"attach eth0 refused", "read"}, []string{"attach eth0 refused", "read", "save"}
+	n.refuse["eth0"] = fmt.Errorf("attach eth0: %w", plan.ErrNotEnoughQueues)
+	n.settle()
+	for _, step := range []struct {
+		why    string
+		change func()
+		want   []string
+	}{
+		{"the next pass does not ask again", func() {}, quiet},
+		{"nor one a little later", func() { n.clock.Step(time.Second) }, quiet},
+		{"but after a while", func() { n.clock.Step(askDriver) }, asked},
+		{"and when the MTU has changed", func() { n.interfaces[1].MTU = 1400 }, told},
+		{"for a hook that is in use it is asked in every pass", func() {
+			n.refuse["eth0"] = fmt.Errorf("attach eth0: %w", plan.ErrHookInUse)
+			n.clock.Step(askDriver)
+		}, told},
+		{"as this", func() {}, asked},
+	} {
+		step.change()
+		steps, _, err := n.pass()
+		if diff := cmp.Diff(step.want, steps); diff != "" || err != nil {
+			t.Errorf("%s: error %v, steps (-want +got):\n%s", step.why, err, diff)
+		}
+	}
+}
+
 func TestHealthFollowsThePasses(t *testing.T) {
 	n := newNode(t, counter("a"))
 	if n.agent.Ready(nil) == nil {

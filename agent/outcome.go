@@ -39,6 +39,17 @@ func reasonOf(err error) string {
 	return v1alpha1.ReasonAttachFailed
 }
 
+// isTheDrivers reports that a driver said no to native mode.
+func isTheDrivers(err error) bool {
+	switch reasonOf(err) {
+	case v1alpha1.ReasonNativeUnsupported, v1alpha1.ReasonMTUTooLarge, v1alpha1.ReasonNotEnoughQueues,
+		v1alpha1.ReasonOffloadConflict, v1alpha1.ReasonMemberHasProgram, v1alpha1.ReasonNativeRefused:
+		return true
+	default:
+		return false
+	}
+}
+
 // advice says what to do about a failure, by reason. It is told i as it is now.
 func advice(reason string, i plan.Interface) string {
 	switch reason {

@@ -150,7 +150,7 @@ func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attach
 	other, err := d.otherVersion(f, linkState{index: a.Index, program: a.Program})
 	a.Outdated = d.mtuChanged(a, interfaces) || other || f.layout != d.current()
 	if refused, then := f.refused(); refused != nil {
-		a.Improved = then.improved(look(a.Index))
+		a.Improved = then.improved(refused, look(a.Index))
 	}
 	return a, err
 }

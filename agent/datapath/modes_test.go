@@ -2,7 +2,9 @@ package datapath
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -399,28 +401,32 @@ func TestNativeIsTriedAgainWhenWhatWasInItsWayHasChanged(t *testing.T) {
 
 func TestWhatImprovesASituation(t *testing.T) {
 	then := situation{MTU: 9000, Rx: 1, Tx: 1, Combined: 4, Offloads: []string{"rx-gro-hw", "rx-lro"}, Announce: cannot, Members: []int{4, 5}}
+	all := []error{
+		plan.ErrMTUTooLarge, plan.ErrNotEnoughQueues, plan.ErrOffloadConflict, plan.ErrMemberHasProgram, plan.ErrNativeUnsupported,
+		plan.ErrNativeRefused, plan.ErrOutOfMemory,
+	}
 	for name, tc := range map[string]struct {
 		change func(*situation)
-		want   bool
+		want   []error // causes for which it is an improvement
 	}{
-		"nothing changes":             {func(*situation) {}, false},
-		"a smaller MTU":               {func(s *situation) { s.MTU = 3000 }, true},
-		"a larger MTU":                {func(s *situation) { s.MTU = 9500 }, false},
-		"other queues":                {func(s *situation) { s.Combined = 2 }, true},
-		"one of the offloads is off":  {func(s *situation) { s.Offloads = []string{"rx-lro"} }, true},
-		"the driver announces XDP":    {func(s *situation) { s.Announce = can }, true},
-		"a newer kernel says nothing": {func(s *situation) { s.Announce = "" }, false},
-		"a member's program is gone":  {func(s *situation) { s.Members = []int{5} }, true},
-		"another member has one":      {func(s *situation) { s.Members = []int{4, 5, 6} }, false},
-		"the interface cannot be seen": {func(s *situation) {
-			*s = situation{Rx: 1, Tx: 1, Combined: 4, Offloads: s.Offloads, Members: s.Members}
-		}, false},
-		"there can be more queues only": {func(s *situation) { s.Most = 64 }, false},
+		"nothing changes":               {func(*situation) {}, nil},
+		"a smaller MTU":                 {func(s *situation) { s.MTU = 3000 }, []error{plan.ErrMTUTooLarge, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
+		"a larger MTU":                  {func(s *situation) { s.MTU = 9500 }, nil},
+		"other queues":                  {func(s *situation) { s.Combined = 2 }, []error{plan.ErrNotEnoughQueues, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
+		"there can be more queues only": {func(s *situation) { s.Most = 64 }, nil},
+		"one of the offloads is off":    {func(s *situation) { s.Offloads = []string{"rx-lro"} }, []error{plan.ErrOffloadConflict}},
+		"the driver announces XDP":      {func(s *situation) { s.Announce = can }, []error{plan.ErrNativeUnsupported}},
+		"a newer kernel says nothing":   {func(s *situation) { s.Announce = "" }, nil},
+		"a member's program is gone":    {func(s *situation) { s.Members = []int{5} }, []error{plan.ErrMemberHasProgram, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
+		"another member has one":        {func(s *situation) { s.Members = []int{4, 5, 6} }, nil},
+		"the interface cannot be seen":  {func(s *situation) { s.MTU, s.Rx, s.Tx, s.Combined = 0, 0, 0, 0 }, nil},
 	} {
 		now := then
 		tc.change(&now)
-		if got := then.improved(now); got != tc.want {
-			t.Errorf("%s: %t, want %t", name, got, tc.want)
+		for _, cause := range all {
+			if got, want := then.improved(fmt.Errorf("native: %w", cause), now), slices.Contains(tc.want, cause); got != want {
+				t.Errorf("%s, after %q: %t, want %t", name, cause, got, want)
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/safchain/ethtool"
@@ -66,17 +67,28 @@ func look(index int) situation {
 	return s
 }
 
-// improved reports that native XDP, which was refused in the situation then, may be to be had now: what stood in its
-// way, as far as it can be seen, has changed for the better. Nothing is tried out for that: to try costs frames.
-func (then situation) improved(now situation) bool {
-	gone := func(before, after []string) bool {
-		return slices.ContainsFunc(before, func(name string) bool { return !slices.Contains(after, name) })
-	}
+// improved reports that native XDP, which was refused for the cause in the situation then, may be to be had now: what
+// stood in its way has changed for the better, as far as it can be seen. Other changes are none: the kernel itself
+// switches offloads off for generic mode. Nothing is tried out for that: to try costs frames.
+func (then situation) improved(cause error, now situation) bool {
+	smaller := now.MTU != 0 && now.MTU < then.MTU
+	queues := now.MTU != 0 && (now.Rx != then.Rx || now.Tx != then.Tx || now.Combined != then.Combined)
+	off := slices.ContainsFunc(then.Offloads, func(name string) bool { return !slices.Contains(now.Offloads, name) })
 	freed := slices.ContainsFunc(then.Members, func(index int) bool { return !slices.Contains(now.Members, index) })
-	return now.MTU != 0 && now.MTU < then.MTU ||
-		now.Rx != then.Rx || now.Tx != then.Tx || now.Combined != then.Combined ||
-		gone(then.Offloads, now.Offloads) || freed ||
-		then.Announce == cannot && now.Announce == can
+	switch {
+	case errors.Is(cause, plan.ErrMTUTooLarge):
+		return smaller
+	case errors.Is(cause, plan.ErrNotEnoughQueues):
+		return queues
+	case errors.Is(cause, plan.ErrOffloadConflict):
+		return off
+	case errors.Is(cause, plan.ErrMemberHasProgram):
+		return freed
+	case errors.Is(cause, plan.ErrNativeUnsupported):
+		return then.Announce == cannot && now.Announce == can
+	default:
+		return smaller || queues || freed
+	}
 }
 
 // announced asks the family netdev (include/uapi/linux/netdev.h).
