@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -39,11 +40,12 @@ type Links interface {
 }
 
 const (
-	followUp   = 20 * time.Millisecond // when a pass left something for the next one
-	retry      = time.Second           // when an interface could not be attached
-	look       = 2 * time.Second       // whether all is as it was: nobody tells of a link that is cut
-	idle       = 30 * time.Second      // when there is nothing to do
-	reportSlew = 0.1                   // of the interval: jitter, so that a cluster's agents do not report in step
+	followUp   = 20 * time.Millisecond  // when a pass left something for the next one
+	retry      = 500 * time.Millisecond // when an interface could not be attached: nobody tells that a hook became free
+	askDriver  = 30 * time.Second       // when a driver refused and nothing about the interface has changed: some reset for it
+	look       = 2 * time.Second        // whether all is as it was: nobody tells of a link that is cut
+	idle       = 30 * time.Second       // when there is nothing to do
+	reportSlew = 0.1                    // of the interval: jitter, so that a cluster's agents do not report in step
 )
 
 // Agent makes one pass per Reconcile: gather, plan, attach, read, save, detach. Nothing that the next pass needs
@@ -56,9 +58,18 @@ type Agent struct {
 	Links    Links
 	Clock    clock.PassiveClock
 
-	pulse pulse
-	brake brake
-	last  remembered
+	pulse   pulse
+	brake   brake
+	last    remembered
+	refused map[int]refusal // by interface index
+}
+
+// refusal is a driver's, which is not asked again at once: some reset their hardware before they refuse.
+type refusal struct {
+	err  error
+	wish plan.Attachment
+	mtu  int
+	at   time.Time
 }
 
 // remembered is the ledger that was saved last, and in it for whom the maps count that were made since.
@@ -105,16 +116,17 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 		before = before.Or(a.last.ledger)
 	}
 
-	want, selected, declined := plan.Desired(selections(state.Spec), s.interfaces, s.attached)
+	asked := selections(state.Spec)
+	want, selected, declined := plan.Desired(asked, s.interfaces, s.attached)
 	attach, detach := plan.Diff(s.attached, want, s.interfaces)
 	failed := map[int]error{}
 	if before.Opened { // a ledger is opened before anything new is counted
-		if failed = a.attach(ctx, attach); len(attach) > 0 { // an interface that failed may be gone
+		if failed = a.attach(ctx, attach, s.interfaces); len(attach) > 0 { // an interface that failed may be gone
 			if s, err = a.gather(); err != nil {
 				return 0, err
 			}
 			// Only now is it known which mode Auto has got, and who agrees with it.
-			_, selected, declined = plan.Desired(selections(state.Spec), s.interfaces, s.attached)
+			_, selected, declined = plan.Desired(asked, s.interfaces, s.attached)
 		}
 	}
 
@@ -200,17 +212,31 @@ func (a *Agent) read(s situation) ([]traffic.Reading, error) {
 
 // attach returns, by interface index, why an attachment could not be made. One bad interface does not stop the
 // others.
-func (a *Agent) attach(ctx context.Context, attachments []plan.Attachment) map[int]error {
+func (a *Agent) attach(ctx context.Context, attachments []plan.Attachment, interfaces []plan.Interface) map[int]error {
 	log := ctrl.LoggerFrom(ctx)
 	failed := map[int]error{}
+	refused := map[int]refusal{}
 	for _, attachment := range attachments {
+		now := refusal{wish: attachment, at: a.Clock.Now()}
+		if at := slices.IndexFunc(interfaces, func(i plan.Interface) bool { return i.Index == attachment.Index }); at >= 0 {
+			now.mtu = interfaces[at].MTU
+		}
+		if last, ok := a.refused[attachment.Index]; ok && last.wish == now.wish && last.mtu == now.mtu && now.at.Sub(last.at) < askDriver {
+			failed[attachment.Index], refused[attachment.Index] = last.err, last
+			continue
+		}
 		if err := a.Datapath.Attach(attachment); err != nil {
 			failed[attachment.Index] = err
+			if isTheDrivers(err) {
+				now.err = err
+				refused[attachment.Index] = now
+			}
 			log.V(1).Info("Interface not attached", "interface", attachment.Name, "mode", attachment.Mode, "reason", reasonOf(err), "error", err.Error())
 			continue
 		}
 		log.Info("Interface attached", "interface", attachment.Name, "mode", attachment.Mode)
 	}
+	a.refused = refused
 	return failed
 }
 

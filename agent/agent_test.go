@@ -567,19 +567,69 @@ func TestAnInterfaceThatVanishesIsReadToItsLastPacket(t *testing.T) {
 func TestReasonsAndAdvice(t *testing.T) {
 	i := plan.Interface{Name: "eth0", MTU: 9000}
 	for want, err := range map[string]error{
-		"XDPHookInUse: x: another XDP program holds the hook; counting starts by itself when the hook becomes free":         plan.ErrHookInUse,
-		"NativeUnsupported: x: the driver has no native XDP; use attachMode Auto or Generic":                                plan.ErrNativeUnsupported,
-		"MTUTooLarge: x: the MTU is too large for native XDP; the MTU is 9000: lower it, or use attachMode Auto or Generic": plan.ErrMTUTooLarge,
-		"InterfaceNotFound: x: the interface is gone":                                                                       plan.ErrInterfaceGone,
-		"PermissionDenied: x: not permitted; the agent needs the capabilities BPF, NET_ADMIN and PERFMON":                   plan.ErrPermission,
-		"BPFFSNotMounted: x: no BPF file system is mounted; mount it on the node: mount -t bpf bpf /sys/fs/bpf":             plan.ErrBPFFSNotMounted,
-		"KernelTooOld: x: the kernel has no XDP links (Linux 5.9)":                                                          plan.ErrKernelTooOld,
-		"Pending: x: the counts of an earlier attachment are not saved yet":                                                 plan.ErrPending,
-		"AttachFailed: x: no space left": errors.New("no space left"),
+		"XDPHookInUse: x: another XDP program holds the hook; counting starts by itself when the hook becomes free":                                                            plan.ErrHookInUse,
+		"UpperDeviceHasProgram: x: an interface above this one has an XDP program; count the interface above instead, or take its program off; counting starts by itself then": plan.ErrUpperHasProgram,
+		"NativeUnsupported: x: the driver has no native XDP; use attachMode Auto or Generic":                                                                                   plan.ErrNativeUnsupported,
+		"NativeRefused: x: the driver refuses native XDP; use attachMode Auto or Generic":                                                                                      plan.ErrNativeRefused,
+		"MTUTooLarge: x: the MTU is too large for native XDP; the MTU is 9000: lower it, or use attachMode Auto or Generic":                                                    plan.ErrMTUTooLarge,
+		"NotEnoughQueues: x: the queues do not suffice for native XDP; change the queues (ethtool -l eth0 shows them), or use attachMode Auto or Generic":                      plan.ErrNotEnoughQueues,
+		"OffloadConflict: x: an offload that is on rules native XDP out; switch the offload off (ethtool -k eth0 shows them), or use attachMode Auto or Generic":               plan.ErrOffloadConflict,
+		"MemberHasProgram: x: a member of the interface has an XDP program; count the members instead or take their program off, or use attachMode Auto or Generic":            plan.ErrMemberHasProgram,
+		"InterfaceNotFound: x: the interface is gone":                                                           plan.ErrInterfaceGone,
+		"PermissionDenied: x: not permitted; the agent needs the capabilities BPF, NET_ADMIN and PERFMON":       plan.ErrPermission,
+		"BPFFSNotMounted: x: no BPF file system is mounted; mount it on the node: mount -t bpf bpf /sys/fs/bpf": plan.ErrBPFFSNotMounted,
+		"KernelTooOld: x: the kernel has no XDP links (Linux 5.9)":                                              plan.ErrKernelTooOld,
+		"OutOfMemory: x: the kernel has no memory for it; it is tried again by itself":                          plan.ErrOutOfMemory,
+		"Pending: x: the counts of an earlier attachment are not saved yet":                                     plan.ErrPending,
+		"AttachFailed: x: no space left":                                                                        errors.New("no space left"),
 	} {
 		reason, message := failure(fmt.Errorf("x: %w", err), i)
 		if got := reason + ": " + message; got != want {
 			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	const fallen = "counted in generic mode, since native was refused: "
+	for want, err := range map[string]error{
+		"MTUTooLarge: " + fallen + "the MTU is too large for native XDP; the MTU is 9000: native is tried again when it is lowered":             plan.ErrMTUTooLarge,
+		"NotEnoughQueues: " + fallen + "the queues do not suffice for native XDP; native is tried again when the queues are changed":            plan.ErrNotEnoughQueues,
+		"OffloadConflict: " + fallen + "an offload that is on rules native XDP out; native is tried again when the offload is switched off":     plan.ErrOffloadConflict,
+		"MemberHasProgram: " + fallen + "a member of the interface has an XDP program; native is tried again when the member's program is gone": plan.ErrMemberHasProgram,
+		"NativeUnsupported: " + fallen + "the driver has no native XDP":                                                                         plan.ErrNativeUnsupported,
+		"NativeRefused: " + fallen + "the driver refuses native XDP":                                                                            plan.ErrNativeRefused,
+	} {
+		reason, message := fallback(err, i)
+		if got := reason + ": " + message; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+func TestADriverThatRefusesIsNotAskedAtEveryPass(t *testing.T) {
+	wants := counter("a")
+	wants.AttachMode = v1alpha1.AttachNative
+	n := newNode(t, wants)
+	quiet, asked, told := []string{"read"}, []string{"attach eth0 refused", "read"}, []string{"attach eth0 refused", "read", "save"}
+	n.refuse["eth0"] = fmt.Errorf("attach eth0: %w", plan.ErrNotEnoughQueues)
+	n.settle()
+	for _, step := range []struct {
+		why    string
+		change func()
+		want   []string
+	}{
+		{"the next pass does not ask again", func() {}, quiet},
+		{"nor one a little later", func() { n.clock.Step(time.Second) }, quiet},
+		{"but after a while", func() { n.clock.Step(askDriver) }, asked},
+		{"and when the MTU has changed", func() { n.interfaces[1].MTU = 1400 }, told},
+		{"for a hook that is in use it is asked in every pass", func() {
+			n.refuse["eth0"] = fmt.Errorf("attach eth0: %w", plan.ErrHookInUse)
+			n.clock.Step(askDriver)
+		}, told},
+		{"as this", func() {}, asked},
+	} {
+		step.change()
+		steps, _, err := n.pass()
+		if diff := cmp.Diff(step.want, steps); diff != "" || err != nil {
+			t.Errorf("%s: error %v, steps (-want +got):\n%s", step.why, err, diff)
 		}
 	}
 }

@@ -99,6 +99,14 @@ func (b stateBuilder) Attached(name string, mode v1alpha1.AttachMode, uids ...ty
 	return b
 }
 
+// Fallen is an interface for which Auto was asked and that is counted in generic mode for the reason.
+func (b stateBuilder) Fallen(name, reason string, uids ...types.UID) stateBuilder {
+	b.s.Status.Interfaces = append(b.s.Status.Interfaces, v1alpha1.NodeInterface{
+		Name: name, State: v1alpha1.InterfaceAttached, Mode: v1alpha1.AttachGeneric, Reason: reason, Message: "why", Counters: uids,
+	})
+	return b
+}
+
 func (b stateBuilder) Failed(name, reason string, uids ...types.UID) stateBuilder {
 	b.s.Status.Interfaces = append(b.s.Status.Interfaces, v1alpha1.NodeInterface{Name: name, State: v1alpha1.InterfaceFailed, Reason: reason, Message: "why", Counters: uids})
 	return b

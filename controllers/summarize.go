@@ -95,6 +95,7 @@ type survey struct {
 	pending        []string // nodes whose agent has yet to take the spec up
 	failures       []v1alpha1.Failure
 	skipped        []string      // node/interface
+	fallen         []string      // interfaces that are counted in generic mode since native was refused
 	reportInterval time.Duration // the longest
 }
 
@@ -126,6 +127,9 @@ func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNo
 	for _, i := range found.skipped {
 		s.skipped = append(s.skipped, name+"/"+i.Name)
 	}
+	for _, i := range found.fallen {
+		s.fallen = append(s.fallen, name+"/"+i.Name+" ("+i.Reason+")")
+	}
 	switch {
 	case len(found.failed) > 0:
 		s.nodes.Failed++
@@ -151,6 +155,7 @@ type found struct {
 	pending         bool
 	failed          []v1alpha1.NodeInterface
 	skipped         []v1alpha1.NodeInterface
+	fallen          []v1alpha1.NodeInterface // that Auto counts in generic mode, since native was refused
 }
 
 func tally(state *v1alpha1.XDPNodeState, uid types.UID) (f found) {
@@ -161,6 +166,9 @@ func tally(state *v1alpha1.XDPNodeState, uid types.UID) (f found) {
 		switch {
 		case i.State == v1alpha1.InterfaceAttached && i.Mode == v1alpha1.AttachGeneric:
 			f.generic++
+			if i.Reason != "" {
+				f.fallen = append(f.fallen, i)
+			}
 		case i.State == v1alpha1.InterfaceAttached:
 			f.native++
 		case i.State == v1alpha1.InterfaceSkipped:
@@ -244,8 +252,12 @@ func (s *survey) ready(c *v1alpha1.XDPCounter) metav1.Condition {
 			len(s.pending), s.nodes.Selected, v1alpha1.FirstFew(s.pending))
 	case len(s.failures) == 0:
 		also := ""
+		if len(s.fallen) > 0 {
+			slices.Sort(s.fallen)
+			also = fmt.Sprintf("; %d in generic mode, where native was refused: %s", len(s.fallen), v1alpha1.FirstFew(s.fallen))
+		}
 		if len(s.skipped) > 0 {
-			also = fmt.Sprintf("; the frames of %d more are counted there too: %s", len(s.skipped), v1alpha1.FirstFew(s.skipped))
+			also += fmt.Sprintf("; the frames of %d more are counted there too: %s", len(s.skipped), v1alpha1.FirstFew(s.skipped))
 		}
 		return condition(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "%d interfaces on %d nodes are being counted%s",
 			s.interfaces.Attached, s.nodes.Ready, also)

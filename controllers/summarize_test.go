@@ -41,6 +41,11 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 			counter("a").Pool("core"), objs(good("n3").Skipped("bond0", "a").Skipped("br0", "b")),
 			"True AllInterfacesAttached: 1 interfaces on 1 nodes are being counted; the frames of 1 more are counted there too: n3/bond0", "1/1 0; 1 1 0 0", nil,
 		},
+		"generic, since native was refused: it is counted, and said": {
+			counter("a").Pool("edge"), objs(good("n1"), good("n2").Fallen("eth1", v1alpha1.ReasonMTUTooLarge, "a")),
+			"True AllInterfacesAttached: 3 interfaces on 2 nodes are being counted; 1 in generic mode, where native was refused: n2/eth1 (MTUTooLarge)",
+			"2/2 0; 3 2 1 0", nil,
+		},
 		"no node is selected": {
 			counter("a").Pool("none"), objs(good("n1")),
 			"False NoNodesSelected: spec.nodeSelector selects no node", "0/0 0; 0 0 0 0", nil,

@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
@@ -21,8 +23,9 @@ import (
 // changed. The mode of what is there is not judged.
 //
 // Errors wrap those of package plan: ErrPending if counts of an earlier attachment to an interface of this index are
-// still there, which Detach gives up; ErrHookInUse, ErrNativeUnsupported, ErrMTUTooLarge, ErrInterfaceGone,
-// ErrPermission, ErrKernelTooOld. After an error nothing is left that was not there before.
+// still there, which Detach gives up; the others as the kernel's errno and words tell (see refusal). Auto takes generic
+// mode for those that lie with the driver, and Attached tells which it was. After an error nothing is left that was not
+// there before.
 func (d *Datapath) Attach(a plan.Attachment) error {
 	if err := d.attach(a); err != nil {
 		return fmt.Errorf("attach %s: %w", a.Name, err)
@@ -83,6 +86,9 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 			d.removeEmpty()
 		}
 	}()
+	if err := free(a.Index); err != nil {
+		return err
+	}
 	counts, err := d.makeCounts(f)
 	if err != nil {
 		return err
@@ -91,12 +97,18 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 	if err := counts.Pin(f.counts()); err != nil {
 		return permission(fmt.Errorf("pin the map: %w", err))
 	}
-	l, program, err := attachLink(d.spec, counts, a)
+	before := look(a.Index)
+	l, program, refused, err := attachLink(&d.words, d.spec, counts, a)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	defer program.Close()
+	if refused != nil {
+		if err := f.note(refused, before); err != nil {
+			return err
+		}
+	}
 	if err := f.pinProgram(program); err != nil {
 		return err
 	}
@@ -123,113 +135,78 @@ func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
 	return f.pinProgram(program)
 }
 
-// attachLink attaches the program in the mode, for Auto natively if the driver can, else generically.
-func attachLink(spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.Attachment) (l link.Link, program *ebpf.Program, err error) {
+// attachLink attaches the program in the mode, for Auto natively if the driver can, else generically: refused then says
+// why native mode was not to be had.
+func attachLink(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.Attachment) (l link.Link, program *ebpf.Program, refused, err error) {
 	switch a.Mode {
 	case plan.Native:
-		return attachNative(spec, counts, a.Index)
+		l, program, err = attachNative(w, spec, counts, a.Index)
+		return l, program, nil, err
 	case plan.Generic:
-		return attachGeneric(spec, counts, a.Index)
+		l, program, err = attachGeneric(w, spec, counts, a.Index)
+		return l, program, nil, err
 	case plan.Auto:
 		// Both modes are asked for by name: left to choose, the kernel does not try the other one after an error.
-		l, program, native := attachNative(spec, counts, a.Index)
+		l, program, native := attachNative(w, spec, counts, a.Index)
 		if native == nil || !isTheDrivers(native) {
-			return l, program, native
+			return l, program, nil, native
 		}
-		l, program, err := attachGeneric(spec, counts, a.Index)
+		l, program, err := attachGeneric(w, spec, counts, a.Index)
 		if err != nil {
 			// Why native was not to be had is told, but what counts is why generic was not.
-			return nil, nil, fmt.Errorf("generic: %w (native: %v)", err, native) //nolint:errorlint // on purpose: see above
+			return nil, nil, nil, fmt.Errorf("generic: %w (native: %v)", err, native) //nolint:errorlint // on purpose: see above
 		}
-		return l, program, nil
+		return l, program, native, nil
 	default:
-		return nil, nil, fmt.Errorf("unknown mode %q", a.Mode)
+		return nil, nil, nil, fmt.Errorf("unknown mode %q", a.Mode)
 	}
 }
 
-func attachNative(spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
+func attachNative(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
 	program, err = choose(spec, counts, func(program *ebpf.Program) (err error) {
-		l, err = attachXDP(program, index, link.XDPDriverMode)
+		l, err = attachXDP(w, program, index, link.XDPDriverMode)
 		return err
 	})
 	return l, program, err
 }
 
 // attachGeneric needs no choice: here the kernel makes one buffer of every frame.
-func attachGeneric(spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
+func attachGeneric(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
 	if program, err = oneBuffer.load(spec, counts); err != nil {
 		return nil, nil, err
 	}
-	if l, err = attachXDP(program, index, link.XDPGenericMode); err != nil {
+	if l, err = attachXDP(w, program, index, link.XDPGenericMode); err != nil {
 		program.Close()
 		return nil, nil, err
 	}
 	return l, program, nil
 }
 
-// isTheDrivers tells what lies with the driver, and may be cured by another variant or by generic mode, from what lies
-// with the hook or with us.
-func isTheDrivers(err error) bool {
-	for _, lasting := range []error{plan.ErrHookInUse, plan.ErrInterfaceGone, plan.ErrPermission, plan.ErrKernelTooOld} {
-		if errors.Is(err, lasting) {
-			return false
-		}
-	}
-	return true
-}
-
-func attachXDP(program *ebpf.Program, index int, mode link.XDPAttachFlags) (link.Link, error) {
-	l, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: mode})
+func attachXDP(w *words, program *ebpf.Program, index int, mode link.XDPAttachFlags) (l link.Link, err error) {
+	said, err := w.during(func() (err error) {
+		l, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: mode})
+		return err
+	})
 	if err == nil {
 		return l, nil
 	}
-	// The kernel says EINVAL for an unknown index as for much else.
-	if errors.Is(err, unix.EINVAL) && isGone(index) {
-		return nil, fmt.Errorf("%w: %w", plan.ErrInterfaceGone, err)
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		err = errno // which says all that the rest says
 	}
-	return nil, sentinel(err)
+	return nil, refusal(err, said, index, mode == link.XDPDriverMode)
 }
 
-// isGone reports that there is no such interface, and not merely that this could not be found out.
-func isGone(index int) bool {
-	interfaces, err := net.Interfaces()
-	return err == nil && !slices.ContainsFunc(interfaces, func(i net.Interface) bool { return i.Index == index })
-}
-
-// enotsupp is an errno of the kernel's own that some drivers let through (include/linux/errno.h).
-const enotsupp = unix.Errno(524)
-
-// meanings are what the errors of BPF_LINK_CREATE and BPF_LINK_UPDATE for XDP mean (net/core/dev.c, dev_xdp_attach,
-// and the drivers' ndo_bpf). All kernels from 5.10 to 7.2 agree.
-var meanings = []struct{ errno, meaning error }{
-	{unix.EBUSY, plan.ErrHookInUse},
-	{unix.EEXIST, plan.ErrHookInUse}, // in the other mode, or on an upper device such as a bond
-	{unix.EOPNOTSUPP, plan.ErrNativeUnsupported},
-	{enotsupp, plan.ErrNativeUnsupported},
-	{unix.ERANGE, plan.ErrMTUTooLarge},
-	{unix.ENODEV, plan.ErrInterfaceGone},
-	{unix.ENOLINK, plan.ErrInterfaceGone}, // update of a link whose interface was deleted
-	{unix.EPERM, plan.ErrPermission},
-	{unix.EACCES, plan.ErrPermission},
-	{ebpf.ErrNotSupported, plan.ErrKernelTooOld},
-}
-
-func sentinel(err error) error {
-	for _, m := range meanings {
-		if errors.Is(err, m.errno) {
-			return fmt.Errorf("%w: %w", m.meaning, err)
-		}
+// free returns an error that wraps plan.ErrHookInUse if a program holds the hook in whichever mode. The kernel would say
+// so too, but not whose it is, and only to a program that was loaded for it.
+func free(index int) error {
+	l, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return nil //nolint:nilerr // to attach will tell
 	}
-	return err
-}
-
-// permission marks the errors of making and loading that lie with our rights; the other errnos mean something else
-// there than they do for a link.
-func permission(err error) error {
-	if errors.Is(err, os.ErrPermission) { // EPERM and EACCES
-		return fmt.Errorf("%w: %w", plan.ErrPermission, err)
+	if hook := hookOf(l); hook.Mode != "" {
+		return busy(hook, unix.EBUSY)
 	}
-	return err
+	return nil
 }
 
 // Detach stops the counting of the attachment in the folder a.Pin and gives up its counts. It is no error if it is

@@ -4,6 +4,7 @@
 //	<bpffs>/xdp-operator/v<layout>/<ifindex>/counts     the map, one table per possible CPU (bpf/counter.h)
 //	                                        /program    the program that counts into it
 //	                                        /link       the attachment of the program to the interface
+//	                                        /refusal    a symbolic link that leads nowhere: why Auto is generic here
 //
 // They are made in this order and removed in the other, after the link was detached. A folder without a link is an
 // attachment that is gone but whose counts may be wanted; one without counts is of no use to anybody.
@@ -41,6 +42,8 @@ type Datapath struct {
 	spec    *ebpf.CollectionSpec
 
 	tags func() (tags, error) // of the programs of spec, found out once
+
+	words words // of the kernel, when it refuses
 
 	// mtus holds, by map ID, the MTU that the interface had when its program was chosen, or when this process first
 	// saw it.
@@ -87,7 +90,7 @@ func (d *Datapath) Close() error {
 	for id := range d.tables {
 		errs = append(errs, d.forget(id))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.words.Close())...)
 }
 
 // ProgramTag returns the kernel's tag of the program that Attach loads for an ordinary MTU, 16 hexadecimal digits that
@@ -146,6 +149,9 @@ func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attach
 	}
 	other, err := d.otherVersion(f, linkState{index: a.Index, program: a.Program})
 	a.Outdated = d.mtuChanged(a, interfaces) || other || f.layout != d.current()
+	if refused, then := f.refused(); refused != nil {
+		a.Improved = then.improved(refused, look(a.Index))
+	}
 	return a, err
 }
 
@@ -175,7 +181,8 @@ func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
 	if err != nil {
 		return plan.Attachment{}, err
 	}
-	return plan.Attachment{Index: l.index, Program: l.program, Map: id, Pin: f.path}, nil
+	refused, _ := f.refused()
+	return plan.Attachment{Index: l.index, Program: l.program, Map: id, Pin: f.path, Refused: refused}, nil
 }
 
 // Read returns one reading per attachment, also of those whose link or interface is gone: what was counted since the

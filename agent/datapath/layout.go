@@ -82,8 +82,11 @@ func (d *Datapath) move(l link.Link, old, to folder) (err error) {
 	return finishMove(old, to)
 }
 
-// finishMove pins the link beside the program that it runs.
+// finishMove pins the link beside the program that it runs, after the note that may belong to it.
 func finishMove(old, to folder) error {
+	if err := os.Rename(old.notePin(), to.notePin()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return permission(fmt.Errorf("move the note: %w", err))
+	}
 	if err := os.Rename(old.linkPin(), to.linkPin()); err != nil {
 		return permission(fmt.Errorf("pin the link: %w", err))
 	}

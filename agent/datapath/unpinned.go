@@ -21,14 +21,16 @@ type Unpinned struct {
 	bootID string
 	layout *layout
 	spec   *ebpf.CollectionSpec
+	words  words
 	held   []held
 }
 
 // held is one attachment. Its table stays readable after its link was detached.
 type held struct {
-	id    uint32 // of the map
-	link  link.Link
-	table table
+	id      uint32 // of the map
+	link    link.Link
+	table   table
+	refused error // why native mode was not to be had
 }
 
 // OpenUnpinned attaches nothing yet. bootID is what names the kernel's present life in each traffic.MapID.
@@ -48,8 +50,7 @@ func OpenUnpinned(bootID string) (*Unpinned, error) {
 // Attach makes the interface a.Index counted in a.Mode. Unlike Datapath.Attach it is an error if it is counted already,
 // also by this Unpinned.
 //
-// Errors wrap those of package plan: ErrHookInUse, ErrNativeUnsupported, ErrMTUTooLarge, ErrInterfaceGone,
-// ErrPermission, ErrKernelTooOld. After an error nothing is attached that was not before.
+// Errors wrap those of package plan as Datapath.Attach's do. After an error nothing is attached that was not before.
 func (u *Unpinned) Attach(a plan.Attachment) error {
 	h, err := u.attach(a)
 	if err != nil {
@@ -60,6 +61,9 @@ func (u *Unpinned) Attach(a plan.Attachment) error {
 }
 
 func (u *Unpinned) attach(a plan.Attachment) (h held, err error) {
+	if err := free(a.Index); err != nil {
+		return held{}, err
+	}
 	counts, err := bpf.NewMap(u.spec)
 	if err != nil {
 		return held{}, permission(fmt.Errorf("make the map: %w", err))
@@ -78,15 +82,15 @@ func (u *Unpinned) attach(a plan.Attachment) (h held, err error) {
 	if err != nil {
 		return held{}, permission(fmt.Errorf("map the counts into memory: %w", err))
 	}
-	l, program, err := attachLink(u.spec, counts, a)
+	l, program, refused, err := attachLink(&u.words, u.spec, counts, a)
 	if err != nil {
 		return held{}, errors.Join(err, t.unmap())
 	}
 	defer program.Close() // the link holds it
-	return held{id: uint32(id), link: l, table: t}, nil
+	return held{id: uint32(id), link: l, table: t, refused: refused}, nil
 }
 
-// Attached returns one fact per attachment in the order in which they were made: Index, Program and Map. Index and
+// Attached returns one fact per attachment in the order in which they were made: Index, Program, Map and Refused. Index and
 // Program are 0 once the interface is gone or the program was detached.
 func (u *Unpinned) Attached() ([]plan.Attachment, error) {
 	var attached []plan.Attachment
@@ -95,7 +99,7 @@ func (u *Unpinned) Attached() ([]plan.Attachment, error) {
 		if err != nil {
 			return nil, err
 		}
-		attached = append(attached, plan.Attachment{Index: l.index, Program: l.program, Map: h.id})
+		attached = append(attached, plan.Attachment{Index: l.index, Program: l.program, Map: h.id, Refused: h.refused})
 	}
 	return attached, nil
 }
@@ -135,7 +139,7 @@ func (u *Unpinned) Close() error {
 		errs = append(errs, h.link.Close(), h.table.unmap())
 	}
 	u.held = nil
-	return errors.Join(errs...)
+	return errors.Join(append(errs, u.words.Close())...)
 }
 
 // Pinned returns what Attached does but changes nothing, for those who look on while an agent works with the same

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
@@ -38,19 +40,20 @@ func (v variant) load(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Progra
 }
 
 // choose tries the variants in turn until one is taken, and returns its program. If none is, what counts is why the
-// first was refused.
+// first was refused, unless that was for an MTU with which the next has no difficulty.
 func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, try func(*ebpf.Program) error) (*ebpf.Program, error) {
 	var refused error
 	for _, v := range variants {
 		program, err := v.load(spec, counts)
-		if err == nil {
-			if err = try(program); err == nil {
-				return program, nil
-			}
+		if err != nil {
+			refused = cmp.Or(refused, err)
+		} else if err = try(program); err == nil {
+			return program, nil
+		} else {
 			program.Close()
-		}
-		if refused == nil {
-			refused = err
+			if refused == nil || errors.Is(refused, plan.ErrMTUTooLarge) {
+				refused = err
+			}
 		}
 		if !isTheDrivers(err) {
 			break

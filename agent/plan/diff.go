@@ -7,6 +7,10 @@ package plan
 // that. What counts no longer is given up, and so is what is not wanted or wanted in another mode. An interface
 // is attached anew only when nothing of an earlier attachment to it is left, in a later pass: its counts have to
 // be saved first.
+//
+// Auto goes back from generic to native mode where native was never tried, which is so after the wish was for generic,
+// and where what stood in its way has visibly changed. The kernel has room for one mode, so it means to detach: it is
+// not done for a guess.
 func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Attachment) {
 	byIndex := map[int]Interface{}
 	for _, i := range interfaces {
@@ -19,7 +23,7 @@ func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Att
 	settled := map[int]bool{}
 	for _, h := range have {
 		w, ok := wanted[h.Index]
-		if !ok || !h.Live(byIndex[h.Index]) || !w.Mode.Allows(byIndex[h.Index].Hook.Mode) {
+		if !ok || !h.Live(byIndex[h.Index]) || !h.meets(w.Mode, byIndex[h.Index].Hook.Mode) {
 			detach = append(detach, h)
 			settled[h.Index] = true
 			continue
@@ -39,5 +43,10 @@ func (a Attachment) Live(i Interface) bool {
 	return a.Index != 0 && a.Index == i.Index && a.Program != 0 && a.Program == i.Hook.Program
 }
 
-// Allows reports that an attachment in the attained mode meets the wish.
-func (m Mode) Allows(attained Mode) bool { return m == Auto || m == attained }
+// meets reports that the attachment, which is in the attained mode, is what was wished for or as near to it as can be.
+func (a Attachment) meets(wish, attained Mode) bool {
+	if wish == Auto && attained == Generic {
+		return a.Refused != nil && !a.Improved
+	}
+	return wish == Auto || wish == attained
+}

@@ -5,15 +5,25 @@ import "errors"
 // What can go wrong with one attachment. The kernel's edge wraps them together with the cause; the agent turns
 // them into reasons.
 var (
-	ErrHookInUse         = errors.New("another XDP program holds the hook")
+	ErrHookInUse        = errors.New("another XDP program holds the hook")
+	ErrUpperHasProgram  = errors.New("an interface above this one has an XDP program")
+	ErrInterfaceGone    = errors.New("the interface is gone")
+	ErrPermission       = errors.New("not permitted")
+	ErrBPFFSNotMounted  = errors.New("no BPF file system is mounted")
+	ErrKernelTooOld     = errors.New("the kernel has no XDP links (Linux 5.9)")
+	ErrOutOfMemory      = errors.New("the kernel has no memory for it")
+	ErrModeConflict     = errors.New("an older counter wants it in another mode")
+	ErrCountedElsewhere = errors.New("its frames are counted at another interface")
+	ErrNoEthernet       = errors.New("its packets have no Ethernet header")
+	ErrPending          = errors.New("the counts of an earlier attachment are not saved yet")
+)
+
+// Why a driver does not take a program natively. Generic mode, which needs nothing of the driver, is the way out.
+var (
 	ErrNativeUnsupported = errors.New("the driver has no native XDP")
 	ErrMTUTooLarge       = errors.New("the MTU is too large for native XDP")
-	ErrInterfaceGone     = errors.New("the interface is gone")
-	ErrPermission        = errors.New("not permitted")
-	ErrBPFFSNotMounted   = errors.New("no BPF file system is mounted")
-	ErrKernelTooOld      = errors.New("the kernel has no XDP links (Linux 5.9)")
-	ErrModeConflict      = errors.New("an older counter wants it in another mode")
-	ErrCountedElsewhere  = errors.New("its frames are counted at another interface")
-	ErrNoEthernet        = errors.New("its packets have no Ethernet header")
-	ErrPending           = errors.New("the counts of an earlier attachment are not saved yet")
+	ErrNotEnoughQueues   = errors.New("the queues do not suffice for native XDP")
+	ErrOffloadConflict   = errors.New("an offload that is on rules native XDP out")
+	ErrMemberHasProgram  = errors.New("a member of the interface has an XDP program")
+	ErrNativeRefused     = errors.New("the driver refuses native XDP")
 )

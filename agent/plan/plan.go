@@ -48,4 +48,10 @@ type Attachment struct {
 	// Outdated says that the attached program is another version than Attach would load, or chosen for another MTU.
 	// Attach replaces it over the same map.
 	Outdated bool
+
+	// Refused is why an attachment for which Auto was asked is generic: what the driver said to native mode. It wraps
+	// one of the errors of this package; nil if native mode was not tried or was had.
+	Refused error
+	// Improved says that what Refused told of may be cured: the MTU is smaller, say, or there are more queues.
+	Improved bool
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func TestWhatChangesAnAttachment(t *testing.T) {
@@ -12,6 +13,8 @@ func TestWhatChangesAnAttachment(t *testing.T) {
 	wish := func(mode Mode) []Attachment { return []Attachment{{Index: 2, Name: "eth0", Mode: mode}} }
 	changed := func(a Attachment, change func(*Attachment)) Attachment { change(&a); return a }
 	with := func(hook Hook) Interface { i := eth0; i.Hook = hook; return i }
+	refused := changed(ours, func(a *Attachment) { a.Refused = ErrMTUTooLarge })
+	improved := changed(refused, func(a *Attachment) { a.Improved = true })
 
 	for name, tc := range map[string]struct {
 		have       []Attachment
@@ -21,9 +24,20 @@ func TestWhatChangesAnAttachment(t *testing.T) {
 		detach     []Attachment
 		interfaces []Interface // instead of i
 	}{
-		"what is as wanted is left alone":                   {have: []Attachment{ours}, want: wish(Auto), i: eth0},
-		"native meets the wish for native":                  {have: []Attachment{ours}, want: wish(Native), i: eth0},
-		"generic meets the wish for Auto":                   {have: []Attachment{ours}, want: wish(Auto), i: with(Hook{7, Generic})},
+		"what is as wanted is left alone":  {have: []Attachment{ours}, want: wish(Auto), i: eth0},
+		"native meets the wish for native": {have: []Attachment{ours}, want: wish(Native), i: eth0},
+		"generic meets the wish for Auto where native was refused": {
+			have: []Attachment{refused}, want: wish(Auto), i: with(Hook{7, Generic}),
+		},
+		"what stood in native's way has changed: it goes, and native is tried in the next pass": {
+			have: []Attachment{improved}, want: wish(Auto), i: with(Hook{7, Generic}), detach: []Attachment{improved},
+		},
+		"generic was asked for and Auto is now: native was never tried": {
+			have: []Attachment{ours}, want: wish(Auto), i: with(Hook{7, Generic}), detach: []Attachment{ours},
+		},
+		"generic is asked for now, which it is: what would help native is no matter": {
+			have: []Attachment{improved}, want: wish(Generic), i: with(Hook{7, Generic}),
+		},
 		"what is missing is attached":                       {want: wish(Auto), i: with(Hook{}), attach: wish(Auto)},
 		"what is not wanted goes":                           {have: []Attachment{ours}, i: eth0, detach: []Attachment{ours}},
 		"another mode: it goes, and comes in the next pass": {have: []Attachment{ours}, want: wish(Generic), i: eth0, detach: []Attachment{ours}},
@@ -49,10 +63,10 @@ func TestWhatChangesAnAttachment(t *testing.T) {
 				interfaces = []Interface{tc.i}
 			}
 			attach, detach := Diff(tc.have, tc.want, interfaces)
-			if diff := cmp.Diff(tc.attach, attach); diff != "" {
+			if diff := cmp.Diff(tc.attach, attach, cmpopts.EquateErrors()); diff != "" {
 				t.Errorf("attach (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(tc.detach, detach); diff != "" {
+			if diff := cmp.Diff(tc.detach, detach, cmpopts.EquateErrors()); diff != "" {
 				t.Errorf("detach (-want +got):\n%s", diff)
 			}
 		})

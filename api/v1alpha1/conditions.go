@@ -29,19 +29,32 @@ const (
 	ReasonAgentNotReporting     = "AgentNotReporting"     // False: the agent of a selected node is silent
 )
 
-// Reasons of one interface, in XDPNodeState.status.interfaces and, but for CountedElsewhere, XDPCounter.status.failures.
+// Reasons of one interface, in XDPNodeState.status.interfaces and, but for CountedElsewhere, XDPCounter.status.failures:
+// why it is not counted.
+// docs/troubleshooting.md says of each what to do. ReasonPending, above, is one of them.
 const (
-	ReasonXDPHookInUse      = "XDPHookInUse"      // another XDP program holds the interface; it is left alone
+	ReasonXDPHookInUse          = "XDPHookInUse"          // another XDP program holds the interface; it is left alone
+	ReasonUpperDeviceHasProgram = "UpperDeviceHasProgram" // an interface above this one (a bond, a bridge, a VLAN) has an XDP program
+	ReasonInterfaceNotFound     = "InterfaceNotFound"     // the interface went away
+	ReasonPermissionDenied      = "PermissionDenied"      // the agent lacks a capability
+	ReasonBPFFSNotMounted       = "BPFFSNotMounted"       // there is no BPF file system to keep the program in
+	ReasonKernelTooOld          = "KernelTooOld"          // the kernel has no XDP links (Linux 5.9)
+	ReasonOutOfMemory           = "OutOfMemory"           // the kernel or the driver has no memory for it
+	ReasonModeConflict          = "ModeConflict"          // an older XDPCounter wants the interface in another mode
+	ReasonNoEthernet            = "NoEthernet"            // its packets have no Ethernet header, by which the program counts
+	ReasonCountedElsewhere      = "CountedElsewhere"      // state Skipped, no failure: its frames are counted at another interface that is selected too
+	ReasonAttachFailed          = "AttachFailed"          // any other error, which the message holds
+)
+
+// Reasons of one interface that lie with its driver. Where attachMode is Native it is not counted. Where it is Auto it
+// is Attached in Generic mode, and the reason says why: then the interface is no failure.
+const (
 	ReasonNativeUnsupported = "NativeUnsupported" // the driver has no native XDP
 	ReasonMTUTooLarge       = "MTUTooLarge"       // the MTU is larger than the driver's native XDP takes
-	ReasonInterfaceNotFound = "InterfaceNotFound" // the interface went away
-	ReasonPermissionDenied  = "PermissionDenied"  // the agent lacks a capability
-	ReasonBPFFSNotMounted   = "BPFFSNotMounted"   // there is no BPF file system to keep the program in
-	ReasonKernelTooOld      = "KernelTooOld"      // the kernel has no XDP links (Linux 5.9)
-	ReasonModeConflict      = "ModeConflict"      // an older XDPCounter wants the interface in another mode
-	ReasonNoEthernet        = "NoEthernet"        // its packets have no Ethernet header, by which the program counts
-	ReasonCountedElsewhere  = "CountedElsewhere"  // state Skipped, no failure: its frames are counted at another interface that is selected too
-	ReasonAttachFailed      = "AttachFailed"      // any other error, which the message holds
+	ReasonNotEnoughQueues   = "NotEnoughQueues"   // the driver wants other numbers of queues for native XDP
+	ReasonOffloadConflict   = "OffloadConflict"   // an offload is on that the driver does not combine with native XDP
+	ReasonMemberHasProgram  = "MemberHasProgram"  // a member of the bond has an XDP program
+	ReasonNativeRefused     = "NativeRefused"     // the driver refuses native XDP for a reason of its own, which the message holds
 )
 
 // Reasons of the events on an XDPCounter. An event tells of all interfaces to which the same happened, on any node,

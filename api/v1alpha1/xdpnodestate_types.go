@@ -77,7 +77,8 @@ type NodeInterface struct {
 	Mode AttachMode `json:"mode,omitempty"`
 	// state is Attached, Failed, Skipped or Detaching.
 	State InterfaceState `json:"state"`
-	// reason is one of the documented reasons; left out while all is well.
+	// reason is one of the documented reasons: why the interface is not counted, or why it is counted in generic mode
+	// where Auto was asked for. Left out while all is well.
 	// +optional
 	Reason string `json:"reason,omitempty"`
 	// message says what is wrong and what to do, or where its frames are counted.

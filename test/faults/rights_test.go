@@ -83,7 +83,7 @@ func (s *scene) newWithout(rights []int) error {
 // newWithoutMemory makes the interface again while the kernel has no memory for a command of bpf(2), which the node
 // state shall tell.
 func (s *scene) newWithoutMemory(command int) error {
-	return s.newBefore(cluster.Build{NoMemoryFor: []int{command}}, v1alpha1.ReasonAttachFailed)
+	return s.newBefore(cluster.Build{NoMemoryFor: []int{command}}, v1alpha1.ReasonOutOfMemory)
 }
 
 // newBefore makes the interface again before an agent that will fail for that reason.

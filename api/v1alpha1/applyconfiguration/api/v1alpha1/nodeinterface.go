@@ -26,7 +26,8 @@ type NodeInterfaceApplyConfiguration struct {
 	Mode *apiv1alpha1.AttachMode `json:"mode,omitempty"`
 	// state is Attached, Failed, Skipped or Detaching.
 	State *apiv1alpha1.InterfaceState `json:"state,omitempty"`
-	// reason is one of the documented reasons; left out while all is well.
+	// reason is one of the documented reasons: why the interface is not counted, or why it is counted in generic mode
+	// where Auto was asked for. Left out while all is well.
 	Reason *string `json:"reason,omitempty"`
 	// message says what is wrong and what to do, or where its frames are counted.
 	Message *string `json:"message,omitempty"`

@@ -1,0 +1,509 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/google/go-cmp/cmp"
+	"github.com/safchain/ethtool"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/test/kernels/report"
+)
+
+// add makes an interface, sets it up and returns its index. ok is false if this kernel has no such interfaces; those of
+// test/kernels have all that are asked for.
+func (h *host) add(t *testing.T, l netlink.Link) (index int, ok bool) {
+	t.Helper()
+	h.net.Do(func() {
+		err := netlink.LinkAdd(l)
+		if errors.Is(err, unix.EOPNOTSUPP) && os.Getenv(report.Guest) == "" {
+			t.Logf("this kernel has no %s", l.Type())
+			return
+		}
+		if err != nil {
+			t.Fatalf("add %s: %v", l.Type(), err)
+		}
+		ok = true
+	})
+	if !ok {
+		return 0, false
+	}
+	return h.net.Up(t, l.Attrs().Name), true
+}
+
+// named returns the attributes of an interface to be made.
+func named(name string) netlink.LinkAttrs {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	return attrs
+}
+
+// on returns those of one that is made upon another.
+func on(index int, name string) netlink.LinkAttrs {
+	attrs := named(name)
+	attrs.ParentIndex = index
+	return attrs
+}
+
+// enslave makes the interface a member of a bond or a port of a bridge.
+func (h *host) enslave(t *testing.T, index, master int) {
+	t.Helper()
+	h.net.Do(func() {
+		l, err := netlink.LinkByIndex(index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(netlink.LinkSetDown(l), netlink.LinkSetMasterByIndex(l, master), netlink.LinkSetUp(l)); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// hold attaches a program of somebody else by a link.
+func (h *host) holdByLink(t *testing.T, index int, mode link.XDPAttachFlags) link.Link {
+	t.Helper()
+	var l link.Link
+	h.net.Do(func() {
+		var err error
+		if l, err = link.AttachXDP(link.XDPOptions{Program: passes(t), Interface: index, Flags: mode}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// bond makes one with members, if there is such a thing.
+func (h *host) bond(t *testing.T, mode netlink.BondMode, members ...int) (index int, ok bool) {
+	t.Helper()
+	b := netlink.NewLinkBond(named("bond0"))
+	b.Mode = mode
+	if index, ok = h.add(t, b); ok {
+		for _, m := range members {
+			h.enslave(t, m, index)
+		}
+	}
+	return index, ok
+}
+
+// setQueues sets how many queues an end of a veth pair has. It returns false where they cannot be changed (before Linux
+// 5.14).
+func (h *host) setQueues(t *testing.T, name string, rx, tx uint32) (ok bool) {
+	t.Helper()
+	h.net.Do(func() {
+		tool, err := ethtool.NewEthtool()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tool.Close()
+		channels, err := tool.GetChannels(name)
+		if err == nil {
+			channels.RxCount, channels.TxCount = rx, tx
+			_, err = tool.SetChannels(name, channels)
+		}
+		if ok = err == nil; !ok && !errors.Is(err, unix.EOPNOTSUPP) {
+			t.Fatal(err)
+		}
+	})
+	return ok
+}
+
+// queues makes a veth pair whose counted end receives with one queue, of two that it may have, what the other sends
+// with two.
+func (h *host) queues(t *testing.T) (index int) {
+	t.Helper()
+	pair := &netlink.Veth{LinkAttrs: named("queues"), PeerName: "queues-peer", PeerNumTxQueues: 2, PeerNumRxQueues: 2}
+	pair.NumTxQueues, pair.NumRxQueues = 2, 2
+	index, _ = h.add(t, pair)
+	if !h.setQueues(t, "queues", 1, 1) { // all are in use from the beginning
+		h.net.Delete(t, "queues")
+		pair.NumTxQueues, pair.NumRxQueues = 1, 1
+		index, _ = h.add(t, pair)
+	}
+	h.net.Up(t, "queues-peer")
+	h.setQueues(t, "queues-peer", 2, 2)
+	return index
+}
+
+// speaks reports whether the kernel has the tracepoint that tells why (Linux 6.6).
+func speaks(t *testing.T) bool {
+	t.Helper()
+	var w words
+	err := w.listen()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// Every reason that real interfaces give for refusing native XDP, on the machine of the developer and in the guests of
+// test/kernels, whose kernels have more kinds of interface.
+func TestWhyNativeIsRefused(t *testing.T) {
+	const core = "Underlying driver does not support XDP in native mode"
+	for name, test := range map[string]struct {
+		make func(*testing.T, *host) (index int, ok bool)
+		want error
+		says string // the kernel, if it speaks
+		last bool   // generic is refused too, so Auto fails for the same reason
+		late bool   // only younger kernels than 5.15 look at it
+	}{
+		"a bridge has no native XDP": {
+			make: func(t *testing.T, h *host) (int, bool) { return h.net.Bridge(t, "br0"), true },
+			want: plan.ErrNativeUnsupported, says: core,
+		},
+		"nor has the loopback interface": {
+			make: func(*testing.T, *host) (int, bool) { return 1, true },
+			want: plan.ErrNativeUnsupported, says: core,
+		},
+		"nor a VLAN on an interface that has": {
+			make: func(t *testing.T, h *host) (int, bool) {
+				return h.add(t, &netlink.Vlan{LinkAttrs: on(h.index, "v.100"), VlanId: 100})
+			},
+			want: plan.ErrNativeUnsupported, says: core,
+		},
+		"nor a macvlan": {
+			make: func(t *testing.T, h *host) (int, bool) {
+				return h.add(t, &netlink.Macvlan{LinkAttrs: on(h.index, "macvlan0"), Mode: netlink.MACVLAN_MODE_BRIDGE})
+			},
+			want: plan.ErrNativeUnsupported, says: core,
+		},
+		"nor a bond in a mode that is not for it": {
+			make: func(t *testing.T, h *host) (int, bool) { return h.bond(t, netlink.BOND_MODE_BROADCAST, h.index) },
+			want: plan.ErrNativeUnsupported, says: "No native XDP support for the current bonding mode",
+		},
+		"nor a bond with a member that has none": {
+			make: func(t *testing.T, h *host) (int, bool) {
+				member, ok := h.add(t, &netlink.Macvlan{LinkAttrs: on(h.index, "macvlan0"), Mode: netlink.MACVLAN_MODE_BRIDGE})
+				if !ok {
+					return 0, false
+				}
+				return h.bond(t, netlink.BOND_MODE_ACTIVE_BACKUP, member)
+			},
+			want: plan.ErrNativeUnsupported, says: "Slave device does not support XDP",
+		},
+		"a bond's member has a program": {
+			make: func(t *testing.T, h *host) (int, bool) {
+				index, ok := h.bond(t, netlink.BOND_MODE_ACTIVE_BACKUP, h.index)
+				if ok {
+					h.holdByLink(t, h.index, link.XDPDriverMode)
+				}
+				return index, ok
+			},
+			want: plan.ErrMemberHasProgram, says: "Slave has XDP program loaded, please unload before enslaving",
+		},
+		"the bond above has a program": {
+			make: func(t *testing.T, h *host) (int, bool) {
+				index, ok := h.bond(t, netlink.BOND_MODE_ACTIVE_BACKUP, h.index)
+				if ok {
+					h.holdByLink(t, index, link.XDPGenericMode)
+				}
+				return h.index, ok
+			},
+			want: plan.ErrUpperHasProgram, says: "Cannot attach when an upper device already has a program", last: true, late: true,
+		},
+		"the bridge above has a program": {
+			make: func(t *testing.T, h *host) (int, bool) {
+				index := h.net.Bridge(t, "br0")
+				h.enslave(t, h.index, index)
+				h.holdByLink(t, index, link.XDPGenericMode)
+				return h.index, true
+			},
+			want: plan.ErrUpperHasProgram, says: "Cannot attach when an upper device already has a program", last: true, late: true,
+		},
+		"the VLAN above has a program": {
+			make: func(t *testing.T, h *host) (int, bool) {
+				index, ok := h.add(t, &netlink.Vlan{LinkAttrs: on(h.index, "v.100"), VlanId: 100})
+				if ok {
+					h.holdByLink(t, index, link.XDPGenericMode)
+				}
+				return h.index, ok
+			},
+			want: plan.ErrUpperHasProgram, says: "Cannot attach when an upper device already has a program", last: true, late: true,
+		},
+		"the MTU is large and the kernel knows no programs for many buffers": {
+			make: func(t *testing.T, h *host) (int, bool) {
+				h.setMTU(t, 9000)
+				h.withoutFragments()
+				return h.index, true
+			},
+			want: plan.ErrMTUTooLarge, says: "veth: Peer MTU is too large to set XDP",
+		},
+		"fewer queues receive than the peer sends with": {
+			make: func(t *testing.T, h *host) (int, bool) { return h.queues(t), true },
+			want: plan.ErrNotEnoughQueues, says: "veth: XDP expects number of rx queues not less than peer tx queues",
+		},
+		"with so few queues the large MTU is not what is in the way": {
+			make: func(t *testing.T, h *host) (int, bool) {
+				index := h.queues(t)
+				h.net.Do(func() {
+					for _, name := range []string{"queues", "queues-peer"} {
+						l, err := netlink.LinkByName(name)
+						if err := errors.Join(err, netlink.LinkSetMTU(l, 9000)); err != nil {
+							t.Fatal(err)
+						}
+					}
+				})
+				return index, knowsFragments(t)
+			},
+			want: plan.ErrNotEnoughQueues, says: "veth: XDP expects number of rx queues not less than peer tx queues",
+		},
+		"there is no such interface": {
+			make: func(*testing.T, *host) (int, bool) { return 4711, true },
+			want: plan.ErrInterfaceGone, last: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			index, ok := test.make(t, h)
+			if !ok {
+				return
+			}
+			err := h.attach(index, plan.Native)
+			if test.late && err == nil && !knowsFragments(t) {
+				return
+			}
+			if !errors.Is(err, test.want) {
+				t.Fatalf("native: %v, want %v", err, test.want)
+			}
+			// What the kernel says was put in later in places, by a driver that said nothing before.
+			if says := strings.Contains(err.Error(), test.says); !says && speaks(t) {
+				t.Errorf("native: %v, the kernel says %q", err, test.says)
+			}
+			h.expectNothingPinned(t)
+			if test.last {
+				if err := h.attach(index, plan.Auto); !errors.Is(err, test.want) {
+					t.Errorf("automatic: %v, want %v", err, test.want)
+				}
+				if err := h.attach(index, plan.Generic); !errors.Is(err, test.want) {
+					t.Errorf("generic: %v, want %v", err, test.want)
+				}
+				h.expectNothingPinned(t)
+				return
+			}
+
+			if err := h.attach(index, plan.Auto); err != nil {
+				t.Fatalf("automatic: %v", err)
+			}
+			h.expectFallback(t, index, test.want)
+			h.open(t) // a restarted agent knows it too
+			h.expectFallback(t, index, test.want)
+			a := h.onlyAttached(t)
+			if err := h.Detach(a); err != nil {
+				t.Fatal(err)
+			}
+			h.expectNothingPinned(t)
+			if err := h.attach(index, plan.Generic); err != nil {
+				t.Fatalf("generic: %v", err)
+			}
+			if a := h.onlyAttached(t); a.Refused != nil {
+				t.Errorf("generic, as asked for: %v", a.Refused)
+			}
+		})
+	}
+}
+
+// withoutFragments makes the kernel one before 5.18.
+func (h *host) withoutFragments() {
+	h.spec = h.spec.Copy()
+	h.spec.Programs["count_frame_frags"].Flags = 1 << 30 // no kernel knows this one
+}
+
+func (h *host) expectFallback(t *testing.T, index int, want error) {
+	t.Helper()
+	a, hook := h.onlyAttached(t), h.hook(t, index)
+	if hook.AttachMode != skb || hook.ProgId != a.Program {
+		t.Errorf("the hook says %+v, attached is %+v", hook, a)
+	}
+	if !errors.Is(a.Refused, want) || a.Improved {
+		t.Errorf("refused: %v, want %v; improved: %t", a.Refused, want, a.Improved)
+	}
+}
+
+// What Auto fell back for is seen to be cured, and only that: each change of the interface is told as no improvement
+// until the one that is.
+func TestNativeIsTriedAgainWhenWhatWasInItsWayHasChanged(t *testing.T) {
+	again := func(t *testing.T, h *host, index int) {
+		t.Helper()
+		a := h.onlyAttached(t)
+		if !a.Improved {
+			t.Fatalf("nothing seems to have improved: %v", a.Refused)
+		}
+		if err := h.Detach(a); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.attach(index, plan.Auto); err != nil {
+			t.Fatal(err)
+		}
+		if a := h.onlyAttached(t); a.Refused != nil || a.Improved || h.hook(t, index).AttachMode != drv {
+			t.Errorf("after that: %+v, the hook says %+v", a, h.hook(t, index))
+		}
+	}
+	t.Run("the MTU was lowered", func(t *testing.T) {
+		h := newHost(t)
+		h.setMTU(t, 9000)
+		h.withoutFragments()
+		h.mustAttach(t, plan.Auto)
+		h.setMTU(t, 9500)
+		h.expectFallback(t, h.index, plan.ErrMTUTooLarge)
+		h.setMTU(t, 1500)
+		again(t, h, h.index)
+		h.traffic(t, 3)
+		h.expectCounted(t)
+	})
+	t.Run("the MTU was lowered while no agent ran", func(t *testing.T) {
+		h := newHost(t)
+		h.setMTU(t, 9000)
+		h.withoutFragments()
+		h.mustAttach(t, plan.Auto)
+		h.setMTU(t, 1500)
+		h.open(t)
+		again(t, h, h.index)
+	})
+	t.Run("there are more queues", func(t *testing.T) {
+		h := newHost(t)
+		index := h.queues(t)
+		if err := h.attach(index, plan.Auto); err != nil {
+			t.Fatal(err)
+		}
+		h.expectFallback(t, index, plan.ErrNotEnoughQueues)
+		if h.setQueues(t, "queues", 2, 2) {
+			again(t, h, index)
+		}
+	})
+	t.Run("the member's program is gone", func(t *testing.T) {
+		h := newHost(t)
+		index, ok := h.bond(t, netlink.BOND_MODE_ACTIVE_BACKUP, h.index)
+		if !ok {
+			return
+		}
+		l := h.holdByLink(t, h.index, link.XDPDriverMode)
+		if err := h.attach(index, plan.Auto); err != nil {
+			t.Fatal(err)
+		}
+		h.expectFallback(t, index, plan.ErrMemberHasProgram)
+		if err := l.Detach(); err != nil {
+			t.Fatal(err)
+		}
+		again(t, h, index)
+	})
+}
+
+func TestWhatImprovesASituation(t *testing.T) {
+	then := situation{MTU: 9000, Rx: 1, Tx: 1, Combined: 4, Offloads: []string{"rx-gro-hw", "rx-lro"}, Announce: cannot, Members: []int{4, 5}}
+	all := []error{
+		plan.ErrMTUTooLarge, plan.ErrNotEnoughQueues, plan.ErrOffloadConflict, plan.ErrMemberHasProgram, plan.ErrNativeUnsupported,
+		plan.ErrNativeRefused, plan.ErrOutOfMemory,
+	}
+	for name, tc := range map[string]struct {
+		change func(*situation)
+		want   []error // causes for which it is an improvement
+	}{
+		"nothing changes":               {func(*situation) {}, nil},
+		"a smaller MTU":                 {func(s *situation) { s.MTU = 3000 }, []error{plan.ErrMTUTooLarge, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
+		"a larger MTU":                  {func(s *situation) { s.MTU = 9500 }, nil},
+		"other queues":                  {func(s *situation) { s.Combined = 2 }, []error{plan.ErrNotEnoughQueues, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
+		"there can be more queues only": {func(s *situation) { s.Most = 64 }, nil},
+		"one of the offloads is off":    {func(s *situation) { s.Offloads = []string{"rx-lro"} }, []error{plan.ErrOffloadConflict}},
+		"the driver announces XDP":      {func(s *situation) { s.Announce = can }, []error{plan.ErrNativeUnsupported}},
+		"a newer kernel says nothing":   {func(s *situation) { s.Announce = "" }, nil},
+		"a member's program is gone":    {func(s *situation) { s.Members = []int{5} }, []error{plan.ErrMemberHasProgram, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
+		"another member has one":        {func(s *situation) { s.Members = []int{4, 5, 6} }, nil},
+		"the interface cannot be seen":  {func(s *situation) { s.MTU, s.Rx, s.Tx, s.Combined = 0, 0, 0, 0 }, nil},
+	} {
+		now := then
+		tc.change(&now)
+		for _, cause := range all {
+			if got, want := then.improved(fmt.Errorf("native: %w", cause), now), slices.Contains(tc.want, cause); got != want {
+				t.Errorf("%s, after %q: %t, want %t", name, cause, got, want)
+			}
+		}
+	}
+}
+
+// What drivers say that are not to be had here: their words from the kernel's sources, the errno with them.
+func TestMeaningOfADriversRefusal(t *testing.T) {
+	jumbo := situation{MTU: 9000, Announce: can}
+	for name, tc := range map[string]struct {
+		errno unix.Errno
+		said  string
+		s     situation
+		want  error
+	}{
+		"virtio_net: an offload of the host":       {unix.EOPNOTSUPP, "virtio_net: Can't set XDP while host is implementing GRO_HW/CSUM, disable GRO_HW/CSUM first", situation{}, plan.ErrOffloadConflict},
+		"virtio_net: the MTU":                      {unix.EINVAL, "virtio_net: MTU too large to enable XDP", situation{}, plan.ErrMTUTooLarge},
+		"virtio_net before 5.13: the rings":        {unix.ENOMEM, "virtio_net: Too few free TX rings available", situation{}, plan.ErrNotEnoughQueues},
+		"virtio_net: an old host":                  {unix.EINVAL, "virtio_net: XDP expects header/data in single page, any_header_sg required", situation{}, plan.ErrNativeUnsupported},
+		"the kernel: header split":                 {unix.EBUSY, "unable to install XDP to device using tcp-data-split", situation{}, plan.ErrOffloadConflict},
+		"the kernel: memory of a device":           {unix.EBUSY, "unable to install XDP to device using memory provider", situation{}, plan.ErrOffloadConflict},
+		"ena: the channels":                        {unix.EINVAL, "Failed to set xdp program, the Rx/Tx channel count should be at most half of the maximum allowed channel count", situation{}, plan.ErrNotEnoughQueues},
+		"ice: the MTU":                             {unix.EOPNOTSUPP, "MTU is too large for linear frames and XDP prog does not support frags", situation{}, plan.ErrMTUTooLarge},
+		"igb: the MTU in other words":              {unix.EINVAL, "XDP RX buffer size is too small for the frame size", situation{}, plan.ErrMTUTooLarge},
+		"stmmac: the MTU in yet others":            {unix.EOPNOTSUPP, "Jumbo frames not supported", situation{}, plan.ErrMTUTooLarge},
+		"a driver's own words":                     {unix.EINVAL, "Firmware is too old", situation{}, plan.ErrNativeRefused},
+		"not a word: a large MTU":                  {unix.EINVAL, "", jumbo, plan.ErrMTUTooLarge},
+		"not a word: mlx4 says EOPNOTSUPP":         {unix.EOPNOTSUPP, "", jumbo, plan.ErrMTUTooLarge},
+		"not a word: LRO":                          {unix.EINVAL, "", situation{MTU: 1500, Offloads: []string{"rx-lro"}}, plan.ErrOffloadConflict},
+		"not a word: more than half of the queues": {unix.EINVAL, "", situation{MTU: 1500, Combined: 8, Most: 8, Announce: can}, plan.ErrNotEnoughQueues},
+		"not a word, and nothing unusual":          {unix.EINVAL, "", situation{MTU: 1500}, plan.ErrNativeRefused},
+		"not a word, an old kernel: EOPNOTSUPP":    {unix.EOPNOTSUPP, "", situation{MTU: 9000}, plan.ErrNativeUnsupported},
+		"not a word: the driver says it has none":  {unix.EINVAL, "", situation{MTU: 9000, Announce: cannot}, plan.ErrNativeUnsupported},
+		"not a word: no memory":                    {unix.ENOMEM, "", situation{MTU: 1500}, plan.ErrOutOfMemory},
+		"an errno of the kernel's own":             {enotsupp, "", situation{MTU: 1500}, plan.ErrNativeUnsupported},
+		"no rights":                                {unix.EPERM, "", jumbo, plan.ErrPermission},
+		"the hook is held, whatever else":          {unix.EBUSY, "", jumbo, plan.ErrHookInUse},
+	} {
+		if got := meaning(tc.errno, tc.said, true, tc.s, plan.Hook{}, false); !errors.Is(got, tc.want) {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+	if got := meaning(unix.EEXIST, "", true, situation{}, plan.Hook{}, true); !errors.Is(got, plan.ErrUpperHasProgram) {
+		t.Errorf("a free hook under an interface with a program: %v", got)
+	}
+	if got := meaning(unix.EINVAL, "", false, jumbo, plan.Hook{}, false); got != nil {
+		t.Errorf("generic mode knows no driver: %v", got)
+	}
+}
+
+// A note is text beside pins: what somebody else has put there, or another version, must not be in the way.
+func TestNotes(t *testing.T) {
+	h := newHost(t)
+	f := h.folder(h.index)
+	if err := os.MkdirAll(f.path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("ä\"", 4<<10)
+	s := situation{MTU: 9000, Offloads: []string{"rx-lro"}}
+	if err := f.note(errors.Join(plan.ErrMTUTooLarge, errors.New(long)), s); err != nil {
+		t.Fatal(err)
+	}
+	refused, got := f.refused()
+	if diff := cmp.Diff(s, got); diff != "" || !errors.Is(refused, plan.ErrMTUTooLarge) {
+		t.Errorf("read %v (-want +got):\n%s", refused, diff)
+	}
+	for target, want := range map[string]error{
+		"counts":                                 nil,
+		`{"cause":"OfTheFuture","message":"so"}`: plan.ErrNativeRefused,
+	} {
+		if err := errors.Join(os.Remove(f.notePin()), os.Symlink(target, f.notePin())); err != nil {
+			t.Fatal(err)
+		}
+		if refused, _ := f.refused(); !errors.Is(refused, want) {
+			t.Errorf("%s: %v", target, refused)
+		}
+	}
+	if err := h.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	h.expectNothingPinned(t)
+}

@@ -1,0 +1,80 @@
+package datapath
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+)
+
+// note is why native mode was refused to what is attached generically, and in which situation. It is kept beside the
+// pins, so that it ends with them and a restarted agent knows it too. A bpffs holds no files, but symbolic links, whose
+// targets may be any text (bpf_symlink of kernel/bpf/inode.c).
+type note struct {
+	Cause     string    `json:"cause"`
+	Message   string    `json:"message"`
+	Situation situation `json:"situation"`
+}
+
+// causes name what a note can tell of: what lies with the driver. The names are kept in the pins of running systems.
+var causes = map[string]error{
+	"NativeUnsupported": plan.ErrNativeUnsupported,
+	"MTUTooLarge":       plan.ErrMTUTooLarge,
+	"NotEnoughQueues":   plan.ErrNotEnoughQueues,
+	"OffloadConflict":   plan.ErrOffloadConflict,
+	"MemberHasProgram":  plan.ErrMemberHasProgram,
+	"OutOfMemory":       plan.ErrOutOfMemory,
+	"NativeRefused":     plan.ErrNativeRefused,
+}
+
+// noted is a refusal that was read back.
+type noted struct {
+	cause   error
+	message string
+}
+
+func (n noted) Error() string { return n.message }
+func (n noted) Unwrap() error { return n.cause }
+
+// longestMessage leaves room for the rest in a symbolic link's target of 4 KiB, also where JSON writes six bytes for one.
+const longestMessage = 512
+
+func (f folder) notePin() string { return f.path + "/refusal" }
+
+// note writes down why native mode was refused in the situation.
+func (f folder) note(refused error, s situation) error {
+	n := note{Message: refused.Error(), Situation: s}
+	n.Message = n.Message[:min(len(n.Message), longestMessage)]
+	for name, cause := range causes {
+		if errors.Is(refused, cause) {
+			n.Cause = name
+		}
+	}
+	text, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	if err := os.Symlink(string(text), f.notePin()); err != nil {
+		return permission(fmt.Errorf("note why native mode was refused: %w", err))
+	}
+	return nil
+}
+
+// refused reads the note; a nil error if there is none that can be understood.
+func (f folder) refused() (error, situation) { //nolint:revive // the error is what was noted
+	text, err := os.Readlink(f.notePin())
+	if err != nil {
+		return nil, situation{}
+	}
+	var n note
+	if err := json.Unmarshal([]byte(text), &n); err != nil {
+		return nil, situation{}
+	}
+	cause, known := causes[n.Cause]
+	if !known {
+		cause = plan.ErrNativeRefused
+	}
+	return noted{cause, n.Message}, n.Situation
+}

@@ -1,0 +1,367 @@
+// Package reasons makes the situations in which an agent cannot count, or not natively, on real interfaces, and compares
+// what it says with docs/troubleshooting.md.
+package reasons
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/google/go-cmp/cmp"
+	"github.com/safchain/ethtool"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/xdp-operator/xdp-operator/agent"
+	"github.com/xdp-operator/xdp-operator/agent/datapath"
+	"github.com/xdp-operator/xdp-operator/agent/links"
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/bpffs"
+	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/netns"
+)
+
+var update = flag.Bool("update", false, "Rewrite the table in docs/troubleshooting.md.")
+
+const document = "../../docs/troubleshooting.md"
+
+// node is an agent in a network namespace with one interface that is asked for, eth0.
+type node struct {
+	t      *testing.T
+	net    *netns.Namespace
+	client client.Client
+	agent  *agent.Agent
+}
+
+// newNode makes one. modes are what the counters ask for, the oldest first.
+func newNode(t *testing.T, modes ...v1alpha1.AttachMode) *node {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	state := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: "n1", Generation: 1}}
+	state.Spec.ReportInterval.Duration = time.Second
+	for i, mode := range modes {
+		name := fmt.Sprintf("counter-%d", i+1)
+		state.Spec.Counters = append(state.Spec.Counters, v1alpha1.NodeCounter{
+			Name: name, UID: types.UID(name), Generation: 1, Active: true, Names: []string{"eth0"}, AttachMode: mode,
+		})
+	}
+	d, err := datapath.Open(bpffs.Mount(t), "boot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	n := &node{t: t, net: netns.New(t)}
+	n.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(state).WithObjects(state).Build()
+	n.agent = &agent.Agent{Client: n.client, Node: "n1", Info: v1alpha1.AgentInfo{BootID: "boot"}, Datapath: d, Links: links.Links{}, Clock: clock.RealClock{}}
+	return n
+}
+
+// pass makes passes, as they are due, until one has nothing to follow it up at once, and returns how long the next may
+// wait.
+func (n *node) pass() (wait time.Duration) {
+	n.t.Helper()
+	for range 50 {
+		n.net.Do(func() {
+			result, err := n.agent.Reconcile(n.t.Context(), ctrl.Request{})
+			if err != nil {
+				n.t.Fatal(err)
+			}
+			wait = result.RequeueAfter
+		})
+		if wait > 20*time.Millisecond {
+			return wait
+		}
+		time.Sleep(wait)
+	}
+	n.t.Fatal("fifty passes did not settle the node")
+	return 0
+}
+
+func (n *node) status() v1alpha1.XDPNodeStateStatus {
+	n.t.Helper()
+	state := &v1alpha1.XDPNodeState{}
+	if err := n.client.Get(n.t.Context(), types.NamespacedName{Name: "n1"}, state); err != nil {
+		n.t.Fatal(err)
+	}
+	return state.Status
+}
+
+// do runs fn with an interface in the namespace.
+func (n *node) do(name string, fn func(netlink.Link) error) {
+	n.t.Helper()
+	n.net.Do(func() {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if err := fn(l); err != nil {
+			n.t.Fatal(err)
+		}
+	})
+}
+
+// foreign attaches a program of somebody else, or with nil takes it away. flags are XDP_FLAGS_*.
+func (n *node) foreign(name string, program *ebpf.Program, flags int) {
+	n.t.Helper()
+	fd := -1
+	if program != nil {
+		fd = program.FD()
+	}
+	n.do(name, func(l netlink.Link) error { return netlink.LinkSetXdpFdWithFlags(l, fd, flags) })
+}
+
+func passes(t *testing.T) *ebpf.Program {
+	t.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "foreign", Type: ebpf.XDP, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2 /* XDP_PASS */), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { program.Close() })
+	return program
+}
+
+// fewQueues makes eth0 one that receives with one queue, of two that it may have, what its peer sends with two.
+func (n *node) fewQueues() {
+	n.t.Helper()
+	pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0", NumTxQueues: 2, NumRxQueues: 2}, PeerName: "peer", PeerNumTxQueues: 2, PeerNumRxQueues: 2}
+	n.net.Add(n.t, pair)
+	n.queues("eth0", 1)
+	n.queues("peer", 2)
+	n.net.Up(n.t, "eth0")
+	n.net.Up(n.t, "peer")
+	n.net.Ready(n.t, "eth0", "peer")
+}
+
+func (n *node) queues(name string, count uint32) {
+	n.t.Helper()
+	n.net.Do(func() {
+		tool, err := ethtool.NewEthtool()
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		defer tool.Close()
+		channels, err := tool.GetChannels(name)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		channels.RxCount, channels.TxCount = count, count
+		if _, err := tool.SetChannels(name, channels); err != nil {
+			n.t.Fatal(err)
+		}
+	})
+}
+
+const (
+	auto    = v1alpha1.AttachAuto
+	native  = v1alpha1.AttachNative
+	generic = v1alpha1.AttachGeneric
+)
+
+// situations are in the order of the table. veth has native XDP, a bridge has none.
+var situations = []struct {
+	name  string
+	modes []v1alpha1.AttachMode // asked for, the oldest first
+	make  func(*node)
+}{
+	{"the driver has native XDP", []v1alpha1.AttachMode{auto}, veth},
+	{"the same, with jumbo frames (Linux 5.18)", []v1alpha1.AttachMode{auto}, func(n *node) {
+		veth(n)
+		for _, end := range []string{"eth0", "peer"} {
+			n.do(end, func(l netlink.Link) error { return netlink.LinkSetMTU(l, 9000) })
+		}
+	}},
+	{"the driver has no native XDP", []v1alpha1.AttachMode{auto}, bridge},
+	{"the driver has no native XDP", []v1alpha1.AttachMode{native}, bridge},
+	{"the driver has no native XDP", []v1alpha1.AttachMode{generic}, bridge},
+	{"the driver wants more queues", []v1alpha1.AttachMode{auto}, (*node).fewQueues},
+	{"the driver wants more queues", []v1alpha1.AttachMode{native}, (*node).fewQueues},
+	{"another program is attached natively", []v1alpha1.AttachMode{auto}, held(unix.XDP_FLAGS_DRV_MODE)},
+	{"another program is attached natively", []v1alpha1.AttachMode{generic}, held(unix.XDP_FLAGS_DRV_MODE)},
+	{"another program is attached generically", []v1alpha1.AttachMode{auto}, held(unix.XDP_FLAGS_SKB_MODE)},
+	{"another program is attached generically", []v1alpha1.AttachMode{native}, held(unix.XDP_FLAGS_SKB_MODE)},
+	{"the bridge of which it is a port has a program", []v1alpha1.AttachMode{auto}, func(n *node) {
+		veth(n)
+		n.net.Bridge(n.t, "br0")
+		n.do("br0", func(br0 netlink.Link) error {
+			eth0, err := netlink.LinkByName("eth0")
+			return errors.Join(err, netlink.LinkSetMaster(eth0, br0))
+		})
+		n.foreign("br0", passes(n.t), unix.XDP_FLAGS_SKB_MODE)
+	}},
+	{"two counters agree", []v1alpha1.AttachMode{auto, native}, veth},
+	{"two counters disagree", []v1alpha1.AttachMode{native, generic}, veth},
+	{"two counters disagree", []v1alpha1.AttachMode{auto, generic}, veth},
+	{"the older one attained generic only", []v1alpha1.AttachMode{auto, native}, bridge},
+	{"the younger one takes what there is", []v1alpha1.AttachMode{generic, auto}, veth},
+}
+
+func veth(n *node)   { n.net.Veth(n.t, "eth0", "peer") }
+func bridge(n *node) { n.net.Bridge(n.t, "eth0") }
+
+func held(flags int) func(*node) {
+	return func(n *node) {
+		veth(n)
+		n.foreign("eth0", passes(n.t), flags)
+	}
+}
+
+func TestTheTableOfSituations(t *testing.T) {
+	var table strings.Builder
+	table.WriteString("| situation | asked for | state | mode | reason |\n|---|---|---|---|---|\n")
+	for _, s := range situations {
+		n := newNode(t, s.modes...)
+		s.make(n)
+		n.pass()
+		for _, i := range n.status().Interfaces {
+			asked := string(i.RequestedMode)
+			if len(s.modes) > 1 { // whom the line is about
+				var who []string
+				for _, uid := range i.Counters {
+					who = append(who, string(s.modes[uid[len(uid)-1]-'1']))
+				}
+				asked = strings.Join(who, ", then ")
+			}
+			fmt.Fprintf(&table, "| %s | %s | %s | %s | %s |\n", s.name, asked, i.State, i.Mode, i.Reason)
+			if (i.Reason == "") != (i.Message == "") {
+				t.Errorf("%s, %v: reason %q, message %q", s.name, s.modes, i.Reason, i.Message)
+			}
+			t.Logf("%s, %v: %s", s.name, s.modes, i.Message)
+		}
+	}
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin, end = "<!-- situations -->\n", "<!-- end of situations -->"
+	before, rest, ok := strings.Cut(string(text), begin)
+	found, after, ends := strings.Cut(rest, end)
+	if !ok || !ends {
+		t.Fatalf("%s has no %s", document, begin)
+	}
+	if *update {
+		if err := os.WriteFile(document, []byte(before+begin+table.String()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(found, table.String()); diff != "" {
+		t.Errorf("%s (-it says +the agent says; -update rewrites it):\n%s", document, diff)
+	}
+}
+
+// A program that holds the hook is named, and the interface is counted within a second of its going.
+func TestTheHookIsTakenUpWhenItBecomesFree(t *testing.T) {
+	for name, flags := range map[string]int{"native": unix.XDP_FLAGS_DRV_MODE, "generic": unix.XDP_FLAGS_SKB_MODE} {
+		n := newNode(t, auto)
+		held(flags)(n)
+		if wait := n.pass(); wait >= time.Second {
+			t.Errorf("%s: the agent looks again after %s only", name, wait)
+		}
+		n.foreign("eth0", nil, flags)
+		n.pass()
+		if i := n.status().Interfaces; len(i) != 1 || i[0].State != v1alpha1.InterfaceAttached || i[0].Mode != native {
+			t.Errorf("%s: %+v", name, i)
+		}
+	}
+}
+
+// Auto goes back to native mode once it can be had, and what was counted before adds up with what is counted then.
+func TestAutoGoesBackToNative(t *testing.T) {
+	n := newNode(t, auto)
+	n.fewQueues()
+	n.pass()
+	expect := func(mode v1alpha1.AttachMode, reason string, packets int64) {
+		t.Helper()
+		var got string
+		want := fmt.Sprintf("%s %s %d", mode, reason, packets)
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+			n.pass()
+			status := n.status()
+			if got = fmt.Sprintf("%s %s %d", status.Interfaces[0].Mode, status.Interfaces[0].Reason, status.Accounts[0].Packets); got == want {
+				return
+			}
+		}
+		t.Fatalf("%s, want %s", got, want)
+	}
+	send := func() {
+		t.Helper()
+		n.do("peer", func(peer netlink.Link) error {
+			s, err := frames.NewSender(peer.Attrs().Index)
+			if err != nil {
+				return err
+			}
+			return errors.Join(s.Send(frames.Common()[0].Data, 5), s.Close())
+		})
+	}
+	expect(generic, v1alpha1.ReasonNotEnoughQueues, 0)
+	send()
+	expect(generic, v1alpha1.ReasonNotEnoughQueues, 5)
+	attached := n.status().Interfaces[0].Map
+
+	n.queues("eth0", 2)
+	expect(native, "", 5)
+	if now := n.status().Interfaces[0].Map; now == attached {
+		t.Errorf("map %d still", now)
+	}
+	send()
+	expect(native, "", 10)
+}
+
+func TestEveryReasonIsExplained(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "../../api/v1alpha1/conditions.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		if name, ok := strings.CutPrefix(line, "### "); ok {
+			entries[strings.TrimSpace(name)] = true
+		}
+	}
+	var reasons int
+	ast.Inspect(file, func(node ast.Node) bool {
+		spec, ok := node.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, "Reason") {
+			return true
+		}
+		reasons++
+		name := strings.Trim(spec.Values[0].(*ast.BasicLit).Value, `"`)
+		if !entries[name] {
+			t.Errorf("%s has no entry %q", document, "### "+name)
+		}
+		delete(entries, name)
+		return true
+	})
+	if reasons == 0 {
+		t.Error("there are no reasons")
+	}
+	for name := range entries {
+		t.Errorf("%s explains %s, which is no reason", document, name)
+	}
+}
