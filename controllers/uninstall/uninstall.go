@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -86,12 +87,11 @@ func detached(state *v1alpha1.XDPNodeState) bool {
 
 // until reconciles all node states and counters until no state is pending any more, or the time is over.
 func (u *Uninstaller) until(ctx context.Context, pending func(*v1alpha1.XDPNodeState) bool) error {
-	timeout := time.NewTimer(u.Timeout)
-	defer timeout.Stop()
-	for {
+	// What is under way when the time is over is not cut off: ctx is that of the caller.
+	err := wait.PollUntilContextTimeout(ctx, look, u.Timeout, true, func(context.Context) (bool, error) {
 		states, err := u.states(ctx)
 		if err != nil {
-			return err
+			return false, err
 		}
 		left := 0
 		var errs []error
@@ -108,17 +108,17 @@ func (u *Uninstaller) until(ctx context.Context, pending func(*v1alpha1.XDPNodeS
 		errs = append(errs, u.counters(ctx))
 		if err := errors.Join(errs...); err != nil {
 			ctrl.LoggerFrom(ctx).Error(err, "Trying again")
-		} else if left == 0 {
-			return nil
+			return false, nil
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the agents: %w", ctx.Err())
-		case <-timeout.C:
-			return nil
-		case <-time.After(look):
-		}
+		return left == 0, nil
+	})
+	if ctx.Err() == nil && wait.Interrupted(err) {
+		return nil
 	}
+	if err != nil {
+		return fmt.Errorf("wait for the agents: %w", err)
+	}
+	return nil
 }
 
 func (u *Uninstaller) counters(ctx context.Context) error {
