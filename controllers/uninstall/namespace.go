@@ -36,18 +36,17 @@ func (n *NamespaceEnd) Start(ctx context.Context) error {
 		return nil
 	}
 	log := ctrl.Log.WithName("namespace")
-	err := wait.PollUntilContextCancel(ctx, namespaceLook, false, func(ctx context.Context) (bool, error) {
+	forbidden := false
+	_ = wait.PollUntilContextCancel(ctx, namespaceLook, false, func(ctx context.Context) (bool, error) {
 		namespace := &corev1.Namespace{}
 		err := n.Live.Get(ctx, types.NamespacedName{Name: n.Namespace}, namespace)
-		if apierrors.IsForbidden(err) {
-			return false, err
-		}
-		return err == nil && !namespace.DeletionTimestamp.IsZero(), nil
-	})
-	switch {
-	case ctx.Err() != nil:
+		forbidden = apierrors.IsForbidden(err)
+		return forbidden || err == nil && !namespace.DeletionTimestamp.IsZero(), nil
+	}) // it ends with ctx, or because there is something to do
+	if ctx.Err() != nil {
 		return nil
-	case err != nil:
+	}
+	if forbidden {
 		log.Info("Not told whether the namespace is being deleted", "namespace", n.Namespace)
 		return nil
 	}
