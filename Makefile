@@ -31,7 +31,7 @@ demo-down: ## End what make demo KEEP=1 left up
 	go run ./hack/demo -down
 
 .PHONY: test
-test: test-unit test-kernel test-integration test-faults-short test-charts ## Run every test that this machine can run
+test: test-unit test-kernel test-integration test-faults-short test-charts test-e2e ## Run every test that this machine can run
 	@echo "Every test passed."
 
 ##@ Single tests
@@ -67,7 +67,7 @@ test-charts: controlplane ## Chart and kustomize give the same, and the API serv
 
 .PHONY: test-e2e
 test-e2e: cluster-programs ## The image and the chart on real nodes: install, count, add and remove a node, upgrade, uninstall
-	$(GO_TEST) -v -timeout 20m ./test/e2e/...
+	$(GO_TEST) -v -timeout 40m ./test/e2e/...
 
 .PHONY: fuzz
 fuzz: ## Fuzz for 30 s each
