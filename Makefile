@@ -97,7 +97,8 @@ generate: ## Generate deep copies, apply configurations and the BPF objects (nee
 .PHONY: manifests
 manifests: ## Generate CRDs and roles, copy them into the chart, and write its README
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
-	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-controller,fileName=controller_role.yaml paths=./controllers/... output:rbac:dir=config/rbac
+	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-controller,fileName=controller_role.yaml paths=./controllers output:rbac:dir=config/rbac
+	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-uninstall,fileName=uninstall_role.yaml paths=./controllers/uninstall output:rbac:dir=config/uninstall
 	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-agent,fileName=agent_role.yaml paths=./agent/... output:rbac:dir=config/rbac
 	cp config/crd/bases/*.yaml charts/xdp-operator/files/crds/
 	cp config/rbac/*_role.yaml charts/xdp-operator/files/rbac/

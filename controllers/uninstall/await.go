@@ -17,6 +17,9 @@ import (
 // progress is how often what is waited for is looked at.
 const progress = 500 * time.Millisecond
 
+// To see whether all nodes are swept.
+// +kubebuilder:rbac:namespace=xdp-operator-system,groups=apps,resources=daemonsets,resourceNames=xdp-operator-sweep,verbs=get
+
 // AwaitSweep waits until the pods of config/sweep are ready on all nodes, each of which is when its node is swept. After
 // the timeout it returns what is missing.
 func AwaitSweep(ctx context.Context, c client.Reader, namespace string, timeout time.Duration) error {

@@ -13,6 +13,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
+// To end the controller, and to hold its lease, so that none works meanwhile. A rule with names cannot allow create: the
+// name is not known yet when it is judged. Who leads says so in an event.
+// +kubebuilder:rbac:namespace=xdp-operator-system,groups=apps,resources=deployments/scale,resourceNames=xdp-operator-controller,verbs=patch
+// +kubebuilder:rbac:namespace=xdp-operator-system,groups=coordination.k8s.io,resources=leases,verbs=create
+// +kubebuilder:rbac:namespace=xdp-operator-system,groups=coordination.k8s.io,resources=leases,resourceNames=xdp-operator-controller,verbs=get;update;delete
+// +kubebuilder:rbac:namespace=xdp-operator-system,groups="",resources=events,verbs=create;patch
+
 // Controller is the one whose place an uninstallation takes. None of its methods fails for what is not there.
 type Controller struct {
 	Client    client.Client // without a cache

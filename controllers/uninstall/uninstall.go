@@ -24,6 +24,12 @@ const (
 	settleEvery = 20
 )
 
+// The rights of an uninstallation in the cluster: those of the controllers, but for making node states.
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters,verbs=get;list;watch
+// +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters/status,verbs=patch
+// +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpnodestates,verbs=get;list;watch;update;delete
+
 // Uninstaller makes the agents detach, and the node states go. No other controller may work meanwhile.
 type Uninstaller struct {
 	View       *View                // what the two reconcilers see
