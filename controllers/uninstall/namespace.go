@@ -2,6 +2,7 @@ package uninstall
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,18 +44,13 @@ func (n *NamespaceEnd) Start(ctx context.Context) error {
 		forbidden = apierrors.IsForbidden(err)
 		return forbidden || err == nil && !namespace.DeletionTimestamp.IsZero(), nil
 	}) // it ends with ctx, or because there is something to do
-	if ctx.Err() != nil {
-		return nil
-	}
-	if forbidden {
+	switch {
+	case forbidden:
 		log.Info("Not told whether the namespace is being deleted", "namespace", n.Namespace)
-		return nil
+	case ctx.Err() == nil:
+		log.Info("The namespace is being deleted")
+		silent, err := n.Uninstaller.Run(ctrl.LoggerInto(ctx, log))
+		log.Info("The agents were told to detach", "silent", v1alpha1.FirstFew(silent), "error", fmt.Sprint(err))
 	}
-	log.Info("The namespace is being deleted")
-	silent, err := n.Uninstaller.Run(ctrl.LoggerInto(ctx, log))
-	if err != nil {
-		log.Error(err, "Not everything is removed")
-	}
-	log.Info("The agents were told to detach", "silent", v1alpha1.FirstFew(silent))
 	return nil
 }
