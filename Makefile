@@ -31,7 +31,7 @@ demo-down: ## End what make demo KEEP=1 left up
 	go run ./hack/demo -down
 
 .PHONY: test
-test: test-unit test-kernel test-integration test-faults-short test-charts ## Run every test that this machine can run
+test: test-unit test-kernel test-integration test-faults-short test-charts test-e2e ## Run every test that this machine can run
 	@echo "Every test passed."
 
 ##@ Single tests
@@ -67,7 +67,7 @@ test-charts: controlplane ## Chart and kustomize give the same, and the API serv
 
 .PHONY: test-e2e
 test-e2e: cluster-programs ## The image and the chart on real nodes: install, count, add and remove a node, upgrade, uninstall
-	$(GO_TEST) -v -timeout 20m ./test/e2e/...
+	$(GO_TEST) -v -timeout 40m ./test/e2e/...
 
 .PHONY: fuzz
 fuzz: ## Fuzz for 30 s each
@@ -97,7 +97,8 @@ generate: ## Generate deep copies, apply configurations and the BPF objects (nee
 .PHONY: manifests
 manifests: ## Generate CRDs and roles, copy them into the chart, and write its README
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
-	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-controller,fileName=controller_role.yaml paths=./controllers/... output:rbac:dir=config/rbac
+	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-controller,fileName=controller_role.yaml paths=./controllers output:rbac:dir=config/rbac
+	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-uninstall,fileName=uninstall_role.yaml paths=./controllers/uninstall output:rbac:dir=config/uninstall
 	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-agent,fileName=agent_role.yaml paths=./agent/... output:rbac:dir=config/rbac
 	cp config/crd/bases/*.yaml charts/xdp-operator/files/crds/
 	cp config/rbac/*_role.yaml charts/xdp-operator/files/rbac/

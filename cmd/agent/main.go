@@ -96,7 +96,7 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("find the API server: %w", err)
 	}
 	config.UserAgent = "xdp-operator-agent/" + version
-	server, err := o.metrics.Server()
+	server, err := o.metrics.Server(metrics.Reviewed)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/clock"
@@ -97,7 +98,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	server, err := o.metrics.Server()
+	server, err := o.metrics.Server(filters.WithAuthenticationAndAuthorization)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func run(ctx context.Context, o options) error {
 	if err := r.counters.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the counter controller: %w", err)
 	}
-	if err := mgr.Add(&namespaceEnd{live: mgr.GetAPIReader(), namespace: o.namespace(), uninstaller: r.uninstaller(namespaceGrace)}); err != nil {
+	if err := mgr.Add(&uninstall.NamespaceEnd{Live: mgr.GetAPIReader(), Namespace: o.namespace(), Uninstaller: r.uninstaller(uninstall.NamespaceGrace)}); err != nil {
 		return fmt.Errorf("set up the look at the namespace: %w", err)
 	}
 	if err := addChecks(mgr); err != nil {
@@ -132,7 +133,7 @@ func run(ctx context.Context, o options) error {
 	return mgr.Start(ctx)
 }
 
-// leaseName is the name of the lease that the one who works holds.
+// leaseName is the name of the lease that the one who works holds, and of the controller's Deployment.
 const leaseName = "xdp-operator-controller"
 
 // reconcilers are the two, and what they see.

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -22,6 +23,12 @@ const (
 	// listed node by node in the counter's status, which must not grow beyond what an object may have.
 	settleEvery = 20
 )
+
+// The rights of an uninstallation in the cluster: those of the controllers, but for making node states.
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters,verbs=get;list;watch
+// +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters/status,verbs=patch
+// +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpnodestates,verbs=get;list;watch;update;delete
 
 // Uninstaller makes the agents detach, and the node states go. No other controller may work meanwhile.
 type Uninstaller struct {
@@ -86,12 +93,11 @@ func detached(state *v1alpha1.XDPNodeState) bool {
 
 // until reconciles all node states and counters until no state is pending any more, or the time is over.
 func (u *Uninstaller) until(ctx context.Context, pending func(*v1alpha1.XDPNodeState) bool) error {
-	timeout := time.NewTimer(u.Timeout)
-	defer timeout.Stop()
-	for {
+	// What is under way when the time is over is not cut off: ctx is that of the caller.
+	err := wait.PollUntilContextTimeout(ctx, look, u.Timeout, true, func(context.Context) (bool, error) {
 		states, err := u.states(ctx)
 		if err != nil {
-			return err
+			return false, err
 		}
 		left := 0
 		var errs []error
@@ -108,17 +114,17 @@ func (u *Uninstaller) until(ctx context.Context, pending func(*v1alpha1.XDPNodeS
 		errs = append(errs, u.counters(ctx))
 		if err := errors.Join(errs...); err != nil {
 			ctrl.LoggerFrom(ctx).Error(err, "Trying again")
-		} else if left == 0 {
-			return nil
+			return false, nil
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the agents: %w", ctx.Err())
-		case <-timeout.C:
-			return nil
-		case <-time.After(look):
-		}
+		return left == 0, nil
+	})
+	if ctx.Err() == nil && wait.Interrupted(err) {
+		return nil
 	}
+	if err != nil {
+		return fmt.Errorf("wait for the agents: %w", err)
+	}
+	return nil
 }
 
 func (u *Uninstaller) counters(ctx context.Context) error {

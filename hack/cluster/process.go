@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 )
 
@@ -67,6 +68,20 @@ func (p *Process) Signal(signal os.Signal) error {
 		return fmt.Errorf("close the log: %w", err)
 	}
 	return nil
+}
+
+// Resident returns how many bytes of the process are in memory (VmRSS in /proc/PID/status, proc_pid_status(5)).
+func (p *Process) Resident() (bytes int64, err error) {
+	path := fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(content), "VmRSS:")
+	if _, err := fmt.Sscanf(after, "%d kB", &bytes); err != nil {
+		return 0, fmt.Errorf("read VmRSS from %s: %w", path, err)
+	}
+	return bytes << 10, nil
 }
 
 // Ended returns an error if the process has ended, with the last of what it said.

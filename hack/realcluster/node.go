@@ -258,6 +258,13 @@ func (n *Node) PowerOn(ctx context.Context) error {
 	return n.Start(ctx)
 }
 
+// Freeze lets every process of the node stand still until Thaw, those of its pods too: as a machine does that is suspended
+// or whose disk does not answer. What is attached goes on.
+func (n *Node) Freeze() error { return freezeCgroup(n.machine.Cgroup) }
+
+// Thaw lets the node go on after Freeze.
+func (n *Node) Thaw() error { return thawCgroup(n.machine.Cgroup) }
+
 // Remove takes the node away without warning, with its disk. Its Node object stays: DeleteObject.
 func (n *Node) Remove() error {
 	err := errors.Join(n.kill(), n.cluster.disconnect(n), n.Node.Remove())

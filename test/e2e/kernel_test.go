@@ -106,47 +106,25 @@ func objectsOf(t *testing.T, n *realcluster.Node) (o objects) {
 	return o
 }
 
-// alive tells which of the objects there still are.
-func (o objects) alive() error {
-	var errs []error
+// alive returns those of the objects that there still are.
+func (o objects) alive() (left objects) {
 	for _, id := range o.Programs {
 		if p, err := ebpf.NewProgramFromID(id); err == nil {
-			errs = append(errs, fmt.Errorf("program %d is left", id), p.Close())
+			left.Programs = append(left.Programs, id)
+			_ = p.Close()
 		}
 	}
 	for _, id := range o.Maps {
 		if m, err := ebpf.NewMapFromID(id); err == nil {
-			errs = append(errs, fmt.Errorf("map %d is left", id), m.Close())
+			left.Maps = append(left.Maps, id)
+			_ = m.Close()
 		}
 	}
 	for _, id := range o.Links {
 		if l, err := link.NewFromID(id); err == nil {
-			errs = append(errs, fmt.Errorf("link %d is left", id), l.Close())
+			left.Links = append(left.Links, id)
+			_ = l.Close()
 		}
 	}
-	return errors.Join(errs...)
-}
-
-// expectNothingOn waits until nothing is attached or pinned on the nodes, and none of the objects is there.
-func expectNothingOn(t *testing.T, nodes []*realcluster.Node, had ...objects) {
-	t.Helper()
-	eventually(t, func() error {
-		var errs []error
-		for _, n := range nodes {
-			programs, err := attached(n)
-			errs = append(errs, err)
-			for name, id := range programs {
-				errs = append(errs, fmt.Errorf("program %d is left on %s of %s", id, name, n.Name))
-			}
-			paths, err := pinned(n)
-			errs = append(errs, err)
-			for _, path := range paths {
-				errs = append(errs, fmt.Errorf("%s is left on %s", path, n.Name))
-			}
-		}
-		for _, o := range had {
-			errs = append(errs, o.alive())
-		}
-		return errors.Join(errs...)
-	})
+	return left
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
@@ -314,44 +315,20 @@ func doubleAgents(t *testing.T) {
 }
 
 // uninstallRelease runs helm uninstall while something is counted that was not reported yet.
-func uninstallRelease(t *testing.T) {
+func uninstallRelease(t *testing.T) (had []objects, seconds float64) {
 	t.Helper()
-	var had []objects
 	for _, n := range c.Nodes() {
 		had = append(had, objectsOf(t, n))
 		sent = sent.Plus(sendAll(t, n))
 	}
+	began := time.Now()
 	helm(t, "uninstall", release, "--wait")
-	expectNothingOn(t, c.Nodes(), had...)
-}
-
-// expectNoObjects waits until nothing that is called like the project is in the cluster, but for events and what allow
-// names.
-func expectNoObjects(t *testing.T, allow ...string) {
-	t.Helper()
-	kinds := slices.DeleteFunc(strings.Fields(kubectl(t, "api-resources", "--verbs=list", "--output=name")), func(kind string) bool {
-		return strings.HasPrefix(kind, "events")
-	})
-	eventually(t, func() error {
-		out := kubectl(t, "get", strings.Join(kinds, ","), "--all-namespaces", "--ignore-not-found", "--output=name")
-		left := slices.DeleteFunc(strings.Fields(out), func(name string) bool {
-			return !strings.Contains(name, "xdp") || slices.Contains(allow, name)
-		})
-		if len(left) > 0 {
-			return fmt.Errorf("left in the cluster: %v", left)
-		}
-		return nil
-	})
+	return had, time.Since(began).Seconds()
 }
 
 func uninstallAndKeep(t *testing.T) {
-	uninstallRelease(t)
+	had, seconds := uninstallRelease(t)
 	expectTotals(t)
-	expectNoObjects(t, "namespace/"+namespace,
-		"customresourcedefinition.apiextensions.k8s.io/xdpcounters.xdp-operator.io",
-		"customresourcedefinition.apiextensions.k8s.io/xdpnodestates.xdp-operator.io",
-		"apiservice.apiregistration.k8s.io/v1alpha1.xdp-operator.io",
-		"xdpcounter.xdp-operator.io/all-nodes", "xdpcounter.xdp-operator.io/quick")
 	x, err := get(t.Context(), "all-nodes")
 	if err != nil {
 		t.Fatal(err)
@@ -360,13 +337,11 @@ func uninstallAndKeep(t *testing.T) {
 	if ready == nil || ready.Status != metav1.ConditionUnknown || ready.Reason != v1alpha1.ReasonUninstalled {
 		t.Errorf("after the operator is gone the counter is %+v", ready)
 	}
-	expectNoNamespace(t)
-}
-
-// expectNoNamespace deletes the release's namespace, which helm keeps, and waits until it is gone.
-func expectNoNamespace(t *testing.T) {
-	t.Helper()
-	kubectl(t, "delete", "namespace", namespace, "--timeout=1m")
+	expectNothing(t, "the chart first, its kinds and the totals are kept", seconds, had,
+		"customresourcedefinition.apiextensions.k8s.io/xdpcounters.xdp-operator.io",
+		"customresourcedefinition.apiextensions.k8s.io/xdpnodestates.xdp-operator.io",
+		"apiservice.apiregistration.k8s.io/v1alpha1.xdp-operator.io",
+		"xdpcounter.xdp-operator.io/all-nodes", "xdpcounter.xdp-operator.io/quick")
 }
 
 func installAgain(t *testing.T) {
@@ -379,12 +354,11 @@ func installAgain(t *testing.T) {
 }
 
 func uninstallAll(t *testing.T) {
-	uninstallRelease(t)
-	expectNoObjects(t, "namespace/"+namespace)
+	had, seconds := uninstallRelease(t)
+	expectNothing(t, "the chart first", seconds, had)
 	for _, list := range []client.ObjectList{&v1alpha1.XDPCounterList{}, &v1alpha1.XDPNodeStateList{}} {
 		if err := api.List(t.Context(), list); !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
 			t.Errorf("%T is still served: %v", list, err)
 		}
 	}
-	expectNoNamespace(t)
 }

@@ -88,6 +88,28 @@ func TestChartAndKustomizeGiveTheSame(t *testing.T) {
 	}
 }
 
+func TestPrometheusIsToldTheSame(t *testing.T) {
+	got := map[string]map[string]map[string]any{"kustomize": {}, "helm": {}}
+	for key, object := range kustomize(t, "prometheus") {
+		got["kustomize"][key] = common(object)
+	}
+	without, _ := helm(t, namespace, "")
+	with, _ := helm(t, namespace, "prometheus: {enabled: true}")
+	for key, object := range with {
+		if without[key] == nil {
+			got["helm"][key] = common(object)
+		}
+	}
+	if diff := cmp.Diff(got["kustomize"], got["helm"]); diff != "" {
+		t.Errorf("kustomize (-) and helm (+):\n%s", diff)
+	}
+	for key, object := range kustomize(t, "default") {
+		if kind := object.GetKind(); strings.HasSuffix(kind, "Monitor") {
+			t.Errorf("%s is in config/default: its kind may be missing", key)
+		}
+	}
+}
+
 func TestUninstallingIsTheSameToo(t *testing.T) {
 	got := map[string]map[string]map[string]any{"kustomize": {}, "helm": {}}
 	for _, folder := range []string{"uninstall", "sweep"} {

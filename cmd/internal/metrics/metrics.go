@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"flag"
 	"fmt"
+	"net/http"
 	"path/filepath"
 
+	"k8s.io/client-go/rest"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
@@ -25,9 +27,12 @@ func (o *Options) AddFlags(flags *flag.FlagSet) {
 	flags.StringVar(&o.CertDir, "metrics-cert-dir", "", "The `directory` of tls.crt and tls.key, which are read again when they change. Default: a certificate that nobody has signed.")
 }
 
-// Server returns how the manager's metrics server shall serve. It is an error if there is a directory for the certificate
-// but no valid one in it: the manager would take one that nobody has signed.
-func (o Options) Server() (metricsserver.Options, error) {
+// Filter lets through who may read the metrics: metricsserver.Options.FilterProvider.
+type Filter = func(*rest.Config, *http.Client) (metricsserver.Filter, error)
+
+// Server returns how the manager's metrics server shall serve, with the filter where it is secure. It is an error if
+// there is a directory for the certificate but no valid one in it: the manager would take one that nobody has signed.
+func (o Options) Server(filter Filter) (metricsserver.Options, error) {
 	server := metricsserver.Options{BindAddress: o.Address}
 	if o.Address == "" || o.Address == "0" {
 		server.BindAddress = "0"
@@ -37,7 +42,7 @@ func (o Options) Server() (metricsserver.Options, error) {
 		return server, nil
 	}
 	server.SecureServing = true
-	server.FilterProvider = Reviewed
+	server.FilterProvider = filter
 	server.TLSOpts = []func(*tls.Config){func(c *tls.Config) {
 		c.MinVersion = tls.VersionTLS12
 		c.NextProtos = []string{"http/1.1"} // one request per scrape: HTTP/2 only adds ways to keep the server busy

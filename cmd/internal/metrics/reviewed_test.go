@@ -87,17 +87,17 @@ func TestReviewed(t *testing.T) {
 
 func TestServer(t *testing.T) {
 	for name, o := range map[string]Options{"nowhere": {Address: "0", Secure: true}, "the zero value": {}} {
-		if got, err := o.Server(); err != nil || got.BindAddress != "0" {
+		if got, err := o.Server(Reviewed); err != nil || got.BindAddress != "0" {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
-	if got, err := (Options{Address: ":1", Secure: true}).Server(); err != nil || !got.SecureServing || got.FilterProvider == nil {
+	if got, err := (Options{Address: ":1", Secure: true}).Server(Reviewed); err != nil || !got.SecureServing || got.FilterProvider == nil {
 		t.Errorf("secure: %+v, %v", got, err)
 	}
-	if got, err := (Options{Address: ":1"}).Server(); err != nil || got.SecureServing || got.FilterProvider != nil {
+	if got, err := (Options{Address: ":1"}).Server(Reviewed); err != nil || got.SecureServing || got.FilterProvider != nil {
 		t.Errorf("in clear: %+v, %v", got, err)
 	}
-	if _, err := (Options{Address: ":1", Secure: true, CertDir: t.TempDir()}).Server(); err == nil {
+	if _, err := (Options{Address: ":1", Secure: true, CertDir: t.TempDir()}).Server(Reviewed); err == nil {
 		t.Error("a directory without a certificate is no error")
 	}
 }

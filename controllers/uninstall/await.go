@@ -1,0 +1,81 @@
+package uninstall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+// progress is how often what is waited for is looked at.
+const progress = 500 * time.Millisecond
+
+// To see whether all nodes are swept.
+// +kubebuilder:rbac:namespace=xdp-operator-system,groups=apps,resources=daemonsets,resourceNames=xdp-operator-sweep,verbs=get
+
+// AwaitSweep waits until the pods of config/sweep are ready on all nodes, each of which is when its node is swept. After
+// the timeout it returns what is missing.
+func AwaitSweep(ctx context.Context, c client.Reader, namespace string, timeout time.Duration) error {
+	return await(ctx, timeout, func(ctx context.Context) error {
+		sweep := &appsv1.DaemonSet{}
+		if err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "xdp-operator-sweep"}, sweep); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		return everywhere(sweep)
+	})
+}
+
+// AwaitWorking waits until the kinds are served, a controller works and an agent is ready on every node that is to have
+// one. After the timeout it returns what is missing.
+func AwaitWorking(ctx context.Context, c client.Reader, namespace string, timeout time.Duration) error {
+	return await(ctx, timeout, func(ctx context.Context) error {
+		errs := []error{
+			c.List(ctx, &v1alpha1.XDPCounterList{}, client.Limit(1)),
+			c.List(ctx, &v1alpha1.XDPNodeStateList{}, client.Limit(1)),
+		}
+		controller, agents := &appsv1.Deployment{}, &appsv1.DaemonSet{}
+		if err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "xdp-operator-controller"}, controller); err != nil {
+			errs = append(errs, err)
+		} else if controller.Status.AvailableReplicas == 0 {
+			errs = append(errs, errors.New("no controller is available"))
+		}
+		if err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "xdp-operator-agent"}, agents); err != nil {
+			errs = append(errs, err)
+		} else {
+			errs = append(errs, everywhere(agents))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// everywhere returns an error while a pod of the DaemonSet is missing or not ready.
+func everywhere(d *appsv1.DaemonSet) error {
+	s := d.Status
+	if s.ObservedGeneration < d.Generation {
+		return fmt.Errorf("%s has not been looked at yet", d.Name)
+	}
+	if s.NumberReady < s.DesiredNumberScheduled {
+		return fmt.Errorf("%s is ready on %d of %d nodes", d.Name, s.NumberReady, s.DesiredNumberScheduled)
+	}
+	return nil
+}
+
+// await calls check until it returns nil. After the timeout it returns check's last error.
+func await(ctx context.Context, timeout time.Duration, check func(context.Context) error) error {
+	var missing error
+	err := wait.PollUntilContextTimeout(ctx, progress, timeout, true, func(ctx context.Context) (bool, error) {
+		missing = check(ctx)
+		return missing == nil, nil
+	})
+	if missing != nil {
+		return missing
+	}
+	return err
+}
