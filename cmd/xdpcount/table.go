@@ -25,7 +25,7 @@ func render(r report, bounds display.Size) []string {
 	room := bounds.Lines - 1 // the cursor has a line of its own
 	if len(r.sections) == 0 {
 		lines = []string{when(r), "no interface is counted"}
-	} else if rows, ok := share(r.sections, room, bounds.Lines > 0); ok {
+	} else if rows, ok := display.Share(sizes(r.sections), frame, bounds); ok {
 		for i, s := range r.sections {
 			if i > 0 {
 				lines = append(lines, "")
@@ -44,31 +44,16 @@ func render(r report, bounds display.Size) []string {
 	return lines
 }
 
-// share returns how many lines of classes each section gets. ok is false if there is not one for each.
-func share(sections []section, room int, bounded bool) (rows []int, ok bool) {
-	const frame = 3 // a section's title, heads and last line
-	rows = make([]int, len(sections))
-	if !bounded {
-		for i, s := range sections {
-			rows[i] = len(s.classes)
-		}
-		return rows, true
+// frame is a section's title, heads and last line.
+const frame = 3
+
+// sizes returns how many classes each section has.
+func sizes(sections []section) []int {
+	var n []int
+	for _, s := range sections {
+		n = append(n, len(s.classes))
 	}
-	left := room - frame*len(sections) - (len(sections) - 1)
-	if left < len(sections) {
-		return nil, false
-	}
-	for given := true; given; { // one each in turn, as long as somebody wants one and there are any
-		given = false
-		for i, s := range sections {
-			if left > 0 && rows[i] < len(s.classes) {
-				rows[i]++
-				left--
-				given = true
-			}
-		}
-	}
-	return rows, true
+	return n
 }
 
 // The columns, 69 characters wide: names of protocols and of interfaces have 15 at most.

@@ -65,3 +65,28 @@ func Clip(line string, columns int) string {
 	}
 	return line
 }
+
+// Share returns how many of its rows each section gets where all of them stand below each other with an empty line between
+// and one left for the cursor. frame is the number of lines that a section has besides. ok is false if there is not a row
+// for each.
+func Share(sizes []int, frame int, bounds Size) (rows []int, ok bool) {
+	if bounds.Lines == 0 {
+		return sizes, true
+	}
+	left := bounds.Lines - 1 - frame*len(sizes) - (len(sizes) - 1)
+	if left < len(sizes) {
+		return nil, false
+	}
+	rows = make([]int, len(sizes))
+	for given := true; given; { // one each in turn, as long as somebody wants one and there are any
+		given = false
+		for i, size := range sizes {
+			if left > 0 && rows[i] < size {
+				rows[i]++
+				left--
+				given = true
+			}
+		}
+	}
+	return rows, true
+}
