@@ -134,3 +134,12 @@ func expectError(t *testing.T, err error, want string) {
 		t.Errorf("error is %q, want %q", got, want)
 	}
 }
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}

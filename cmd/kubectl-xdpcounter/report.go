@@ -65,8 +65,8 @@ type row struct {
 	history []float64
 }
 
-// retiredName is the row of the nodes that are no longer there. No node is called so.
-const retiredName = "(nodes that left)"
+// retiredName is the row of the nodes that are no longer there, whose share the totals keep. No node is called so.
+const retiredName = "(gone)"
 
 // build returns what there is to show. Rates are those that the reports tell; where these do not tell them, or measure is
 // false, those of the statuses.

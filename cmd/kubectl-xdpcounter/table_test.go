@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -88,7 +89,7 @@ func once(by string, rates bool) report {
 
 func troubled() report {
 	r := once(byProtocol, true)
-	r.note = explain(errors.New("connection refused"), "watch", counters, "https://10.0.0.1:6443").Error()
+	r.note = explain(&url.Error{Op: "Get", URL: "https://10.0.0.1:6443/apis", Err: errors.New("connection refused")}, "list", counters, "https://10.0.0.1:6443").Error()
 	return r
 }
 

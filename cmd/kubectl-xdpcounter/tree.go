@@ -5,9 +5,12 @@ import "strings"
 // branch is a tree of texts.
 type branch struct {
 	text     string
-	details  []string // below the text, before the branches
+	details  []string // below the text, before the branches; those that begin with command are not wrapped
 	branches []branch
 }
+
+// command stands before what is to be copied into a shell.
+const command = "$ "
 
 // lines draws the tree. Lines longer than columns are wrapped between words; 0: none is.
 func (b branch) lines(columns int) []string {
@@ -24,6 +27,10 @@ func (b branch) draw(first, rest string, columns int) []string {
 	}
 	lines := wrap(b.text, first, trunk, columns)
 	for _, d := range b.details {
+		if strings.HasPrefix(d, command) {
+			lines = append(lines, trunk+d)
+			continue
+		}
 		lines = append(lines, wrap(d, trunk, trunk, columns)...)
 	}
 	for i, child := range b.branches {

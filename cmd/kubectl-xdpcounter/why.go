@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/utils/clock"
 
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
@@ -33,10 +33,16 @@ and what to do about each reason. Ends with status 0 if the XDPCounter is Ready,
 			if err != nil {
 				return err
 			}
-			d, text, err := explainCounter(cmd.Context(), c, args[0], clock, columnsOf(streams.Out))
+			found, err := c.counters(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
+			states, err := c.nodeStates(cmd.Context())
+			if err != nil {
+				return err
+			}
+			d := diagnose(&found[0], states, clock.Now())
+			text := strings.Join(d.lines(&found[0], columnsOf(streams.Out)), "\n") + "\n"
 			if _, err := io.WriteString(streams.Out, text); err != nil {
 				return fmt.Errorf("print: %w", err)
 			}
@@ -48,21 +54,13 @@ and what to do about each reason. Ends with status 0 if the XDPCounter is Ready,
 	}
 }
 
-func explainCounter(ctx context.Context, c *client, name string, clock clock.PassiveClock, columns int) (diagnosis, string, error) {
-	found, err := c.counters(ctx, name)
-	if err != nil {
-		return diagnosis{}, "", err
-	}
-	states, err := c.nodeStates(ctx)
-	if err != nil {
-		return diagnosis{}, "", err
-	}
-	d := diagnose(&found[0], states, clock.Now())
+// lines draws the tree, and what to do.
+func (d diagnosis) lines(c *v1alpha1.XDPCounter, columns int) []string {
 	lines := d.tree.lines(columns)
-	if todo := whatToDo(&found[0], d.reasons); todo != nil {
+	if todo := whatToDo(c, d.reasons); todo != nil {
 		lines = append(append(lines, ""), todo.lines(columns)...)
 	}
-	return d, strings.Join(lines, "\n") + "\n", nil
+	return lines
 }
 
 // columnsOf returns the width of the terminal, 0 if the output is none.
