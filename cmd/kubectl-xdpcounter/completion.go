@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,7 +14,7 @@ import (
 // completionTimeout bounds how long the shell waits for names.
 const completionTimeout = 3 * time.Second
 
-type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
+type completer = func(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective)
 
 // complete makes the flag's values complete. The flag is one of the command's, so there is no error.
 func complete(c *cobra.Command, flag string, values completer) {
@@ -24,7 +25,7 @@ func complete(c *cobra.Command, flag string, values completer) {
 
 // counterNames completes the name of one XDPCounter.
 func counterNames(connect func() (*client, error)) completer {
-	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -38,17 +39,21 @@ func counterNames(connect func() (*client, error)) completer {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return startingWith(begun, names), cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+func startingWith(begun string, names []string) []string {
+	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, begun) })
 }
 
 // contexts completes the name of a context of the kubeconfig.
 func contexts(flags *genericclioptions.ConfigFlags) completer {
-	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 		config, err := flags.ToRawKubeConfigLoader().RawConfig()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
-		return slices.Sorted(maps.Keys(config.Contexts)), cobra.ShellCompDirectiveNoFileComp
+		return startingWith(begun, slices.Sorted(maps.Keys(config.Contexts))), cobra.ShellCompDirectiveNoFileComp
 	}
 }

@@ -65,13 +65,13 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 			d.tree.branches = append(d.tree.branches, b)
 		}
 	}
-	if d.ready && len(d.tree.branches) > 0 {
-		d.tree.details = append(d.tree.details, "the reports of the nodes say otherwise by now")
-		d.reasons[behind]++
-	}
 	if n := c.Status.Nodes; seen && n != nil && int(n.Selected) > found {
 		d.reasons[noNodeState] += int(n.Selected) - found
 		d.tree.branches = append(d.tree.branches, branch{text: many(int(n.Selected)-found, "node has", "nodes have") + " not been told of the counter yet"})
+	}
+	if d.ready && len(d.tree.branches) > 0 {
+		d.tree.details = append(d.tree.details, "the node states say otherwise by now")
+		d.reasons[behind]++
 	}
 	if good > 0 {
 		d.tree.branches = append(d.tree.branches, branch{text: many(good, "node is", "nodes are") + " ready"})
