@@ -167,20 +167,11 @@ const retryAfter = time.Second
 // only if the first list or watch fails.
 func (c *client) follow(ctx context.Context, resource, name string, tell func(news)) error {
 	for first := true; ; first = false {
-		all, err := c.list(ctx, resource, name)
-		if err == nil {
-			tell(news{resource: resource, all: &all})
-			var w watch.Interface
-			if w, err = c.watch(ctx, resource, name, all.resourceVersion); err == nil {
-				pass(w, resource, tell)
+		err := c.listAndWatch(ctx, resource, name, tell)
+		if ctx.Err() == nil && err != nil {
+			if first {
+				return err
 			}
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil && first:
-			return err
-		case err != nil:
 			tell(news{resource: resource, err: err})
 		}
 		select {
@@ -189,6 +180,21 @@ func (c *client) follow(ctx context.Context, resource, name string, tell func(ne
 		case <-time.After(retryAfter):
 		}
 	}
+}
+
+// listAndWatch tells what is there and what becomes of it, until the watch ends.
+func (c *client) listAndWatch(ctx context.Context, resource, name string, tell func(news)) error {
+	all, err := c.list(ctx, resource, name)
+	if err != nil {
+		return err
+	}
+	tell(news{resource: resource, all: &all})
+	w, err := c.watch(ctx, resource, name, all.resourceVersion)
+	if err != nil {
+		return err
+	}
+	pass(w, resource, tell)
+	return nil
 }
 
 // pass tells what is watched until the watch ends, as it does after an hour, when the API server ends, and when it has

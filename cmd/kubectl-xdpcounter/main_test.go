@@ -2,7 +2,6 @@ package main
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,13 +125,6 @@ func worldOf(counters []v1alpha1.XDPCounter, reports ...v1alpha1.XDPNodeState) *
 		w.nodes[state.Name] = w.nodes[state.Name].next(&state, state.Status.ReportTime.Time)
 	}
 	return w
-}
-
-func expectError(t *testing.T, err error, want string) {
-	t.Helper()
-	if got := fmt.Sprint(err); got != want {
-		t.Errorf("error is %q, want %q", got, want)
-	}
 }
 
 func readFile(t *testing.T, path string) string {

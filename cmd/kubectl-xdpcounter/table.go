@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -176,7 +177,7 @@ func table(k kind, r report, rows []row, all row, columns int) []string {
 	shown := rows
 	if k.parts {
 		list = append(list, column{"SHARE", 6, false, func(x row) string { return shareOf(x, all, r.sort) }, 2})
-		shown = append(rows[:len(rows):len(rows)], all)
+		shown = append(slices.Clip(rows), all)
 	}
 	name := width(k.name)
 	words := width(k.head)

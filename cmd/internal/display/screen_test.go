@@ -29,7 +29,7 @@ func TestShare(t *testing.T) {
 }
 
 func TestAScreenKnowsWhatItHasDrawn(t *testing.T) {
-	print := func(terminal bool) string {
+	printed := func(terminal bool) string {
 		var out bytes.Buffer
 		s := Screen{Out: &out, Size: func() (Size, bool) { return Size{80, 24}, terminal }}
 		for _, lines := range [][]string{{"a", "b"}, {"c"}, {"d"}} {
@@ -39,10 +39,10 @@ func TestAScreenKnowsWhatItHasDrawn(t *testing.T) {
 		}
 		return out.String()
 	}
-	if got, want := print(true), "a\nb\n\x1b[2A\r\x1b[Jc\n\x1b[1A\r\x1b[Jd\n"; got != want {
+	if got, want := printed(true), "a\nb\n\x1b[2A\r\x1b[Jc\n\x1b[1A\r\x1b[Jd\n"; got != want {
 		t.Errorf("on a terminal %q, want %q", got, want)
 	}
-	if got, want := print(false), "a\nb\n\nc\n\nd\n"; got != want {
+	if got, want := printed(false), "a\nb\n\nc\n\nd\n"; got != want {
 		t.Errorf("in a pipe %q, want %q", got, want)
 	}
 }
