@@ -38,7 +38,7 @@ test: test-unit test-kernel test-integration test-faults-short test-charts test-
 
 .PHONY: test-unit
 test-unit: controlplane cluster-programs image-tar ## What decides, and the API against a real API server
-	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./test/memapi/... ./test/histories/... ./hack/...
+	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./test/memapi/... ./test/histories/... ./test/plugin/... ./hack/...
 
 .PHONY: test-kernel
 test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel, and 3 million frames
@@ -142,6 +142,17 @@ cluster-down: ## End that cluster, and remove what it or one that was killed has
 .PHONY: build
 build: ## Build the programs into bin/
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	cp cmd/kubectl-xdpcounter/kubectl_complete-xdpcounter bin/
+
+PLUGIN_PLATFORMS := linux_amd64 linux_arm64 darwin_amd64 darwin_arm64
+
+.PHONY: plugin-archives
+plugin-archives: ## Build the kubectl plugin for every platform into bin/, in the archives that .krew.yaml names
+	for platform in $(PLUGIN_PLATFORMS); do \
+		dir=bin/plugin/$$platform && mkdir -p $$dir && cp LICENSE cmd/kubectl-xdpcounter/kubectl_complete-xdpcounter $$dir/ && \
+		GOOS=$${platform%_*} GOARCH=$${platform#*_} go build -trimpath -ldflags '$(LDFLAGS)' -o $$dir/ ./cmd/kubectl-xdpcounter && \
+		tar -C $$dir --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -cf - . | gzip -n > bin/kubectl-xdpcounter_$$platform.tar.gz || exit 1; \
+	done
 
 .PHONY: image
 image: ## Build the image (needs Docker with BuildKit)

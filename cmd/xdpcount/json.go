@@ -57,14 +57,14 @@ func writeJSON(out io.Writer, r report) error {
 	for _, s := range r.sections {
 		i := jsonInterface{
 			Name: s.name, Mode: s.mode, Gone: s.gone,
-			Totals:  jsonCounts{s.all.Packets, s.all.Bytes, s.allRate.packets, s.allRate.bits},
+			Totals:  jsonCounts{s.all.Packets, s.all.Bytes, s.allRate.Packets, s.allRate.Bits},
 			Classes: []jsonClass{},
 		}
 		for _, c := range s.classes {
 			entry := jsonClass{
 				Family:     c.class.Family().String(),
 				Protocol:   c.class.Protocol(),
-				jsonCounts: jsonCounts{c.counts.Packets, c.counts.Bytes, c.rate.packets, c.rate.bits},
+				jsonCounts: jsonCounts{c.counts.Packets, c.counts.Bytes, c.rate.Packets, c.rate.Bits},
 			}
 			if number, ok := c.class.Number(); ok {
 				entry.Number = &number

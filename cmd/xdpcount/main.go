@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/links"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
 func main() {
@@ -65,19 +66,6 @@ func printer(output string, out *os.File) func(report) error {
 	if output == outputJSON {
 		return func(r report) error { return writeJSON(out, r) }
 	}
-	s := screen{out: out, size: func() (size, bool) { return terminal(out) }}
-	return s.print
-}
-
-// terminal returns the size of the terminal, and false if the file is none.
-func terminal(file *os.File) (size, bool) {
-	window, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
-	switch {
-	case err != nil:
-		return size{}, false
-	case window.Col == 0 || window.Row == 0: // one that does not know
-		return size{columns: 80, lines: 24}, true
-	default:
-		return size{columns: int(window.Col), lines: int(window.Row)}, true
-	}
+	s := &display.Screen{Out: out, Size: func() (display.Size, bool) { return display.Terminal(out) }}
+	return func(r report) error { return show(s, r) }
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
 // sample is what was counted up to one instant.
@@ -68,7 +69,7 @@ type report struct {
 type section struct {
 	counted
 	all     traffic.Counts // since the counting began
-	allRate rate
+	allRate display.Rate
 	classes []class // those with packets, the one with the most first
 }
 
@@ -76,13 +77,7 @@ type section struct {
 type class struct {
 	class  traffic.Class
 	counts traffic.Counts // since the counting began
-	rate   rate
-}
-
-// rate is the mean over the time of a report.
-type rate struct {
-	packets float64 // per second
-	bits    float64 // per second, the bytes of traffic.Counts eightfold
+	rate   display.Rate
 }
 
 // measure returns what there is to tell of the time between two samples. A map that only the later one knows was made
@@ -92,9 +87,9 @@ func measure(from, to sample) report {
 	for _, i := range to.interfaces {
 		totals, before := to.totals[i.id], from.totals[i.id]
 		growth := totals.Since(before)
-		s := section{counted: i, all: totals.Sum(), allRate: rateOf(growth.Sum(), r.elapsed)}
+		s := section{counted: i, all: totals.Sum(), allRate: display.RateOf(growth.Sum(), r.elapsed)}
 		for c, counts := range totals.NonZero() {
-			s.classes = append(s.classes, class{class: c, counts: counts, rate: rateOf(growth[c], r.elapsed)})
+			s.classes = append(s.classes, class{class: c, counts: counts, rate: display.RateOf(growth[c], r.elapsed)})
 		}
 		slices.SortStableFunc(s.classes, func(a, b class) int {
 			return cmp.Or(cmp.Compare(b.counts.Packets, a.counts.Packets), cmp.Compare(b.counts.Bytes, a.counts.Bytes))
@@ -103,13 +98,3 @@ func measure(from, to sample) report {
 	}
 	return r
 }
-
-func rateOf(growth traffic.Counts, elapsed time.Duration) rate {
-	if elapsed <= 0 {
-		return rate{}
-	}
-	seconds := elapsed.Seconds()
-	return rate{packets: float64(growth.Packets) / seconds, bits: 8 * float64(growth.Bytes) / seconds}
-}
-
-func (r rate) plus(s rate) rate { return rate{packets: r.packets + s.packets, bits: r.bits + s.bits} }

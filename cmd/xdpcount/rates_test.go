@@ -8,6 +8,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
 var (
@@ -29,7 +30,7 @@ func totals(packets map[traffic.Class]uint64) (t traffic.Totals) {
 }
 
 func comparing() cmp.Option {
-	return cmp.AllowUnexported(report{}, section{}, counted{}, class{}, rate{}, sample{})
+	return cmp.AllowUnexported(report{}, section{}, counted{}, class{}, sample{})
 }
 
 func TestRatesAreOverTheTimeThatPassed(t *testing.T) {
@@ -45,19 +46,19 @@ func TestRatesAreOverTheTimeThatPassed(t *testing.T) {
 			at(0, map[traffic.Class]uint64{tcp4: 10, udp4: 100}),
 			at(2*time.Second, map[traffic.Class]uint64{tcp4: 50, udp4: 100, tcp6: 60}),
 			section{
-				counted: eth0, all: traffic.Counts{Packets: 210, Bytes: 21000}, allRate: rate{50, 40000},
+				counted: eth0, all: traffic.Counts{Packets: 210, Bytes: 21000}, allRate: display.Rate{Packets: 50, Bits: 40000},
 				classes: []class{
-					{udp4, traffic.Counts{Packets: 100, Bytes: 10000}, rate{}},
-					{tcp6, traffic.Counts{Packets: 60, Bytes: 6000}, rate{30, 24000}},
-					{tcp4, traffic.Counts{Packets: 50, Bytes: 5000}, rate{20, 16000}},
+					{udp4, traffic.Counts{Packets: 100, Bytes: 10000}, display.Rate{}},
+					{tcp6, traffic.Counts{Packets: 60, Bytes: 6000}, display.Rate{Packets: 30, Bits: 24000}},
+					{tcp4, traffic.Counts{Packets: 50, Bytes: 5000}, display.Rate{Packets: 20, Bits: 16000}},
 				},
 			},
 		},
 		"an interval that came late": {
 			at(0, nil), at(2500*time.Millisecond, map[traffic.Class]uint64{tcp4: 5}),
 			section{
-				counted: eth0, all: traffic.Counts{Packets: 5, Bytes: 500}, allRate: rate{2, 1600},
-				classes: []class{{tcp4, traffic.Counts{Packets: 5, Bytes: 500}, rate{2, 1600}}},
+				counted: eth0, all: traffic.Counts{Packets: 5, Bytes: 500}, allRate: display.Rate{Packets: 2, Bits: 1600},
+				classes: []class{{tcp4, traffic.Counts{Packets: 5, Bytes: 500}, display.Rate{Packets: 2, Bits: 1600}}},
 			},
 		},
 		"no time": {
@@ -71,8 +72,8 @@ func TestRatesAreOverTheTimeThatPassed(t *testing.T) {
 		"a map that is new was made in between": {
 			sample{time: noon}, at(time.Second, map[traffic.Class]uint64{tcp4: 5}),
 			section{
-				counted: eth0, all: traffic.Counts{Packets: 5, Bytes: 500}, allRate: rate{5, 4000},
-				classes: []class{{tcp4, traffic.Counts{Packets: 5, Bytes: 500}, rate{5, 4000}}},
+				counted: eth0, all: traffic.Counts{Packets: 5, Bytes: 500}, allRate: display.Rate{Packets: 5, Bits: 4000},
+				classes: []class{{tcp4, traffic.Counts{Packets: 5, Bytes: 500}, display.Rate{Packets: 5, Bits: 4000}}},
 			},
 		},
 	} {

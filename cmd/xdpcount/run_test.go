@@ -30,6 +30,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/bpffs"
 	"github.com/xdp-operator/xdp-operator/test/frames"
 	"github.com/xdp-operator/xdp-operator/test/netns"
+	"github.com/xdp-operator/xdp-operator/test/terminal"
 )
 
 // soon is how long anything may take that should happen at once; the machine may be busy.
@@ -717,12 +718,12 @@ func TestAnInterfaceThatIsDeletedEndsItWithItsTotals(t *testing.T) {
 func TestTableInATerminal(t *testing.T) {
 	const columns, lines = 60, 9
 	l := newLab(t)
-	screen, terminal := openTerminal(t, columns, lines)
+	screen, end := terminal.Open(t, columns, lines)
 	cmd := exec.Command(binary, "--interval=50ms", "--count=4", "eth0")
 	var stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = terminal, &stderr
+	cmd.Stdout, cmd.Stderr = end, &stderr
 	l.run(t, cmd)
-	terminal.Close()
+	end.Close()
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	l.traffic(t, 1)
 	out, _ := io.ReadAll(screen) // ends with an error when nobody has the terminal open
@@ -748,31 +749,4 @@ func TestTableInATerminal(t *testing.T) {
 	if !strings.Contains(tables[4], "rates are means over") {
 		t.Errorf("it ends without a summary:\n%s", tables[4])
 	}
-}
-
-// openTerminal opens a pseudo terminal: what is written to the second file is read from the first.
-func openTerminal(t *testing.T, columns, lines uint16) (screen, terminal *os.File) {
-	t.Helper()
-	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { screen.Close() })
-	fd := int(screen.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: lines}); err != nil {
-		t.Fatal(err)
-	}
-	terminal, err = os.OpenFile(filepath.Join("/dev/pts", strconv.Itoa(n)), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { terminal.Close() })
-	return screen, terminal
 }

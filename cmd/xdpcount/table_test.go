@@ -11,6 +11,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
 // manySections is a report of n interfaces with classes of every width.
@@ -44,28 +45,28 @@ func TestTable(t *testing.T) {
 	summary.summary = true
 	for name, test := range map[string]struct {
 		report report
-		bounds size
+		bounds display.Size
 	}{
-		"one interface":                    {manySections(1), size{}},
-		"several in a pipe":                {manySections(3), size{}},
-		"in a terminal of 80 by 24":        {manySections(3), size{80, 24}},
-		"in a low one":                     {manySections(1), size{80, 8}},
-		"in a lower one":                   {manySections(1), size{80, 5}},
-		"in a narrow one":                  {manySections(1), size{40, 24}},
-		"too many for a line each":         {manySections(9), size{80, 24}},
-		"too many altogether":              {manySections(40), size{80, 10}},
-		"the summary":                      {summary, size{80, 24}},
-		"an agent that counts nothing now": {report{time: noon, elapsed: time.Second}, size{80, 24}},
+		"one interface":                    {manySections(1), display.Size{}},
+		"several in a pipe":                {manySections(3), display.Size{}},
+		"in a terminal of 80 by 24":        {manySections(3), display.Size{Columns: 80, Lines: 24}},
+		"in a low one":                     {manySections(1), display.Size{Columns: 80, Lines: 8}},
+		"in a lower one":                   {manySections(1), display.Size{Columns: 80, Lines: 5}},
+		"in a narrow one":                  {manySections(1), display.Size{Columns: 40, Lines: 24}},
+		"too many for a line each":         {manySections(9), display.Size{Columns: 80, Lines: 24}},
+		"too many altogether":              {manySections(40), display.Size{Columns: 80, Lines: 10}},
+		"the summary":                      {summary, display.Size{Columns: 80, Lines: 24}},
+		"an agent that counts nothing now": {report{time: noon, elapsed: time.Second}, display.Size{Columns: 80, Lines: 24}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			lines := render(test.report, test.bounds)
 			for _, line := range lines {
-				if n := len([]rune(line)); test.bounds.columns > 0 && n > test.bounds.columns {
+				if n := len([]rune(line)); test.bounds.Columns > 0 && n > test.bounds.Columns {
 					t.Errorf("%d columns: %q", n, line)
 				}
 			}
-			if test.bounds.lines > 0 && len(lines) >= test.bounds.lines {
-				t.Errorf("%d lines do not fit into %d with the cursor's", len(lines), test.bounds.lines)
+			if test.bounds.Lines > 0 && len(lines) >= test.bounds.Lines {
+				t.Errorf("%d lines do not fit into %d with the cursor's", len(lines), test.bounds.Lines)
 			}
 			expectGolden(t, strings.ReplaceAll(name, " ", "_")+".txt", strings.Join(lines, "\n")+"\n")
 		})
@@ -75,38 +76,23 @@ func TestTable(t *testing.T) {
 func TestEveryTerminalHoldsTheTable(t *testing.T) {
 	for sections := range 12 {
 		for height := 2; height < 40; height++ {
-			if lines := render(manySections(sections), size{80, height}); len(lines) >= height {
+			if lines := render(manySections(sections), display.Size{Columns: 80, Lines: height}); len(lines) >= height {
 				t.Errorf("%d sections on %d lines take %d", sections, height, len(lines))
 			}
 		}
 	}
 }
 
-func TestNumbersForPeople(t *testing.T) {
-	for want, got := range map[string]string{
-		"0": scaled(0, 1000, decimals), "0.5": scaled(0.5, 1000, decimals), "9.9": scaled(9.94, 1000, decimals),
-		"10": scaled(9.96, 1000, decimals), "999": scaled(999.4, 1000, decimals), "1.0k": scaled(999.6, 1000, decimals),
-		"1.5k": scaled(1500, 1000, decimals), "1000.0E": scaled(1e21, 1000, decimals), "1.0M": scaled(999_950, 1000, decimals),
-		"1023B": whole(1023, 1024, binaries), "1.0KiB": whole(1024, 1024, binaries), "16.0EiB": whole(math.MaxUint64, 1024, binaries),
-		"7": whole(7, 1000, decimals), "998": whole(998, 1000, decimals),
-		"-": percent(0, 0), "0%": percent(0, 5), "<1%": percent(1, 1000), "33%": percent(1, 3), ">99%": percent(999, 1000), "100%": percent(4, 4),
-	} {
-		if got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
-	}
-}
-
 func TestOnATerminalATableTakesThePlaceOfTheOneBefore(t *testing.T) {
 	var out bytes.Buffer
-	s := screen{out: &out, size: func() (size, bool) { return size{80, 24}, true }}
+	s := &display.Screen{Out: &out, Size: func() (display.Size, bool) { return display.Size{Columns: 80, Lines: 24}, true }}
 	for _, sections := range []int{2, 1, 1} {
-		if err := s.print(manySections(sections)); err != nil {
+		if err := show(s, manySections(sections)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	text := func(sections int) string {
-		return strings.Join(render(manySections(sections), size{80, 24}), "\n") + "\n"
+		return strings.Join(render(manySections(sections), display.Size{Columns: 80, Lines: 24}), "\n") + "\n"
 	}
 	want := text(2) + "\x1b[23A\r\x1b[J" + text(1) + "\x1b[12A\r\x1b[J" + text(1)
 	if diff := cmp.Diff(want, out.String()); diff != "" {
@@ -116,13 +102,13 @@ func TestOnATerminalATableTakesThePlaceOfTheOneBefore(t *testing.T) {
 
 func TestInAPipeTablesFollowEachOther(t *testing.T) {
 	var out bytes.Buffer
-	s := screen{out: &out, size: func() (size, bool) { return size{}, false }}
+	s := &display.Screen{Out: &out, Size: func() (display.Size, bool) { return display.Size{}, false }}
 	for range 2 {
-		if err := s.print(manySections(1)); err != nil {
+		if err := show(s, manySections(1)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	text := strings.Join(render(manySections(1), size{}), "\n") + "\n"
+	text := strings.Join(render(manySections(1), display.Size{}), "\n") + "\n"
 	if diff := cmp.Diff(text+"\n"+text, out.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
 // host is an interface that counts a packet per second, and a clock that jumps to whatever is waited for.
@@ -50,7 +51,7 @@ func newHost() *host {
 				kind = "summary"
 			}
 			h.acts = append(h.acts, strings.Join([]string{
-				kind, r.time.Sub(noon).String(), "of", r.elapsed.String(), scaled(r.sections[0].allRate.packets, 1000, decimals),
+				kind, r.time.Sub(noon).String(), "of", r.elapsed.String(), display.PerSecond(r.sections[0].allRate.Packets),
 			}, " "))
 			if h.made++; h.made > 100 {
 				return errors.New("it does not end")

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+// diagnosis is what is to tell of one counter.
+type diagnosis struct {
+	ready   bool // and that of the present spec
+	tree    branch
+	reasons map[string]int // how often there is each that something can be done about
+}
+
+// Reasons of ours, beside those of the API.
+const (
+	notSeen     = "NotSeen"     // the controller has not taken the spec up
+	noNodeState = "NoNodeState" // the controller has told a node's agent nothing
+	behind      = "Behind"      // the status says Ready, and node states say otherwise
+)
+
+// diagnose finds out what keeps the counter from being Ready, from its status and from all node states.
+func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.Time) diagnosis {
+	d := diagnosis{reasons: map[string]int{}}
+	condition := metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonPending, Message: "it has no status"}
+	if found := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady); found != nil {
+		condition = *found
+	}
+	seen := c.Status.ObservedGeneration == c.Generation
+	d.ready = seen && condition.Status == metav1.ConditionTrue
+	d.tree = branch{
+		text:    fmt.Sprintf("%s  Ready=%s  %s", c.Name, condition.Status, condition.Reason),
+		details: []string{condition.Message},
+	}
+	switch {
+	case !seen:
+		d.tree.details = append(d.tree.details, "the controller has not taken up the present spec")
+		d.reasons[notSeen]++
+	case forWhole[condition.Reason]:
+		d.reasons[condition.Reason]++
+	}
+	if c.Spec.Suspend {
+		return d
+	}
+	found := 0
+	good := 0
+	slices.SortFunc(states, func(a, b v1alpha1.XDPNodeState) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range states {
+		state := &states[i]
+		if !slices.ContainsFunc(state.Spec.Counters, func(n v1alpha1.NodeCounter) bool { return n.UID == c.UID && n.Active }) {
+			continue
+		}
+		found++
+		if b, ok := d.node(c, state, now); ok {
+			good++
+		} else {
+			d.tree.branches = append(d.tree.branches, b)
+		}
+	}
+	if n := c.Status.Nodes; seen && n != nil && int(n.Selected) > found {
+		d.reasons[noNodeState] += int(n.Selected) - found
+		d.tree.branches = append(d.tree.branches, branch{text: many(int(n.Selected)-found, "node has", "nodes have") + " not been told of the counter yet"})
+	}
+	if d.ready && len(d.tree.branches) > 0 {
+		d.tree.details = append(d.tree.details, "the node states say otherwise by now")
+		d.reasons[behind]++
+	}
+	if good > 0 {
+		d.tree.branches = append(d.tree.branches, branch{text: many(good, "node is", "nodes are") + " ready"})
+	}
+	return d
+}
+
+// node returns what is to tell of a node, ok if all is well there.
+func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, now time.Time) (b branch, ok bool) {
+	whole := func(reason, message string) (branch, bool) {
+		d.reasons[reason]++
+		return branch{text: state.Name + "  " + reason, details: []string{message}}, false
+	}
+	switch {
+	case state.Silent(now):
+		message := "its agent has never reported"
+		if t := state.Status.ReportTime; t != nil {
+			message = fmt.Sprintf("its agent has not reported since %s, %s ago", t.UTC().Format(time.RFC3339), now.Sub(t.Time).Round(time.Second))
+		}
+		return whole(v1alpha1.ReasonAgentNotReporting, message)
+	case !state.Follows(c):
+		return whole(v1alpha1.ReasonPending, "its agent has not yet taken the spec up")
+	}
+	good, bad := 0, 0
+	for _, i := range state.Status.Interfaces {
+		switch {
+		case !slices.Contains(i.Counters, c.UID):
+		case i.State == v1alpha1.InterfaceAttached:
+			good++
+		default:
+			bad++
+			b.branches = append(b.branches, d.iface(i))
+		}
+	}
+	switch {
+	case good == 0 && bad == 0:
+		return whole(v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects none of its interfaces: "+selected(c.Spec.Interfaces))
+	case bad == 0:
+		return branch{}, true
+	case good > 0:
+		b.branches = append(b.branches, branch{text: many(good, "interface is", "interfaces are") + " being counted"})
+	}
+	b.text = fmt.Sprintf("%s  %d of %s not counted", state.Name, bad, many(good+bad, "interface is", "interfaces are"))
+	return b, false
+}
+
+func (d *diagnosis) iface(i v1alpha1.NodeInterface) branch {
+	name := i.Name
+	if name == "" {
+		name = "an interface that is gone"
+	}
+	if i.State == v1alpha1.InterfaceDetaching {
+		d.reasons[v1alpha1.ReasonPending]++
+		return branch{text: name + "  is being detached"}
+	}
+	d.reasons[i.Reason]++
+	b := branch{text: name + "  " + i.Reason}
+	if i.Message != "" {
+		b.details = []string{i.Message}
+	}
+	return b
+}
+
+// selected writes a selector of interfaces in words.
+func selected(s *v1alpha1.InterfaceSelector) string {
+	if s == nil {
+		return "the primary ones"
+	}
+	var parts []string
+	if s.Primary {
+		parts = append(parts, "the primary ones")
+	}
+	for _, name := range s.Names {
+		parts = append(parts, string(name))
+	}
+	text := strings.Join(parts, ", ")
+	var but []string
+	for _, name := range s.Exclude {
+		but = append(but, string(name))
+	}
+	if len(but) > 0 {
+		text += " without " + strings.Join(but, ", ")
+	}
+	return text
+}
+
+// many writes a number of things.
+func many(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, more)
+}

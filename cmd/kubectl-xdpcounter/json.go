@@ -1,0 +1,100 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// The schema of -o json. docs/kubectl-xdpcounter.md describes it: fields may be added, none changes its meaning.
+type (
+	jsonReport struct {
+		Time     time.Time     `json:"time"`
+		By       string        `json:"by"`
+		Note     string        `json:"note,omitempty"`
+		Counters []jsonCounter `json:"counters"`
+	}
+	jsonCounter struct {
+		Name     string                 `json:"name"`
+		Ready    metav1.ConditionStatus `json:"ready"`
+		Reason   string                 `json:"reason"`
+		Reported *time.Time             `json:"lastReportTime,omitempty"`
+		Totals   jsonCounts             `json:"totals"`
+		Rows     []jsonRow              `json:"rows,omitempty"`
+	}
+	jsonRow struct {
+		Protocol  string `json:"protocol,omitempty"`
+		Number    *uint8 `json:"number,omitempty"` // 0 is a protocol
+		Family    string `json:"family,omitempty"`
+		Node      string `json:"node,omitempty"`
+		Interface string `json:"interface,omitempty"`
+		Mode      string `json:"mode,omitempty"`
+		jsonCounts
+	}
+	jsonCounts struct {
+		Packets          uint64   `json:"packets"`
+		Bytes            uint64   `json:"bytes"`
+		PacketsPerSecond *float64 `json:"packetsPerSecond,omitempty"` // only if known
+		BitsPerSecond    *float64 `json:"bitsPerSecond,omitempty"`
+	}
+)
+
+// writeJSON writes the report as one object in one line.
+func writeJSON(out io.Writer, r report) error {
+	j := jsonReport{Time: r.time.UTC(), By: r.by, Note: r.note, Counters: []jsonCounter{}}
+	for _, s := range r.sections {
+		c := jsonCounter{Name: s.name, Ready: s.ready, Reason: s.reason, Totals: jsonCountsOf(s.all)}
+		if !s.reported.IsZero() {
+			reported := s.reported.UTC()
+			c.Reported = &reported
+		}
+		if r.by != byCounter {
+			for _, x := range s.rows {
+				c.Rows = append(c.Rows, jsonRowOf(r.by, x))
+			}
+		}
+		j.Counters = append(j.Counters, c)
+	}
+	if err := json.NewEncoder(out).Encode(j); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+func jsonRowOf(by string, x row) jsonRow {
+	j := jsonRow{jsonCounts: jsonCountsOf(x)}
+	switch by {
+	case byProtocol:
+		j.Protocol, j.Number, j.Family = x.name, x.number, x.family
+		if j.Family == "" {
+			j.Family = x.name
+		}
+	case byFamily:
+		j.Family = x.name
+	case byNode:
+		if x.name != retiredName { // else it is of no node
+			j.Node = x.name
+		}
+	case byInterface:
+		j.Node, j.Interface, j.Mode = x.node, x.name, x.mode
+	}
+	return j
+}
+
+func jsonCountsOf(x row) jsonCounts {
+	j := jsonCounts{Packets: x.counts.Packets, Bytes: x.counts.Bytes}
+	if x.rate != nil {
+		j.PacketsPerSecond, j.BitsPerSecond = tenths(x.rate.Packets), tenths(x.rate.Bits)
+	}
+	return j
+}
+
+// tenths rounds: more is not known.
+func tenths(rate float64) *float64 {
+	rate = math.Round(10*rate) / 10
+	return &rate
+}

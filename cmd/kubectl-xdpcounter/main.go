@@ -1,0 +1,68 @@
+// Command kubectl-xdpcounter is a kubectl plugin: kubectl xdpcounter top shows what XDPCounters count, live, and
+// kubectl xdpcounter why tells what keeps one from being Ready. docs/kubectl-xdpcounter.md describes flags, output and
+// exit statuses.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/xdp-operator/xdp-operator/cmd/internal/clock"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal ends the process at once, whatever it is waiting for.
+	context.AfterFunc(ctx, stop)
+	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
+	err := newCommand(streams).ExecuteContext(ctx)
+	if text := line(err); text != "" {
+		fmt.Fprintln(os.Stderr, "kubectl xdpcounter: "+text)
+	}
+	os.Exit(status(err))
+}
+
+// newCommand returns the whole command line.
+func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
+	flags := genericclioptions.NewConfigFlags(true)
+	flags.Namespace = nil // both kinds have none
+	connect := func() (*client, error) { return newClient(flags) }
+	root := &cobra.Command{
+		Use:     "kubectl-xdpcounter",
+		Short:   "Show what XDPCounters count, and what keeps them from it",
+		Version: version,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("%w: there is no command %q", errUsage, args[0])
+			}
+			return nil
+		},
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl xdpcounter"},
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.DisableDefaultCmd = true // kubectl has it, and asks kubectl_complete-xdpcounter
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.ErrOut)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	flags.AddFlags(root.PersistentFlags())
+	complete(root, "context", contexts(flags))
+	root.AddCommand(
+		newTop(connect, streams, clock.System()),
+		newWhy(connect, streams, clock.System()),
+	)
+	return root
+}

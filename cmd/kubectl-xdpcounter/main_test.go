@@ -1,0 +1,137 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// expectGolden compares the text with a file of testdata.
+func expectGolden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", strings.ReplaceAll(name, " ", "_"))
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (go test -update writes it)", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("not as in %s (-want +got; -update rewrites it):\n%s", path, diff)
+	}
+}
+
+var (
+	tcp4 = traffic.IP(traffic.IPv4, 6)
+	udp4 = traffic.IP(traffic.IPv4, 17)
+	tcp6 = traffic.IP(traffic.IPv6, 6)
+
+	noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+)
+
+const interval = 10 * time.Second
+
+// some returns totals with as many packets in each class as told, of 100 bytes each.
+func some(packets map[traffic.Class]uint64) (t traffic.Totals) {
+	for c, n := range packets {
+		t[c] = traffic.Counts{Packets: n, Bytes: 100 * n}
+	}
+	return t
+}
+
+// aCounter is a counter that is ready, with totals.
+func aCounter(name string, totals traffic.Totals) v1alpha1.XDPCounter {
+	c := v1alpha1.XDPCounter{}
+	c.Name, c.UID, c.Generation = name, types.UID("uid-"+name), 2
+	sum := totals.Sum()
+	c.Status = v1alpha1.XDPCounterStatus{
+		ObservedGeneration: 2,
+		Nodes:              &v1alpha1.NodeNumbers{Selected: 2, Ready: 2},
+		Total:              &v1alpha1.Total{Packets: v1alpha1.Int64(sum.Packets), Bytes: v1alpha1.Int64(sum.Bytes)},
+		Protocols:          v1alpha1.ProtocolsOf(totals),
+		Summary:            &v1alpha1.Summary{Nodes: "2/2", Interfaces: "4/4"},
+		LastReportTime:     &metav1.Time{Time: noon.Add(-3 * time.Second)},
+	}
+	withReady(&c, metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "4 interfaces on 2 nodes are being counted")
+	return c
+}
+
+func withReady(c *v1alpha1.XDPCounter, status metav1.ConditionStatus, reason, message string) {
+	c.Status.Conditions = []metav1.Condition{{
+		Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: message, ObservedGeneration: c.Generation,
+	}}
+}
+
+// withRates gives the protocols the rates that a controller writes which knows them: a tenth of the totals.
+func withRates(c *v1alpha1.XDPCounter) {
+	for i := range c.Status.Protocols {
+		p := &c.Status.Protocols[i]
+		packets, bits := p.Packets/10, p.Bytes*8/10
+		p.PacketsPerSecond, p.BitsPerSecond = &packets, &bits
+		c.Status.Total.PacketsPerSecond += packets
+		c.Status.Total.BitsPerSecond += bits
+	}
+}
+
+// aNode is the state of a node with two interfaces that count for the counters, reported at a time after noon.
+func aNode(name string, at time.Duration, totals traffic.Totals, counters ...v1alpha1.XDPCounter) v1alpha1.XDPNodeState {
+	s := v1alpha1.XDPNodeState{}
+	s.Name, s.UID, s.Generation = name, types.UID("state-"+name), 1
+	s.CreationTimestamp.Time = noon.Add(-time.Hour)
+	s.Spec.ReportInterval.Duration = interval
+	reported := metav1.NewMicroTime(noon.Add(at))
+	s.Status = v1alpha1.XDPNodeStateStatus{
+		ObservedGeneration: 1, ReportTime: &reported, Agent: &v1alpha1.AgentInfo{BootID: "boot"},
+		Interfaces: []v1alpha1.NodeInterface{
+			{Name: "eth0", Index: 2, Mode: v1alpha1.AttachNative, State: v1alpha1.InterfaceAttached, Map: 7, Counts: v1alpha1.CountsOf(totals)},
+			{Name: "eth1.100é-abcde", Index: 3, Mode: v1alpha1.AttachGeneric, State: v1alpha1.InterfaceAttached, Map: 8},
+		},
+	}
+	sum := totals.Sum()
+	for _, c := range counters {
+		s.Spec.Counters = append(s.Spec.Counters, v1alpha1.NodeCounter{Name: c.Name, UID: c.UID, Generation: c.Generation, Active: true})
+		s.Status.Accounts = append(s.Status.Accounts, v1alpha1.CounterAccount{
+			UID: c.UID, Generation: c.Generation, Packets: v1alpha1.Int64(sum.Packets), Bytes: v1alpha1.Int64(sum.Bytes),
+			PacketsPerSecond: 12, BitsPerSecond: 9600, Counts: v1alpha1.CountsOf(totals),
+		})
+		for i := range s.Status.Interfaces {
+			s.Status.Interfaces[i].Counters = append(s.Status.Interfaces[i].Counters, c.UID)
+		}
+	}
+	return s
+}
+
+// worldOf knows the counters, and the nodes by as many reports as it is given.
+func worldOf(counters []v1alpha1.XDPCounter, reports ...v1alpha1.XDPNodeState) *world {
+	w := &world{}
+	w.setCounters(counters)
+	w.setNodes(nil, noon)
+	for _, state := range reports {
+		w.nodes[state.Name] = w.nodes[state.Name].next(&state, state.Status.ReportTime.Time)
+	}
+	return w
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/utils/clock"
+
+	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
+)
+
+const (
+	outputTable = "table"
+	outputJSON  = "json"
+)
+
+// shortest is the shortest time between two prints.
+const shortest = 100 * time.Millisecond
+
+// top is one run of the command.
+type top struct {
+	name     string // of the counter; "": all
+	by       string
+	sort     string
+	output   string
+	once     bool
+	interval time.Duration
+
+	client *client
+	clock  clock.PassiveClock
+	show   func(report) error
+}
+
+func newTop(connect func() (*client, error), streams genericiooptions.IOStreams, clock clock.PassiveClock) *cobra.Command {
+	t := top{clock: clock}
+	c := &cobra.Command{
+		Use:   "top [NAME]",
+		Short: "Show what XDPCounters count, live",
+		Long: `Show packets and bits per second of one XDPCounter, or of all: per protocol, family, node or interface.
+
+Rates are those between the last two reports of each node. With --once they are those of the status, and nothing
+is waited for.`,
+		Example: `  kubectl xdpcounter top                                   # a line per XDPCounter
+  kubectl xdpcounter top workers                           # its protocols
+  kubectl xdpcounter top workers --by node --sort total
+  kubectl xdpcounter top workers --once -o json | jq '.counters[0].totals'`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("%w: name one XDPCounter, or none for all: %q is too many", errUsage, args[1])
+			}
+			return nil
+		},
+		ValidArgsFunction: counterNames(connect),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if len(args) > 0 {
+				t.name = args[0]
+			}
+			if err := t.complete(); err != nil {
+				return err
+			}
+			if t.client, err = connect(); err != nil {
+				return err
+			}
+			t.show = printer(t.output, streams)
+			if t.once {
+				return t.print(cmd.Context())
+			}
+			return t.run(cmd.Context())
+		},
+	}
+	bys := []string{byProtocol, byFamily, byNode, byInterface}
+	sorts, outputs := []string{sortRate, sortTotal}, []string{outputTable, outputJSON}
+	flags := c.Flags()
+	flags.StringVar(&t.by, "by", "", "What the rows are: "+strings.Join(bys, ", ")+". Default: protocol with a NAME, else a row per XDPCounter.")
+	flags.StringVar(&t.sort, "sort", sortRate, "What comes first, and what SHARE is of: packets per second (rate) or since the counting began (total).")
+	flags.StringVarP(&t.output, "output", "o", outputTable, "How to print: table, or json for one object per print and line.")
+	flags.BoolVar(&t.once, "once", false, "Print once, with the rates of the status, and end.")
+	flags.DurationVar(&t.interval, "interval", 2*time.Second, "The time between two prints. Nodes report each spec.reportInterval.")
+	for flag, values := range map[string][]string{"by": bys, "sort": sorts, "output": outputs} {
+		complete(c, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+	return c
+}
+
+// complete checks the flags and fills in what depends on others.
+func (t *top) complete() error {
+	switch t.by {
+	case "":
+		t.by = byProtocol
+		if t.name == "" {
+			t.by = byCounter
+		}
+	case byProtocol, byFamily, byNode, byInterface:
+	default:
+		return fmt.Errorf("%w: --by is %q, must be protocol, family, node or interface", errUsage, t.by)
+	}
+	switch {
+	case t.sort != sortRate && t.sort != sortTotal:
+		return fmt.Errorf("%w: --sort is %q, must be rate or total", errUsage, t.sort)
+	case t.output != outputTable && t.output != outputJSON:
+		return fmt.Errorf("%w: --output is %q, must be table or json", errUsage, t.output)
+	case t.interval < shortest:
+		return fmt.Errorf("%w: --interval is %v, must be at least %v", errUsage, t.interval, shortest)
+	}
+	return nil
+}
+
+// printer returns what prints reports to the output, which may be a terminal.
+func printer(output string, streams genericiooptions.IOStreams) func(report) error {
+	if output == outputJSON {
+		return func(r report) error { return writeJSON(streams.Out, r) }
+	}
+	s := &display.Screen{Out: streams.Out, Size: func() (display.Size, bool) {
+		file, ok := streams.Out.(*os.File)
+		if !ok {
+			return display.Size{}, false
+		}
+		return display.Terminal(file)
+	}}
+	return func(r report) error {
+		return s.Print(func(bounds display.Size) []string { return render(r, bounds) })
+	}
+}
+
+// print prints once what the statuses tell.
+func (t *top) print(ctx context.Context) error {
+	var w world
+	found, err := t.client.counters(ctx, t.name)
+	if err != nil {
+		return err
+	}
+	w.setCounters(found)
+	if t.by == byNode || t.by == byInterface {
+		states, err := t.client.nodeStates(ctx)
+		if err != nil {
+			return err
+		}
+		w.setNodes(states, t.clock.Now())
+	}
+	return t.show(w.build(t.by, t.sort, false, t.clock.Now()))
+}
+
+// run prints per interval what a watch of both collections tells, until ctx is done or the counter is deleted.
+func (t *top) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var followers sync.WaitGroup
+	defer followers.Wait()
+	defer cancel()
+
+	stream, failed := make(chan news), make(chan error, 2)
+	tell := func(n news) {
+		select {
+		case stream <- n:
+		case <-ctx.Done():
+		}
+	}
+	follow := func(resource, name string) {
+		followers.Go(func() {
+			if err := t.client.follow(ctx, resource, name, tell); err != nil {
+				failed <- err
+			}
+		})
+	}
+	follow(counters, t.name)
+	follow(nodeStates, "")
+
+	var w world
+	past := histories{}
+	// The first print comes as soon as there is something to tell.
+	ticker := time.NewTicker(t.interval)
+	defer ticker.Stop()
+	began := false
+	for {
+		due := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case n := <-stream:
+			w.add(n, t.clock.Now())
+			if t.name != "" && w.counters != nil && len(w.counters) == 0 {
+				if began {
+					return fmt.Errorf("%w: %s was deleted", errNoCounter, t.name)
+				}
+				return t.client.noCounter(ctx, t.name)
+			}
+			due = !began && w.known()
+		case <-ticker.C:
+			due = began
+		}
+		if due {
+			began = true
+			r := w.build(t.by, t.sort, true, t.clock.Now())
+			past.add(&r)
+			if err := t.show(r); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// histories are the rates of packets that were printed, by row.
+type histories map[[3]string][]float64
+
+// add puts the rates of the report to those before, and all of them into its rows. What is not shown any more is
+// forgotten.
+func (h histories) add(r *report) {
+	seen := map[[3]string]bool{}
+	put := func(x *row, counter string) {
+		key := [3]string{counter, x.family, x.label()}
+		seen[key] = true
+		if x.rate != nil {
+			h[key] = append(h[key], x.rate.Packets)
+			h[key] = h[key][max(len(h[key])-longestHistory, 0):]
+		}
+		x.history = slices.Clone(h[key])
+	}
+	for i := range r.sections {
+		s := &r.sections[i]
+		put(&s.all, s.name)
+		for j := range s.rows {
+			put(&s.rows[j], s.name)
+		}
+	}
+	for key := range h {
+		if !seen[key] {
+			delete(h, key)
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package main
+
+import "strings"
+
+// branch is a tree of texts.
+type branch struct {
+	text     string
+	details  []string // below the text, before the branches; those that begin with command are not wrapped
+	branches []branch
+}
+
+// command stands before what is to be copied into a shell.
+const command = "$ "
+
+// lines draws the tree. Lines longer than columns are wrapped between words; 0: none is.
+func (b branch) lines(columns int) []string {
+	return b.draw("", "", columns)
+}
+
+// draw returns the lines with first before the first of them and rest before the others.
+func (b branch) draw(first, rest string, columns int) []string {
+	trunk := rest
+	if len(b.branches) > 0 {
+		trunk += "│  "
+	} else {
+		trunk += "   "
+	}
+	lines := wrap(b.text, first, trunk, columns)
+	for _, d := range b.details {
+		if strings.HasPrefix(d, command) {
+			lines = append(lines, trunk+d)
+			continue
+		}
+		lines = append(lines, wrap(d, trunk, trunk, columns)...)
+	}
+	for i, child := range b.branches {
+		if i < len(b.branches)-1 {
+			lines = append(lines, child.draw(rest+"├─ ", rest+"│  ", columns)...)
+		} else {
+			lines = append(lines, child.draw(rest+"└─ ", rest+"   ", columns)...)
+		}
+	}
+	return lines
+}
+
+// wrap breaks a text between words. A word that is too long for a line has one of its own.
+func wrap(text, first, rest string, columns int) []string {
+	var lines []string
+	line, begun := first, false
+	for word := range strings.SplitSeq(text, " ") {
+		if begun && columns > 0 && width(line)+1+width(word) > columns {
+			lines = append(lines, strings.TrimRight(line, " "))
+			line, begun = rest, false
+		}
+		if begun {
+			line += " "
+		}
+		line, begun = line+word, true
+	}
+	return append(lines, strings.TrimRight(line, " "))
+}

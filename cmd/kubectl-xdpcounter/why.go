@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/utils/clock"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
+)
+
+func newWhy(connect func() (*client, error), streams genericiooptions.IOStreams, clock clock.PassiveClock) *cobra.Command {
+	return &cobra.Command{
+		Use:   "why NAME",
+		Short: "Tell what keeps an XDPCounter from being Ready, and what to do",
+		Long: `Tell what keeps an XDPCounter from being Ready: a tree of the nodes and interfaces on which something is wrong,
+and what to do about each reason. Ends with status 0 if the XDPCounter is Ready, and with 4 if it is not.`,
+		Example: `  kubectl xdpcounter why workers`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("%w: name one XDPCounter", errUsage)
+			}
+			return nil
+		},
+		ValidArgsFunction: counterNames(connect),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := connect()
+			if err != nil {
+				return err
+			}
+			found, err := c.counters(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			states, err := c.nodeStates(cmd.Context())
+			if err != nil {
+				return err
+			}
+			d := diagnose(&found[0], states, clock.Now())
+			text := strings.Join(d.lines(&found[0], columnsOf(streams.Out)), "\n") + "\n"
+			if _, err := io.WriteString(streams.Out, text); err != nil {
+				return fmt.Errorf("print: %w", err)
+			}
+			if !d.ready {
+				return errNotReady
+			}
+			return nil
+		},
+	}
+}
+
+// lines draws the tree, and what to do.
+func (d diagnosis) lines(c *v1alpha1.XDPCounter, columns int) []string {
+	lines := d.tree.lines(columns)
+	if todo := whatToDo(c, d.reasons); todo != nil {
+		lines = append(append(lines, ""), todo.lines(columns)...)
+	}
+	return lines
+}
+
+// columnsOf returns the width of the terminal, 0 if the output is none.
+func columnsOf(out io.Writer) int {
+	file, ok := out.(*os.File)
+	if !ok {
+		return 0
+	}
+	size, _ := display.Terminal(file)
+	return size.Columns
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+const hookInUse = "attach eth0 in Native mode: another XDP program holds the interface: program id 7 is attached in Native mode (bpftool prog show id 7 tells whose it is); counting starts by itself when the hook becomes free"
+
+// fails makes an interface of the node one that cannot be counted.
+func fails(s v1alpha1.XDPNodeState, i int, reason, message string) v1alpha1.XDPNodeState {
+	s.Status.Interfaces[i].State, s.Status.Interfaces[i].Mode = v1alpha1.InterfaceFailed, ""
+	s.Status.Interfaces[i].Reason, s.Status.Interfaces[i].Message = reason, message
+	return s
+}
+
+func TestWhy(t *testing.T) {
+	c := aCounter("workers", traffic.Totals{})
+	other := aCounter("other", traffic.Totals{})
+	is := func(status metav1.ConditionStatus, reason, message string, change func(*v1alpha1.XDPCounter)) v1alpha1.XDPCounter {
+		c := aCounter("workers", traffic.Totals{})
+		withReady(&c, status, reason, message)
+		if change != nil {
+			change(&c)
+		}
+		return c
+	}
+	node := func(name string) v1alpha1.XDPNodeState { return aNode(name, -3*time.Second, traffic.Totals{}, c) }
+	silent := aNode("n4", -time.Hour, traffic.Totals{}, c)
+	never := aNode("n5", 0, traffic.Totals{}, c)
+	never.Status = v1alpha1.XDPNodeStateStatus{}
+	slow := node("n6")
+	slow.Spec.Counters[0].Generation, slow.Status.Accounts = 1, nil
+	none := node("n7")
+	none.Status.Interfaces = nil
+	leaving := node("n8")
+	leaving.Status.Interfaces[1].State, leaving.Status.Interfaces[1].Name = v1alpha1.InterfaceDetaching, ""
+	inactive := fails(node("n9"), 0, v1alpha1.ReasonAttachFailed, "of a counter that selects this node no longer")
+	inactive.Spec.Counters[0].Active = false
+
+	for name, test := range map[string]struct {
+		counter v1alpha1.XDPCounter
+		states  []v1alpha1.XDPNodeState
+		ready   bool
+	}{
+		"all is well": {c, []v1alpha1.XDPNodeState{node("n1"), node("n2"), aNode("n3", -time.Hour, traffic.Totals{}, other)}, true},
+		"some of everything": {
+			is(metav1.ConditionFalse, v1alpha1.ReasonPartiallyAttached, "7 of 9 nodes have failures: n3/eth0 (XDPHookInUse), n4 (AgentNotReporting), n5 (AgentNotReporting) and 4 more", func(c *v1alpha1.XDPCounter) {
+				c.Status.Nodes.Selected = 11
+				c.Spec.Interfaces = &v1alpha1.InterfaceSelector{Primary: true, Names: []v1alpha1.InterfacePattern{"ens*"}, Exclude: []v1alpha1.InterfacePattern{"ens9"}}
+			}),
+			[]v1alpha1.XDPNodeState{
+				node("n2"), node("n1"), inactive, leaving, none, slow, never, silent,
+				fails(node("n3"), 0, v1alpha1.ReasonXDPHookInUse, hookInUse),
+				fails(fails(node("n3b"), 0, v1alpha1.ReasonNativeUnsupported, "attach eth0 in Native mode: the driver has no native XDP: use attachMode Auto or Generic"), 1, v1alpha1.ReasonXDPHookInUse, ""),
+			}, false,
+		},
+		"suspended":              {is(metav1.ConditionTrue, v1alpha1.ReasonSuspended, "counting is suspended; the totals are kept", func(c *v1alpha1.XDPCounter) { c.Spec.Suspend = true }), []v1alpha1.XDPNodeState{silent}, true},
+		"no controller":          {is(metav1.ConditionUnknown, v1alpha1.ReasonPending, "Waiting for the controller", func(c *v1alpha1.XDPCounter) { c.Status.ObservedGeneration, c.Status.Nodes = 0, nil }), nil, false},
+		"the status is outdated": {is(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "2 interfaces on 1 nodes are being counted", func(c *v1alpha1.XDPCounter) { c.Generation = 3 }), []v1alpha1.XDPNodeState{node("n1")}, false},
+		"a node says otherwise":  {c, []v1alpha1.XDPNodeState{node("n1"), silent}, true},
+		"no node is selected": {is(metav1.ConditionFalse, v1alpha1.ReasonNoNodesSelected, "spec.nodeSelector selects no node", func(c *v1alpha1.XDPCounter) {
+			c.Status.Nodes.Selected = 0
+			c.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "edge"}}
+		}), nil, false},
+		"a reason of the future":       {is(metav1.ConditionFalse, v1alpha1.ReasonNothingAttached, "1 of 1 nodes have failures: n1/eth0 (Quantum)", func(c *v1alpha1.XDPCounter) { c.Status.Nodes.Selected = 1 }), []v1alpha1.XDPNodeState{fails(node("n1"), 0, "Quantum", "entangled")}, false},
+		"a counter without status":     {v1alpha1.XDPCounter{ObjectMeta: metav1.ObjectMeta{Name: "bare", Generation: 1}}, nil, false},
+		"xdp-operator was uninstalled": {is(metav1.ConditionUnknown, v1alpha1.ReasonUninstalled, "xdp-operator was uninstalled; the totals are kept", func(c *v1alpha1.XDPCounter) { c.Status.Nodes.Selected = 0 }), nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var text strings.Builder
+			for _, columns := range []int{0, 60, 80, 120} {
+				d := diagnose(&test.counter, test.states, noon)
+				if d.ready != test.ready {
+					t.Errorf("ready is %v", d.ready)
+				}
+				lines := d.lines(&test.counter, columns)
+				fmt.Fprintf(&text, "== %d columns\n%s\n", columns, strings.Join(lines, "\n"))
+			}
+			expectGolden(t, "why "+name+".txt", text.String())
+		})
+	}
+}
+
+// TestThereIsAdviceForEveryReason: a reason that the API gets must get advice too.
+func TestThereIsAdviceForEveryReason(t *testing.T) {
+	source := readFile(t, "../../api/v1alpha1/conditions.go")
+	found := 0
+	for line := range strings.Lines(source) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok || !strings.HasPrefix(name, "Reason") {
+			continue
+		}
+		found++
+		reason, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(value), `"`), `"`)
+		switch reason {
+		case v1alpha1.ReasonAllInterfacesAttached, v1alpha1.ReasonSuspended: // all is well
+		case v1alpha1.ReasonPartiallyAttached, v1alpha1.ReasonNothingAttached: // what is behind them tells
+		default:
+			if advice[reason].text == "" {
+				t.Errorf("there is no advice for %s", reason)
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("found %d reasons only", found)
+	}
+}
