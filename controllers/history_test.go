@@ -122,7 +122,7 @@ func (w *world) startController() {
 	w.cache, w.calls = w.server.NewCache(), 0
 	client := &memapi.Client{Server: w.server, Cache: w.cache, Fault: w.faulty}
 	live := &memapi.Client{Server: w.server, Fault: w.faulty}
-	w.nodes = &NodeStateReconciler{Client: client, Live: live}
+	w.nodes = &NodeStateReconciler{Client: client, Live: live, Clock: w.clock}
 	w.counters = &XDPCounterReconciler{Client: client, Live: live, Clock: w.clock, Events: &events.FakeRecorder{}, Rescuing: w.nodes.Rescuing}
 	w.queues = map[reconcile.Reconciler]map[string]bool{w.nodes: {}, w.counters: {}}
 	w.wake()

@@ -105,10 +105,11 @@ type Total struct {
 	Packets int64 `json:"packets"`
 	// bytes is their length from the Ethernet header on, without the frame check sequence.
 	Bytes int64 `json:"bytes"`
-	// packetsPerSecond is the rate over each node's last report interval.
+	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two reports; zero for a
+	// node that has gone silent.
 	// +optional
 	PacketsPerSecond int64 `json:"packetsPerSecond"`
-	// bitsPerSecond is the rate over each node's last report interval, 8 times the bytes.
+	// bitsPerSecond is the same for the bytes, times 8.
 	// +optional
 	BitsPerSecond int64 `json:"bitsPerSecond"`
 }
@@ -138,12 +139,13 @@ type ProtocolCounts struct {
 	Packets int64 `json:"packets"`
 	// bytes is their length from the Ethernet header on.
 	Bytes int64 `json:"bytes"`
-	// packetsPerSecond is the rate over each node's last report interval.
+	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two reports; zero for a
+	// node that has gone silent.
 	// +optional
-	PacketsPerSecond *int64 `json:"packetsPerSecond,omitempty"`
-	// bitsPerSecond is the rate over each node's last report interval, 8 times the bytes.
+	PacketsPerSecond int64 `json:"packetsPerSecond"`
+	// bitsPerSecond is the same for the bytes, times 8.
 	// +optional
-	BitsPerSecond *int64 `json:"bitsPerSecond,omitempty"`
+	BitsPerSecond int64 `json:"bitsPerSecond"`
 }
 
 // ClassCounts is what was counted in one class, in the compact form of the accounts.
@@ -154,6 +156,13 @@ type ClassCounts struct {
 	Packets int64 `json:"packets"`
 	// bytes is their length from the Ethernet header on.
 	Bytes int64 `json:"bytes"`
+	// pps is the packets per second, the mean since the report before; in accounts only, and left out if zero.
+	// +optional
+	PPS int64 `json:"pps,omitempty"`
+	// bps is the bits per second, 8 times the bytes, the mean since the report before; in accounts only, and left out
+	// if zero.
+	// +optional
+	BPS int64 `json:"bps,omitempty"`
 }
 
 // DepartingNode is the share of one XDPNodeState that is about to go, or was deleted while its node is still there.
