@@ -99,17 +99,17 @@ type InterfaceNumbers struct {
 	Failed int32 `json:"failed"`
 }
 
-// Total is what was counted in all classes together.
+// Total is what was counted in all classes together. Packets and bytes never fall.
 type Total struct {
 	// packets is the number of frames seen at the XDP hook.
 	Packets int64 `json:"packets"`
 	// bytes is their length from the Ethernet header on, without the frame check sequence.
 	Bytes int64 `json:"bytes"`
-	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two reports; zero for a
-	// node that has gone silent.
+	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two
+	// reports; zero for a node that has gone silent.
 	// +optional
 	PacketsPerSecond int64 `json:"packetsPerSecond"`
-	// bitsPerSecond is the same for the bytes, times 8.
+	// bitsPerSecond is the same in bits: 8 times the bytes.
 	// +optional
 	BitsPerSecond int64 `json:"bitsPerSecond"`
 }
@@ -139,11 +139,11 @@ type ProtocolCounts struct {
 	Packets int64 `json:"packets"`
 	// bytes is their length from the Ethernet header on.
 	Bytes int64 `json:"bytes"`
-	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two reports; zero for a
-	// node that has gone silent.
+	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two
+	// reports; zero for a node that has gone silent.
 	// +optional
 	PacketsPerSecond int64 `json:"packetsPerSecond"`
-	// bitsPerSecond is the same for the bytes, times 8.
+	// bitsPerSecond is the same in bits: 8 times the bytes.
 	// +optional
 	BitsPerSecond int64 `json:"bitsPerSecond"`
 }
@@ -249,7 +249,7 @@ type XDPCounterStatus struct {
 	// +optional
 	Interfaces *InterfaceNumbers `json:"interfaces,omitempty"`
 
-	// total is what was counted in all classes together. It never falls.
+	// total is what was counted in all classes together. Its packets and bytes never fall.
 	// +optional
 	Total *Total `json:"total,omitempty"`
 
@@ -299,10 +299,10 @@ type XDPCounterStatus struct {
 // +kubebuilder:printcolumn:name="Packets",type=string,JSONPath=`.status.summary.packets`,description="Packets counted, in powers of 1000"
 // +kubebuilder:printcolumn:name="Bytes",type=string,JSONPath=`.status.summary.bytes`,description="Bytes counted, in powers of 1024"
 // +kubebuilder:printcolumn:name="Top",type=string,JSONPath=`.status.summary.top`,description="The largest protocols by packets"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,description="How long ago it was made"
 // +kubebuilder:printcolumn:name="Rate",type=string,JSONPath=`.status.summary.rate`,priority=1,description="Packets per second over the last report interval"
 // +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.status.summary.mode`,priority=1,description="How the interfaces are attached"
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1,description="Why it is ready or not"
-// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type XDPCounter struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional

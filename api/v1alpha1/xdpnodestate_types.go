@@ -177,7 +177,7 @@ type XDPNodeStateStatus struct {
 // +kubebuilder:printcolumn:name="Reported",type=date,JSONPath=`.status.reportTime`,description="When the agent last reported"
 // +kubebuilder:printcolumn:name="Kernel",type=string,JSONPath=`.status.agent.kernelRelease`,priority=1,description="The node's kernel"
 // +kubebuilder:printcolumn:name="Agent",type=string,JSONPath=`.status.agent.version`,priority=1,description="The agent's version"
-// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,description="How long ago it was made"
 type XDPNodeState struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
