@@ -68,7 +68,7 @@ func node(name, pool string) corev1.Node {
 
 // unreachable is the node with nothing heard of its kubelet since then.
 func unreachable(n corev1.Node, since time.Time) corev1.Node {
-	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, LastTransitionTime: metav1.NewTime(since)}}
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: "NodeStatusUnknown", LastTransitionTime: metav1.NewTime(since)}}
 	return n
 }
 

@@ -34,7 +34,7 @@ func CacheOptions() cache.Options {
 					ready := readyOf(node)
 					node.Spec, node.Status = corev1.NodeSpec{}, corev1.NodeStatus{}
 					if ready != nil {
-						node.Status.Conditions = []corev1.NodeCondition{{Type: ready.Type, Status: ready.Status, LastTransitionTime: ready.LastTransitionTime}}
+						node.Status.Conditions = []corev1.NodeCondition{{Type: ready.Type, Status: ready.Status, Reason: ready.Reason, LastTransitionTime: ready.LastTransitionTime}}
 					}
 				}
 				return object, nil

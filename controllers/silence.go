@@ -75,10 +75,11 @@ func moving(state *v1alpha1.XDPNodeState) bool {
 	return false
 }
 
-// unreachableSince returns since when the cluster hears nothing from a node's kubelet, zero if it does. That the kubelet
-// calls its node not ready says nothing of the agent.
+// unreachableSince returns since when the cluster hears nothing more from a node's kubelet, zero if it does. That the
+// kubelet calls its node not ready says nothing of the agent, and neither does that none was ever heard of.
 func unreachableSince(node *corev1.Node) time.Time {
-	if ready := readyOf(node); ready != nil && ready.Status == corev1.ConditionUnknown {
+	const stopped = "NodeStatusUnknown" // by pkg/controller/nodelifecycle of Kubernetes
+	if ready := readyOf(node); ready != nil && ready.Status == corev1.ConditionUnknown && ready.Reason == stopped {
 		return ready.LastTransitionTime.Time
 	}
 	return time.Time{}
