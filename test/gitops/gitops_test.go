@@ -233,7 +233,7 @@ func TestTheYAMLOfTheDocument(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for _, block := range blocks {
-		for _, text := range strings.SplitSeq(block, "\n---\n") {
+		for text := range strings.SplitSeq(block, "\n---\n") {
 			var meta metav1.TypeMeta
 			if err := yaml.Unmarshal([]byte(text), &meta); err != nil {
 				t.Fatalf("%v in\n%s", err, text)
