@@ -31,7 +31,7 @@ demo-down: ## End what make demo KEEP=1 left up
 	go run ./hack/demo -down
 
 .PHONY: test
-test: test-unit test-kernel test-integration test-faults-short test-charts test-e2e ## Run every test that this machine can run
+test: test-unit test-kernel test-integration test-faults-short test-charts test-gitops test-e2e ## Run every test that this machine can run
 	@echo "Every test passed."
 
 ##@ Single tests
@@ -64,6 +64,14 @@ test-faults: controlplane ## The same with outages of a minute and 100 random fa
 .PHONY: test-charts
 test-charts: controlplane ## Chart and kustomize give the same, and the API server takes both
 	cd test/manifests && $(GO_TEST) ./...
+
+.PHONY: test-gitops
+test-gitops: ## Argo CD's and Flux' own code judge an XDPCounter of every phase, and read docs/gitops.md
+	cd test/gitops && $(GO_TEST) ./...
+
+.PHONY: test-quiet
+test-quiet: controlplane ## Ten minutes without traffic: what is written then, counted at the API server (QUIET=1h: how long)
+	$(GO_TEST) -timeout 3h -v ./test/integration -run TestAQuietCluster -quiet $(or $(QUIET),10m)
 
 .PHONY: test-e2e
 test-e2e: cluster-programs ## The image and the chart on real nodes: install, count, add and remove a node, upgrade, uninstall
@@ -115,6 +123,7 @@ fmt: ## Format Go and C
 lint: ## Lint, the layering of the packages included
 	$(GOLANGCI_LINT) run ./...
 	cd test/manifests && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
+	cd test/gitops && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
 
 .PHONY: verify
 verify: generate manifests fmt lint ## Check that everything generated is current (needs clang-14)

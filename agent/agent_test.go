@@ -526,9 +526,16 @@ func TestReportsAreWrittenWhenTheyAreDue(t *testing.T) {
 	if account.PacketsPerSecond != 10 || account.BitsPerSecond != 8000 {
 		t.Errorf("100 packets of 100 bytes in 10 s are told as %d packets/s and %d bits/s", account.PacketsPerSecond, account.BitsPerSecond)
 	}
+	want := []v1alpha1.ClassCounts{{Class: "IPv4/TCP", Packets: 100, Bytes: 10_000, PPS: 10, BPS: 8000}}
+	if diff := cmp.Diff(want, account.Counts); diff != "" {
+		t.Errorf("the classes (-want +got):\n%s", diff)
+	}
 	n.clock.Step(10 * time.Second)
 	if !saves() {
 		t.Error("the rate was not set to zero when traffic ended")
+	}
+	if account := n.state().Status.Accounts[0]; account.PacketsPerSecond != 0 || account.Counts[0].PPS != 0 {
+		t.Errorf("after 10 s without traffic the rates are %d and %d packets/s", account.PacketsPerSecond, account.Counts[0].PPS)
 	}
 	n.clock.Step(99 * time.Second)
 	if saves() {
@@ -546,6 +553,36 @@ func TestReportsAreWrittenWhenTheyAreDue(t *testing.T) {
 	if !saves() {
 		t.Error("a clock that was set back silenced the agent")
 	}
+}
+
+func TestAReportRightAfterAnotherTellsItsRates(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.settle()
+	n.receive("eth0", 100)
+	n.clock.Step(10 * time.Second)
+	pass := func() {
+		t.Helper()
+		if steps, _, err := n.pass(); err != nil || !slices.Contains(steps, "save") {
+			t.Fatalf("a pass that was to report made %q, %v", steps, err)
+		}
+	}
+	expect := func(packets, pps int64) {
+		t.Helper()
+		account := n.state().Status.Accounts[0]
+		if account.Packets != packets || account.PacketsPerSecond != pps || account.Counts[0].PPS != pps || account.BitsPerSecond != 800*pps {
+			t.Errorf("the account is %v, want %d packets and %d packets/s of 100 bytes", account, packets, pps)
+		}
+	}
+	pass()
+	expect(100, 10)
+	n.receive("eth0", 7)
+	n.clock.Step(time.Millisecond)
+	n.interfaces[1].MTU = 9000 // a change of state
+	pass()
+	expect(107, 10) // and not 7000
+	n.clock.Step(10 * time.Second)
+	pass()
+	expect(107, 0)
 }
 
 func TestAnInterfaceThatVanishesIsReadToItsLastPacket(t *testing.T) {

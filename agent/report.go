@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -148,6 +147,10 @@ func failure(err error, i plan.Interface) (reason, message string) {
 	return reason, message
 }
 
+// shortest is the least time between two reports from which rates are made. A report that comes sooner, as a change of
+// state does, tells those of the one before: the mean of a moment would jump.
+const shortest = time.Second
+
 // accounts returns the account of each counter that has one, in the order of the spec.
 func accounts(state *v1alpha1.XDPNodeState, before, after traffic.Ledger, now time.Time) []v1alpha1.CounterAccount {
 	var elapsed time.Duration
@@ -160,27 +163,33 @@ func accounts(state *v1alpha1.XDPNodeState, before, after traffic.Ledger, now ti
 		if !ok {
 			continue
 		}
-		earlier := before.Accounts[string(c.UID)]
 		sum := totals.Sum()
-		growth := sum.Since(earlier.Sum())
+		rates := totals.Since(before.Accounts[string(c.UID)]).RatesOver(elapsed)
+		if elapsed >= 0 && elapsed < shortest {
+			rates = ratesBefore(state, c.UID)
+		}
+		rate := rates.Sum()
 		list = append(list, v1alpha1.CounterAccount{
 			UID:              c.UID,
 			Generation:       c.Generation,
 			Packets:          v1alpha1.Int64(sum.Packets),
 			Bytes:            v1alpha1.Int64(sum.Bytes),
-			PacketsPerSecond: rate(growth.Packets, elapsed),
-			BitsPerSecond:    rate(8*growth.Bytes, elapsed),
-			Counts:           v1alpha1.CountsOf(totals),
+			PacketsPerSecond: v1alpha1.Int64(rate.PacketsPerSecond),
+			BitsPerSecond:    v1alpha1.Int64(rate.BitsPerSecond),
+			Counts:           v1alpha1.CountsAndRatesOf(totals, rates),
 		})
 	}
 	return list
 }
 
-func rate(growth uint64, elapsed time.Duration) int64 {
-	if elapsed <= 0 {
-		return 0
+// ratesBefore returns the rates in the latest report.
+func ratesBefore(state *v1alpha1.XDPNodeState, uid types.UID) traffic.Rates {
+	for _, a := range state.Status.Accounts {
+		if a.UID == uid {
+			return v1alpha1.RatesOf(a.Counts)
+		}
 	}
-	return int64(math.Round(float64(growth) / elapsed.Seconds()))
+	return traffic.Rates{}
 }
 
 // readiness returns the Ready condition of the node.

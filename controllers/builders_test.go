@@ -66,6 +66,12 @@ func node(name, pool string) corev1.Node {
 	return corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"pool": pool}}}
 }
 
+// unreachable is the node with nothing heard of its kubelet since then.
+func unreachable(n corev1.Node, since time.Time) corev1.Node {
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: "NodeStatusUnknown", LastTransitionTime: metav1.NewTime(since)}}
+	return n
+}
+
 // stateBuilder builds the state of a node whose agent reported a second ago, whose UID is "uid-" and its name.
 type stateBuilder struct{ s v1alpha1.XDPNodeState }
 
@@ -78,14 +84,33 @@ func state(node string) stateBuilder {
 	}}
 }
 
-// For tells the agent of a counter and lets it have counted that many TCP packets of 100 bytes.
+// For tells the agent of a counter and lets it have counted that many TCP packets of 100 bytes, all some time ago.
 func (b stateBuilder) For(uid string, packets int64) stateBuilder {
 	b = b.Told(uid)
-	account := v1alpha1.CounterAccount{UID: types.UID(uid), Generation: 2, Packets: packets, Bytes: 100 * packets, PacketsPerSecond: 5, BitsPerSecond: 4000}
+	account := v1alpha1.CounterAccount{UID: types.UID(uid), Generation: 2, Packets: packets, Bytes: 100 * packets}
 	if packets > 0 {
 		account.Counts = tcp(packets)
 	}
 	b.s.Status.Accounts = append(b.s.Status.Accounts, account)
+	return b
+}
+
+// Moving lets the latest account grow by 5 packets per second.
+func (b stateBuilder) Moving() stateBuilder {
+	account := &b.s.Status.Accounts[len(b.s.Status.Accounts)-1]
+	account.PacketsPerSecond, account.BitsPerSecond = 5, 4000
+	account.Counts[0].PPS, account.Counts[0].BPS = 5, 4000
+	return b
+}
+
+func (b stateBuilder) Every(interval time.Duration) stateBuilder {
+	b.s.Spec.ReportInterval.Duration = interval
+	return b
+}
+
+// ToldAt says when the spec was changed.
+func (b stateBuilder) ToldAt(t time.Time) stateBuilder {
+	b.s.Spec.UpdateTime = &metav1.Time{Time: t}
 	return b
 }
 
@@ -127,6 +152,11 @@ func (b stateBuilder) SilentSince(t time.Time) stateBuilder {
 
 func (b stateBuilder) NeverReported() stateBuilder {
 	b.s.Status = v1alpha1.XDPNodeStateStatus{}
+	return b
+}
+
+func (b stateBuilder) BornAt(t time.Time) stateBuilder {
+	b.s.CreationTimestamp = metav1.NewTime(t)
 	return b
 }
 

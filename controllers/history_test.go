@@ -122,7 +122,7 @@ func (w *world) startController() {
 	w.cache, w.calls = w.server.NewCache(), 0
 	client := &memapi.Client{Server: w.server, Cache: w.cache, Fault: w.faulty}
 	live := &memapi.Client{Server: w.server, Fault: w.faulty}
-	w.nodes = &NodeStateReconciler{Client: client, Live: live}
+	w.nodes = &NodeStateReconciler{Client: client, Live: live, Clock: w.clock}
 	w.counters = &XDPCounterReconciler{Client: client, Live: live, Clock: w.clock, Events: &events.FakeRecorder{}, Rescuing: w.nodes.Rescuing}
 	w.queues = map[reconcile.Reconciler]map[string]bool{w.nodes: {}, w.counters: {}}
 	w.wake()
@@ -144,7 +144,7 @@ func (w *world) wake() {
 // lose lets a deleted node state's share be lost where no copy of it is saved.
 func (w *world) lose(state *v1alpha1.XDPNodeState) {
 	for _, x := range w.allCounters() {
-		account := accountOf(state, x.UID)
+		account := state.Account(x.UID)
 		_, contained := retiredTotals(x.Status.Retired)
 		if account != nil && !contained[state.UID] {
 			w.lost[x.UID] = w.lost[x.UID].Plus(v1alpha1.TotalsOf(account.Counts))
@@ -278,7 +278,7 @@ func (w *world) report(state *v1alpha1.XDPNodeState) {
 	status := v1alpha1.XDPNodeStateStatus{ObservedGeneration: state.Generation, ReportTime: &reported}
 	grown := map[types.UID]traffic.Totals{}
 	for _, c := range state.Spec.Counters {
-		account := accountOf(state, c.UID)
+		account := state.Account(c.UID)
 		if account == nil && !c.Active {
 			continue
 		}
@@ -304,7 +304,7 @@ func (w *world) report(state *v1alpha1.XDPNodeState) {
 	}
 	w.must(w.live.Status().Update(context.Background(), state))
 	if w.edited[state.UID] {
-		before.Status.Accounts = slices.DeleteFunc(before.Status.Accounts, func(a v1alpha1.CounterAccount) bool { return accountOf(state, a.UID) != nil })
+		before.Status.Accounts = slices.DeleteFunc(before.Status.Accounts, func(a v1alpha1.CounterAccount) bool { return state.Account(a.UID) != nil })
 		w.loseAccounts(before)
 	}
 	w.logf("agent of %s (%s) reports %v", state.Name, state.UID, packetsOf(state))
@@ -408,7 +408,7 @@ func (w *world) reconcile(r reconcile.Reconciler, name string) {
 func (w *world) rescued(uid types.UID) bool {
 	state := w.deleted[uid]
 	for _, x := range w.allCounters() {
-		if _, contained := retiredTotals(x.Status.Retired); accountOf(&state, x.UID) != nil && !contained[uid] {
+		if _, contained := retiredTotals(x.Status.Retired); state.Account(x.UID) != nil && !contained[uid] {
 			return false
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -25,6 +26,7 @@ import (
 type NodeStateReconciler struct {
 	Client client.Client
 	Live   client.Reader // reads past the cache
+	Clock  clock.PassiveClock
 	Budget Budget
 
 	lost lost
@@ -58,19 +60,22 @@ func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		return ctrl.Result{}, fmt.Errorf("list nodes: %w", err)
 	}
 	spec := assign(counters.Items, node, state, len(nodes.Items), r.Budget)
-	return again(r.write(ctx, node.Name, state, spec))
+	return again(r.write(ctx, node, state, spec))
 }
 
 // write makes the node's state have the spec, and nothing be written where it has it already. A state without
 // counters goes once its agent has detached everything, so that as long as something may be attached it can be seen.
-func (r *NodeStateReconciler) write(ctx context.Context, node string, state *v1alpha1.XDPNodeState, spec v1alpha1.XDPNodeStateSpec) error {
+func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, state *v1alpha1.XDPNodeState, spec v1alpha1.XDPNodeStateSpec) error {
 	log := ctrl.LoggerFrom(ctx)
+	if state != nil {
+		spec.UpdateTime = state.Spec.UpdateTime
+	}
 	switch {
 	case state == nil && len(spec.Counters) == 0:
 		return nil
 	case state == nil:
 		log.Info("Creating node state", "counters", len(spec.Counters))
-		state = &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: node}, Spec: spec}
+		state = &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: node.Name}, Spec: spec}
 		if err := r.Client.Create(ctx, state); err != nil {
 			return fmt.Errorf("create node state: %w", err)
 		}
@@ -78,6 +83,10 @@ func (r *NodeStateReconciler) write(ctx context.Context, node string, state *v1a
 		return r.delete(ctx, state)
 	case !equality.Semantic.DeepEqual(state.Spec, spec):
 		log.V(1).Info("Updating node state", "counters", len(spec.Counters))
+		now := r.Clock.Now()
+		if at, _ := silentFrom(state, unreachableSince(node)); now.Before(at) && state.Status.ObservedGeneration == state.Generation {
+			spec.UpdateTime = &metav1.Time{Time: now} // else a report is owed since longer
+		}
 		state.Spec = spec
 		if err := r.Client.Update(ctx, state); err != nil {
 			return fmt.Errorf("update node state: %w", err)
@@ -128,7 +137,7 @@ func (r *NodeStateReconciler) Rescuing(state types.UID) bool { return r.lost.has
 func (r *NodeStateReconciler) copyShare(ctx context.Context, state *v1alpha1.XDPNodeState, counters []v1alpha1.XDPCounter) error {
 	for i := range counters {
 		c := &counters[i]
-		account := accountOf(state, c.UID)
+		account := state.Account(c.UID)
 		if account == nil {
 			continue
 		}

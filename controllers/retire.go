@@ -30,7 +30,7 @@ func depart(r *v1alpha1.Retired, state *v1alpha1.XDPNodeState, account v1alpha1.
 	if r != nil {
 		next = r.DeepCopy()
 	}
-	entry := v1alpha1.DepartingNode{Name: state.Name, UID: state.UID, Counts: account.Counts}
+	entry := v1alpha1.DepartingNode{Name: state.Name, UID: state.UID, Counts: v1alpha1.WithoutRates(account.Counts)}
 	at := slices.IndexFunc(next.Departing, func(d v1alpha1.DepartingNode) bool { return d.UID == state.UID })
 	switch {
 	case at < 0:

@@ -43,7 +43,7 @@ func newLeaving(t *testing.T) *leaving {
 	w.must(w.live.Status().Update(t.Context(), &s))
 
 	w.client = &memapi.Client{Server: server, Cache: server.NewCache()}
-	w.nodes = &NodeStateReconciler{Client: w.client, Live: w.live}
+	w.nodes = &NodeStateReconciler{Client: w.client, Live: w.live, Clock: clock}
 	w.counters = &XDPCounterReconciler{Client: w.client, Live: w.live, Clock: clock, Events: &recorder{}, Rescuing: w.nodes.Rescuing}
 	return w
 }
@@ -83,7 +83,7 @@ func (w *leaving) add(packets int64) {
 	x, s := &v1alpha1.XDPCounter{}, &v1alpha1.XDPNodeState{}
 	w.must(w.live.Get(w.t.Context(), types.NamespacedName{Name: "a"}, x))
 	w.must(w.live.Get(w.t.Context(), types.NamespacedName{Name: "n1"}, s))
-	account := accountOf(s, x.UID)
+	account := s.Account(x.UID)
 	if account == nil {
 		s.Status.Accounts = []v1alpha1.CounterAccount{{UID: x.UID}}
 		account = &s.Status.Accounts[0]
@@ -145,7 +145,7 @@ func TestAControllerThatFollowsAnotherNeitherSettlesTooEarlyNorRetiresAgain(t *t
 	n1 := node("n1", "")
 	w.must(w.live.Delete(t.Context(), &n1))
 	other := &leaving{
-		t: t, live: w.live, nodes: &NodeStateReconciler{Client: w.live, Live: w.live},
+		t: t, live: w.live, nodes: &NodeStateReconciler{Client: w.live, Live: w.live, Clock: w.counters.Clock},
 		counters: &XDPCounterReconciler{Client: w.live, Live: w.live, Clock: w.counters.Clock, Events: &recorder{}},
 	}
 	w.live.Fault = func(point string) error {

@@ -31,7 +31,11 @@ func CacheOptions() cache.Options {
 			&corev1.Node{}: {Transform: func(object any) (any, error) {
 				if node, ok := object.(*corev1.Node); ok {
 					node.ManagedFields, node.Annotations = nil, nil
+					ready := readyOf(node)
 					node.Spec, node.Status = corev1.NodeSpec{}, corev1.NodeStatus{}
+					if ready != nil {
+						node.Status.Conditions = []corev1.NodeCondition{{Type: ready.Type, Status: ready.Status, Reason: ready.Reason, LastTransitionTime: ready.LastTransitionTime}}
+					}
 				}
 				return object, nil
 			}},
@@ -88,15 +92,24 @@ func (r *NodeStateReconciler) allNodes(ctx context.Context, _ client.Object) []r
 }
 
 // SetupWithManager makes the manager call Reconcile for a counter when it is edited, when a node that it may
-// select comes, goes or is labelled, and when a node state that concerns it changes: at once for a change of
+// select comes, goes, is labelled or gets out of reach or back, and when a node state that concerns it changes: at once for a change of
 // state, at most once per StatusInterval for totals.
 func (r *XDPCounterReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("xdpcounter").
 		For(&v1alpha1.XDPCounter{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.allCounters), builder.WithPredicates(predicate.LabelChangedPredicate{})).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.allCounters), builder.WithPredicates(predicate.Or(predicate.LabelChangedPredicate{}, reachChanged()))).
 		Watches(&v1alpha1.XDPNodeState{}, r.onNodeState()).
 		Complete(r)
+}
+
+// reachChanged lets through the updates of nodes that get out of reach, or back.
+func reachChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, okBefore := e.ObjectOld.(*corev1.Node)
+		after, okAfter := e.ObjectNew.(*corev1.Node)
+		return okBefore && okAfter && !unreachableSince(before).Equal(unreachableSince(after))
+	}}
 }
 
 func (r *XDPCounterReconciler) allCounters(ctx context.Context, _ client.Object) []reconcile.Request {

@@ -2,12 +2,10 @@ package controllers
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,11 +26,13 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 	}
 	selector, err := nodeSelector(c)
 	s := survey{invalid: err}
-	if !c.Spec.Suspend {
-		for i := range nodes {
-			if selector.Matches(labels.Set(nodes[i].Labels)) {
-				s.node(c, nodes[i].Name, byName[nodes[i].Name], now)
-			}
+	unreachable := unreachableNodes(nodes)
+	for i := range nodes {
+		node, state := &nodes[i], byName[nodes[i].Name]
+		if !c.Spec.Suspend && selector.Matches(labels.Set(node.Labels)) {
+			s.node(c, node.Name, state, unreachable[node.Name], now)
+		} else if state != nil {
+			s.left(c, state, unreachable[node.Name], now)
 		}
 	}
 	status := v1alpha1.XDPCounterStatus{
@@ -41,50 +41,50 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 		Nodes:              &s.nodes,
 		Interfaces:         &s.interfaces,
 		Retired:            c.Status.Retired.DeepCopy(),
-		Failures:           s.firstFailures(),
 		ReportInterval:     &metav1.Duration{Duration: max(s.reportInterval, wantedInterval(c))},
 	}
-	ready := s.ready(c)
-	ready.ObservedGeneration = c.Generation
-	meta.SetStatusCondition(&status.Conditions, ready)
+	s.sort()
+	status.Failures = s.failures[:min(len(s.failures), maxFailures)]
+	setConditions(&status.Conditions, s.ready(c), c, now)
 
-	totals, rate, last := sum(c, states, now)
+	totals, rates, last := sum(c, states, unreachable, now)
 	// The caches may be behind what was last written. Each figure is a lower bound of the truth, so the larger
 	// of two is the better one, and no total ever falls.
 	totals = totals.Max(v1alpha1.TotalsOfProtocols(c.Status.Protocols))
-	total := totals.Sum()
+	total, rate := totals.Sum(), rates.Sum()
 	status.Total = &v1alpha1.Total{
 		Packets:          v1alpha1.Int64(total.Packets),
 		Bytes:            v1alpha1.Int64(total.Bytes),
-		PacketsPerSecond: rate.PacketsPerSecond,
-		BitsPerSecond:    rate.BitsPerSecond,
+		PacketsPerSecond: v1alpha1.Int64(rate.PacketsPerSecond),
+		BitsPerSecond:    v1alpha1.Int64(rate.BitsPerSecond),
 	}
 	status.Families = v1alpha1.FamiliesOf(totals)
-	status.Protocols = v1alpha1.ProtocolsOf(totals)
+	status.Protocols = v1alpha1.ProtocolsOf(totals, rates)
 	status.LastReportTime = last
 	status.Summary = inWords(status)
 	return status
 }
 
-// sum adds up the accounts of all node states, of nodes that are no longer selected too, and the retired share.
-func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.Time) (totals traffic.Totals, rate v1alpha1.Total, last *metav1.Time) {
+// sum adds up the accounts of all node states, of nodes that are no longer selected too, and the retired share. What a
+// silent node counted stays, its rates do not. Nobody knows what a node counts now, so its rates are those that it told
+// last; it tells zero when there is nothing any more.
+func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, unreachable map[string]time.Time, now time.Time) (totals traffic.Totals, rates traffic.Rates, last *metav1.Time) {
 	totals, contained := retiredTotals(c.Status.Retired)
 	for i := range states {
 		state := &states[i]
-		account := accountOf(state, c.UID)
+		account := state.Account(c.UID)
 		if account == nil || contained[state.UID] {
 			continue
 		}
 		totals = totals.Plus(v1alpha1.TotalsOf(account.Counts))
-		if !silent(state, now) {
-			rate.PacketsPerSecond += account.PacketsPerSecond
-			rate.BitsPerSecond += account.BitsPerSecond
+		if at, _ := silentFrom(state, unreachable[state.Name]); !now.After(at) {
+			rates = rates.Plus(v1alpha1.RatesOf(account.Counts))
 		}
 		if t := state.Status.ReportTime; t != nil && (last == nil || last.Time.Before(t.Time)) {
 			last = &metav1.Time{Time: t.Time}
 		}
 	}
-	return totals, rate, last
+	return totals, rates, last
 }
 
 // survey is what is found out about the selected nodes, one after the other.
@@ -93,6 +93,8 @@ type survey struct {
 	nodes          v1alpha1.NodeNumbers
 	interfaces     v1alpha1.InterfaceNumbers
 	pending        []string // nodes whose agent has yet to take the spec up
+	leaving        []string // nodes where nothing is to be counted any more, and still is
+	silent         []string // nodes whose agent should have reported by now and has not
 	failures       []v1alpha1.Failure
 	skipped        []string      // node/interface
 	fallen         []string      // interfaces that are counted in generic mode since native was refused
@@ -100,21 +102,20 @@ type survey struct {
 }
 
 // node adds one selected node. state is nil if the node has none yet.
-func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNodeState, now time.Time) {
+func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
 	s.nodes.Selected++
-	if state != nil {
-		s.reportInterval = max(s.reportInterval, state.Spec.ReportInterval.Duration)
-	}
-	switch {
-	case state != nil && silent(state, now):
-		s.nodes.Failed++
-		message := "its agent has never reported: is the agent's pod running on the node?"
-		if t := state.Status.ReportTime; t != nil {
-			message = fmt.Sprintf("its agent has not reported since %s: is the agent's pod running on the node?", t.UTC().Format(time.RFC3339))
-		}
-		s.failures = append(s.failures, v1alpha1.Failure{Node: name, Reason: v1alpha1.ReasonAgentNotReporting, Message: message})
+	if state == nil {
+		s.pending = append(s.pending, name)
 		return
-	case !follows(c, state):
+	}
+	s.reportInterval = max(s.reportInterval, state.Spec.ReportInterval.Duration)
+	if at, failure := silentFrom(state, unreachable); now.After(at) {
+		s.nodes.Failed++
+		s.silent = append(s.silent, name)
+		s.failures = append(s.failures, failure)
+		return
+	}
+	if !state.Follows(c) {
 		s.pending = append(s.pending, name)
 		return
 	}
@@ -146,6 +147,17 @@ func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNo
 		})
 	default:
 		s.nodes.Ready++
+	}
+}
+
+// left adds a node on which nothing is to be counted any more, until its agent has detached what was. A silent agent is
+// not waited for.
+func (s *survey) left(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
+	if at, _ := silentFrom(state, unreachable); now.After(at) {
+		return
+	}
+	if f := tally(state, c.UID); f.native+f.generic > 0 || f.pending {
+		s.leaving = append(s.leaving, state.Name)
 	}
 }
 
@@ -182,103 +194,12 @@ func tally(state *v1alpha1.XDPNodeState, uid types.UID) (f found) {
 	return f
 }
 
-// follows reports whether the node's agent works by the counter's present spec.
-func follows(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState) bool {
-	if state == nil {
-		return false
+// sort gives everything an order that does not depend on that of the nodes, which caches list in none.
+func (s *survey) sort() {
+	for _, names := range [][]string{s.pending, s.leaving, s.silent, s.skipped, s.fallen} {
+		slices.Sort(names)
 	}
-	told := slices.ContainsFunc(state.Spec.Counters, func(n v1alpha1.NodeCounter) bool {
-		return n.UID == c.UID && n.Generation == c.Generation
-	})
-	if !told {
-		return false
-	}
-	if state.Status.ObservedGeneration == state.Generation {
-		return true
-	}
-	account := accountOf(state, c.UID) // the node state may have changed for another counter's sake
-	return account != nil && account.Generation == c.Generation
-}
-
-// silent reports whether the node's agent should have reported by now and has not.
-func silent(state *v1alpha1.XDPNodeState, now time.Time) bool {
-	last := state.CreationTimestamp.Time
-	if t := state.Status.ReportTime; t != nil {
-		last = t.Time
-	}
-	return now.Sub(last) > v1alpha1.SilenceLimit(state.Spec.ReportInterval.Duration)
-}
-
-func accountOf(state *v1alpha1.XDPNodeState, uid types.UID) *v1alpha1.CounterAccount {
-	for i := range state.Status.Accounts {
-		if state.Status.Accounts[i].UID == uid {
-			return &state.Status.Accounts[i]
-		}
-	}
-	return nil
-}
-
-func (s *survey) firstFailures() []v1alpha1.Failure {
 	slices.SortStableFunc(s.failures, func(a, b v1alpha1.Failure) int {
 		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Interface, b.Interface))
 	})
-	return s.failures[:min(len(s.failures), maxFailures)]
-}
-
-// ready returns the Ready condition.
-func (s *survey) ready(c *v1alpha1.XDPCounter) metav1.Condition {
-	condition := func(status metav1.ConditionStatus, reason, format string, args ...any) metav1.Condition {
-		return metav1.Condition{Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: fmt.Sprintf(format, args...)}
-	}
-	var culprits []string
-	same := true // all failures are of one reason
-	for _, f := range s.failures {
-		culprit := f.Node
-		if f.Interface != "" {
-			culprit += "/" + f.Interface
-		}
-		culprits = append(culprits, culprit+" ("+f.Reason+")")
-		same = same && f.Reason == s.failures[0].Reason
-	}
-	switch {
-	case c.Spec.Suspend:
-		return condition(metav1.ConditionTrue, v1alpha1.ReasonSuspended, "counting is suspended; the totals are kept")
-	case s.invalid != nil:
-		return condition(metav1.ConditionFalse, v1alpha1.ReasonInvalidNodeSelector, "%v", s.invalid)
-	case s.nodes.Selected == 0:
-		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoNodesSelected, "spec.nodeSelector selects no node")
-	case len(s.failures) == 0 && len(s.pending) > 0:
-		return condition(metav1.ConditionUnknown, v1alpha1.ReasonPending, "waiting for the agents of %d of %d nodes: %s",
-			len(s.pending), s.nodes.Selected, v1alpha1.FirstFew(s.pending))
-	case len(s.failures) == 0:
-		also := ""
-		if len(s.fallen) > 0 {
-			slices.Sort(s.fallen)
-			also = fmt.Sprintf("; %d in generic mode, where native was refused: %s", len(s.fallen), v1alpha1.FirstFew(s.fallen))
-		}
-		if len(s.skipped) > 0 {
-			also += fmt.Sprintf("; the frames of %d more are counted there too: %s", len(s.skipped), v1alpha1.FirstFew(s.skipped))
-		}
-		return condition(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "%d interfaces on %d nodes are being counted%s",
-			s.interfaces.Attached, s.nodes.Ready, also)
-	case same && s.failures[0].Reason == v1alpha1.ReasonNoInterfacesMatched && s.interfaces.Attached == 0:
-		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects no interface of %d nodes: %s",
-			len(s.failures), v1alpha1.FirstFew(nodesOf(s.failures)))
-	case same && s.failures[0].Reason == v1alpha1.ReasonAgentNotReporting:
-		return condition(metav1.ConditionFalse, v1alpha1.ReasonAgentNotReporting, "the agents of %d of %d nodes are silent: %s",
-			len(s.failures), s.nodes.Selected, v1alpha1.FirstFew(nodesOf(s.failures)))
-	}
-	reason := v1alpha1.ReasonPartiallyAttached
-	if s.interfaces.Attached == 0 {
-		reason = v1alpha1.ReasonNothingAttached
-	}
-	return condition(metav1.ConditionFalse, reason, "%d of %d nodes have failures: %s", s.nodes.Failed, s.nodes.Selected, v1alpha1.FirstFew(culprits))
-}
-
-func nodesOf(failures []v1alpha1.Failure) []string {
-	var nodes []string
-	for _, f := range failures {
-		nodes = append(nodes, f.Node)
-	}
-	return nodes
 }

@@ -39,7 +39,7 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 		},
 		"an interface whose frames are counted at another is well": {
 			counter("a").Pool("core"), objs(good("n3").Skipped("bond0", "a").Skipped("br0", "b")),
-			"True AllInterfacesAttached: 1 interfaces on 1 nodes are being counted; the frames of 1 more are counted there too: n3/bond0", "1/1 0; 1 1 0 0", nil,
+			"True AllInterfacesAttached: 1 interface on 1 node is being counted; the frames of 1 more are counted there too: n3/bond0", "1/1 0; 1 1 0 0", nil,
 		},
 		"generic, since native was refused: it is counted, and said": {
 			counter("a").Pool("edge"), objs(good("n1"), good("n2").Fallen("eth1", v1alpha1.ReasonMTUTooLarge, "a")),
@@ -47,7 +47,7 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 			"2/2 0; 3 2 1 0", nil,
 		},
 		"no node is selected": {
-			counter("a").Pool("none"), objs(good("n1")),
+			counter("a").Pool("none"), objs(state("n1").For("a", 5)),
 			"False NoNodesSelected: spec.nodeSelector selects no node", "0/0 0; 0 0 0 0", nil,
 		},
 		"a selector that holds something that is no label": {
@@ -56,8 +56,16 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 			"0/0 0; 0 0 0 0", nil,
 		},
 		"suspended": {
-			counter("a").Suspended(), objs(good("n1")),
+			counter("a").Suspended(), objs(state("n1").For("a", 5), good("n2").SilentSince(born)),
 			"True Suspended: counting is suspended; the totals are kept", "0/0 0; 0 0 0 0", nil,
+		},
+		"suspended, and some agents still count": {
+			counter("a").Suspended(), objs(good("n2"), good("n1")),
+			"Unknown Pending: waiting for the agents of 2 nodes to stop counting: n1, n2", "0/0 0; 0 0 0 0", nil,
+		},
+		"an agent that counts where nothing is selected any more is waited for": {
+			counter("a").Pool("core"), objs(good("n1"), good("n3")),
+			"Unknown Pending: waiting for the agents of 1 node to stop counting: n1", "1/1 0; 1 1 0 0", nil,
 		},
 		"a node that has no state yet is waited for": {
 			counter("a").Pool("edge"), objs(good("n1")),
@@ -69,7 +77,7 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 		},
 		"a node state that changed for another counter's sake does not disturb": {
 			counter("a").Pool("core"), objs(good("n3").Behind()),
-			"True AllInterfacesAttached: 1 interfaces on 1 nodes are being counted", "1/1 0; 1 1 0 0", nil,
+			"True AllInterfacesAttached: 1 interface on 1 node is being counted", "1/1 0; 1 1 0 0", nil,
 		},
 		"an interface whose turn has not come is waited for": {
 			counter("a").Pool("core"), objs(state("n3").Told("a").Failed("eth0", v1alpha1.ReasonPending, "a")),
@@ -92,7 +100,7 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 		},
 		"another counter's failure is not ours": {
 			counter("a").Pool("core"), objs(good("n3").Failed("eth1", v1alpha1.ReasonXDPHookInUse, "b")),
-			"True AllInterfacesAttached: 1 interfaces on 1 nodes are being counted", "1/1 0; 1 1 0 0", nil,
+			"True AllInterfacesAttached: 1 interface on 1 node is being counted", "1/1 0; 1 1 0 0", nil,
 		},
 		"an agent is silent": {
 			counter("a").Pool("edge"), objs(good("n1"), good("n2").SilentSince(now.Add(-201*time.Second))),
@@ -101,7 +109,7 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 		},
 		"a late heartbeat is not silence yet": {
 			counter("a").Pool("core"), objs(good("n3").SilentSince(now.Add(-199 * time.Second))),
-			"True AllInterfacesAttached: 1 interfaces on 1 nodes are being counted", "1/1 0; 1 1 0 0", nil,
+			"True AllInterfacesAttached: 1 interface on 1 node is being counted", "1/1 0; 1 1 0 0", nil,
 		},
 		"an agent that never reported is silent in the end": {
 			counter("a").Pool("core"), objs(state("n3").Told("a").NeverReported()),
@@ -168,10 +176,10 @@ func TestTotalsAddUpWhatEveryNodeEverCounted(t *testing.T) {
 func TestTheStatusInFull(t *testing.T) {
 	n1 := state("n1").Told("a").Attached("eth0", v1alpha1.AttachNative, "a").Obj()
 	n1.Status.Accounts = []v1alpha1.CounterAccount{{UID: "a", Generation: 2, PacketsPerSecond: 1520, BitsPerSecond: 12_000_000, Counts: []v1alpha1.ClassCounts{
-		{Class: "IPv4/TCP", Packets: 100_000, Bytes: 90_000_000},
+		{Class: "IPv4/TCP", Packets: 100_000, Bytes: 90_000_000, PPS: 1500, BPS: 11_991_936},
 		{Class: "IPv4/ICMP", Packets: 2_000, Bytes: 196_000},
 		{Class: "IPv6/TCP", Packets: 900, Bytes: 66_600},
-		{Class: "ARP", Packets: 20_598, Bytes: 865_116},
+		{Class: "ARP", Packets: 20_598, Bytes: 865_116, PPS: 20, BPS: 8064},
 		{Class: "IPv9/NEW", Packets: 2, Bytes: 120},
 	}}}
 	c := counter("a").Obj()
@@ -179,8 +187,8 @@ func TestTheStatusInFull(t *testing.T) {
 
 	number := func(n int32) *int32 { return &n }
 	if diff := cmp.Diff([]v1alpha1.ProtocolCounts{
-		{Family: "IPv4", Protocol: "TCP", Number: number(6), Packets: 100_000, Bytes: 90_000_000},
-		{Family: "ARP", Protocol: "ARP", Packets: 20_598, Bytes: 865_116},
+		{Family: "IPv4", Protocol: "TCP", Number: number(6), Packets: 100_000, Bytes: 90_000_000, PacketsPerSecond: 1500, BitsPerSecond: 11_991_936},
+		{Family: "ARP", Protocol: "ARP", Packets: 20_598, Bytes: 865_116, PacketsPerSecond: 20, BitsPerSecond: 8064},
 		{Family: "IPv4", Protocol: "ICMP", Number: number(1), Packets: 2_000, Bytes: 196_000},
 		{Family: "IPv6", Protocol: "TCP", Number: number(6), Packets: 900, Bytes: 66_600},
 		{Family: "Other", Protocol: "Other", Packets: 2, Bytes: 120},
@@ -209,12 +217,29 @@ func TestTheStatusInFull(t *testing.T) {
 	expectSumsAgree(t, s)
 }
 
-func TestASilentNodesRateIsZero(t *testing.T) {
-	c := counter("a").Obj()
-	silent, lively := state("n1").For("a", 5).SilentSince(born).Obj(), state("n2").For("a", 7).Obj()
-	s := summarize(&c, nil, []v1alpha1.XDPNodeState{silent, lively}, now)
-	if s.Total.PacketsPerSecond != 5 || s.Total.Packets != 12 {
-		t.Errorf("%d packets/s and %d packets, want 5 and 12", s.Total.PacketsPerSecond, s.Total.Packets)
+func TestRatesAreThoseOfTheNodesThatAreHeardOf(t *testing.T) {
+	lively := state("n2").For("a", 7).Moving().Obj()
+	for name, tc := range map[string]struct {
+		other stateBuilder
+		node  corev1.Node
+		want  int64 // packets per second
+	}{
+		"another one with traffic":                        {state("n1").For("a", 5).Moving(), node("n1", ""), 10},
+		"a quiet one":                                     {state("n1").For("a", 5), node("n1", ""), 5},
+		"one whose next report is late":                   {state("n1").For("a", 5).Moving().SilentSince(now.Add(-81 * time.Second)), node("n1", ""), 5},
+		"one whose next report may still come":            {state("n1").For("a", 5).Moving().SilentSince(now.Add(-79 * time.Second)), node("n1", ""), 10},
+		"one that is out of reach":                        {state("n1").For("a", 5).Moving().SilentSince(now.Add(-62 * time.Second)), unreachable(node("n1", ""), now.Add(-61*time.Second)), 5},
+		"one with a dead kubelet whose agent is heard of": {state("n1").For("a", 5).Moving(), unreachable(node("n1", ""), born), 10},
+	} {
+		c := counter("a").Obj()
+		s := summarize(&c, []corev1.Node{tc.node}, []v1alpha1.XDPNodeState{tc.other.Obj(), lively}, now)
+		if s.Total.PacketsPerSecond != tc.want || s.Total.BitsPerSecond != 800*tc.want || s.Total.Packets != 12 {
+			t.Errorf("with %s: %d packets/s, %d bits/s and %d packets; want %d packets/s of 100 bytes, and 12", name,
+				s.Total.PacketsPerSecond, s.Total.BitsPerSecond, s.Total.Packets, tc.want)
+		}
+		if len(s.Protocols) != 1 || s.Protocols[0].PacketsPerSecond != tc.want || s.Protocols[0].BitsPerSecond != 800*tc.want {
+			t.Errorf("with %s: the protocols are %v, want one with the rates of the total", name, s.Protocols)
+		}
 	}
 }
 

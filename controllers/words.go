@@ -67,7 +67,26 @@ func top(protocols []v1alpha1.ProtocolCounts) string {
 	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(packets[b], packets[a]) })
 	var parts []string
 	for _, name := range names[:min(3, len(names))] {
-		parts = append(parts, fmt.Sprintf("%s %.0f%%", name, 100*float64(packets[name])/float64(sum)))
+		share := fmt.Sprintf("%.0f%%", 100*float64(packets[name])/float64(sum))
+		if share == "0%" {
+			share = "<1%"
+		}
+		parts = append(parts, name+" "+share)
 	}
 	return strings.Join(parts, " ")
+}
+
+// several writes how many there are of what a noun names.
+func several(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func isOrAre(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +25,8 @@ import (
 const (
 	fieldOwner    = client.FieldOwner("xdp-operator")
 	conflictDelay = 50 * time.Millisecond
+	// grace is how long a controller that starts waits for agents that seem silent.
+	grace = 30 * time.Second
 )
 
 // XDPCounterReconciler sums up in each XDPCounter's status what the nodes report. It alone writes that status,
@@ -41,7 +45,9 @@ type XDPCounterReconciler struct {
 	// its copy has to be known until it is done. nil: none is.
 	Rescuing func(types.UID) bool
 
-	told told
+	told  told
+	once  sync.Once
+	began time.Time // the first Reconcile
 }
 
 // Reconcile brings the status of one counter up to date.
@@ -66,6 +72,9 @@ func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	}
 	now := r.Clock.Now()
 	status := summarize(counter, nodes.Items, states.Items, now)
+	if wait := r.early(counter.Status, status, now); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
 	if news(counter.Status, status) {
 		if err := r.apply(ctx, counter, status); err != nil {
 			return again(err)
@@ -73,7 +82,23 @@ func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	}
 	settled := !meta.IsStatusConditionPresentAndEqual(status.Conditions, v1alpha1.ConditionReady, metav1.ConditionUnknown)
 	send(r.Events, counter, r.told.next(counter, levelsOf(counter.UID, states.Items), settled))
-	return ctrl.Result{RequeueAfter: nextSilence(states.Items, now)}, nil
+	return ctrl.Result{RequeueAfter: nextSilence(nodes.Items, states.Items, now)}, nil
+}
+
+// early returns how long it is too early yet to say that agents are silent, zero if it is not. After an outage of the API
+// server, which ends a controller that leads, nothing may have come in from anybody. What was told before stays told.
+func (r *XDPCounterReconciler) early(old, next v1alpha1.XDPCounterStatus, now time.Time) time.Duration {
+	r.once.Do(func() { r.began = now })
+	if tellsSilence(old) || !tellsSilence(next) {
+		return 0
+	}
+	return max(0, r.began.Add(grace).Sub(now))
+}
+
+func tellsSilence(s v1alpha1.XDPCounterStatus) bool {
+	return slices.ContainsFunc(s.Failures, func(f v1alpha1.Failure) bool {
+		return f.Reason == v1alpha1.ReasonAgentNotReporting || f.Reason == v1alpha1.ReasonNodeUnreachable
+	})
 }
 
 // settle adds the shares of departed nodes to the retired counts, once nothing can bring them up again: when the
@@ -125,23 +150,6 @@ func (r *XDPCounterReconciler) apply(ctx context.Context, counter *v1alpha1.XDPC
 func news(old, next v1alpha1.XDPCounterStatus) bool {
 	next.LastReportTime = old.LastReportTime
 	return !equality.Semantic.DeepEqual(old, next)
-}
-
-// nextSilence returns how long it takes until another agent counts as silent if it does not report, zero if none
-// is left.
-func nextSilence(states []v1alpha1.XDPNodeState, now time.Time) time.Duration {
-	var wait time.Duration
-	for i := range states {
-		last := states[i].CreationTimestamp.Time
-		if t := states[i].Status.ReportTime; t != nil {
-			last = t.Time
-		}
-		left := v1alpha1.SilenceLimit(states[i].Spec.ReportInterval.Duration) - now.Sub(last) + time.Second
-		if left > 0 && (wait == 0 || left < wait) {
-			wait = left
-		}
-	}
-	return wait
 }
 
 // convert carries a value over to the type of the same shape that apply takes.

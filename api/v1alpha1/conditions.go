@@ -12,10 +12,19 @@ const (
 	// of every selected node is being counted (or counting is suspended as asked); of an XDPNodeState, that
 	// every selected interface of this node is.
 	ConditionReady = "Ready"
+
+	// ConditionReconciling is there, and True, while Ready is Unknown: something is on its way. kstatus
+	// (sigs.k8s.io/cli-utils/pkg/kstatus), by which Flux and others judge, calls such an object InProgress.
+	ConditionReconciling = "Reconciling"
+
+	// ConditionStalled is there, and True, while Ready is False, or nobody counts any more: nothing is on its way, and
+	// something or somebody has to change what the message names. What was asked for is still tried. kstatus calls
+	// such an object Failed.
+	ConditionStalled = "Stalled"
 )
 
-// Reasons of an XDPCounter's Ready condition. ReasonNoInterfacesMatched and ReasonAgentNotReporting are reasons
-// of single nodes in status.failures too.
+// Reasons of an XDPCounter's Ready condition, and of the Reconciling or Stalled beside it. ReasonNoInterfacesMatched and
+// ReasonAgentNotReporting are reasons of single nodes in status.failures too, ReasonNodeUnreachable is one of these only.
 const (
 	ReasonPending               = "Pending"               // Unknown: the controller or some agents have not yet taken the spec up
 	ReasonAllInterfacesAttached = "AllInterfacesAttached" // True: every selected interface is being counted
@@ -26,7 +35,8 @@ const (
 	ReasonNoInterfacesMatched   = "NoInterfacesMatched"   // False: spec.interfaces matches no interface
 	ReasonPartiallyAttached     = "PartiallyAttached"     // False: some interfaces are counted, some are not
 	ReasonNothingAttached       = "NothingAttached"       // False: interfaces are selected, none is counted
-	ReasonAgentNotReporting     = "AgentNotReporting"     // False: the agent of a selected node is silent
+	ReasonAgentNotReporting     = "AgentNotReporting"     // False: the agents of some selected nodes are silent, the others count
+	ReasonNodeUnreachable       = "NodeUnreachable"       // the node's kubelet tells the cluster nothing any more, and its agent neither
 )
 
 // Reasons of one interface, in XDPNodeState.status.interfaces and, but for CountedElsewhere, XDPCounter.status.failures:
@@ -71,16 +81,10 @@ const (
 // deleted next, also if its node has come back: then a new one is made.
 const AnnotationRetiring = "xdp-operator.io/retiring"
 
-// HeartbeatInterval is how often an agent reports when nothing changes: every tenth interval, but at most once a
-// minute.
+// HeartbeatInterval is how often an agent reports when nothing changes and nothing passes: every tenth interval, but at
+// most once a minute.
 func HeartbeatInterval(reportInterval time.Duration) time.Duration {
 	return max(time.Minute, 10*reportInterval)
-}
-
-// SilenceLimit is how old an agent's latest report may be before the agent counts as not reporting: two
-// heartbeats, so that one may be late or lost.
-func SilenceLimit(reportInterval time.Duration) time.Duration {
-	return 2 * HeartbeatInterval(reportInterval)
 }
 
 // FirstFew joins the first three of a list for a message and says how many more there are.

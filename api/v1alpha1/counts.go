@@ -17,18 +17,53 @@ func CountsOf(t traffic.Totals) []ClassCounts {
 	return counts
 }
 
+// CountsAndRatesOf is CountsOf with the rate of each class.
+func CountsAndRatesOf(t traffic.Totals, rates traffic.Rates) []ClassCounts {
+	counts := CountsOf(t)
+	i := 0
+	for class := range t.NonZero() {
+		counts[i].PPS, counts[i].BPS = Int64(rates[class].PacketsPerSecond), Int64(rates[class].BitsPerSecond)
+		i++
+	}
+	return counts
+}
+
+// RatesOf returns the rates that stand beside the counts. A class that this version does not know counts as Other;
+// negative numbers count as zero.
+func RatesOf(counts []ClassCounts) traffic.Rates {
+	var rates traffic.Rates
+	for _, c := range counts {
+		class := classOf(c)
+		rates[class] = rates[class].Plus(traffic.Rate{PacketsPerSecond: uint64(max(c.PPS, 0)), BitsPerSecond: uint64(max(c.BPS, 0))})
+	}
+	return rates
+}
+
+// WithoutRates returns the counts alone.
+func WithoutRates(counts []ClassCounts) []ClassCounts {
+	counts = slices.Clone(counts)
+	for i := range counts {
+		counts[i].PPS, counts[i].BPS = 0, 0
+	}
+	return counts
+}
+
 // TotalsOf is the inverse of CountsOf. A class that this version does not know counts as Other, so that the sum
 // stays right; negative numbers count as zero.
 func TotalsOf(counts []ClassCounts) traffic.Totals {
 	var t traffic.Totals
 	for _, c := range counts {
-		class, ok := traffic.ParseClass(c.Class)
-		if !ok {
-			class = traffic.ClassOther
-		}
+		class := classOf(c)
 		t[class] = t[class].Plus(traffic.Counts{Packets: uint64(max(c.Packets, 0)), Bytes: uint64(max(c.Bytes, 0))})
 	}
 	return t
+}
+
+func classOf(c ClassCounts) traffic.Class {
+	if class, ok := traffic.ParseClass(c.Class); ok {
+		return class
+	}
+	return traffic.ClassOther
 }
 
 // FamiliesOf returns the families in which something was counted, in their fixed order.
@@ -43,8 +78,8 @@ func FamiliesOf(t traffic.Totals) []FamilyCounts {
 	return families
 }
 
-// ProtocolsOf returns the protocols that were counted, the most packets first.
-func ProtocolsOf(t traffic.Totals) []ProtocolCounts {
+// ProtocolsOf returns the protocols that were counted and their rates, the most packets first.
+func ProtocolsOf(t traffic.Totals, rates traffic.Rates) []ProtocolCounts {
 	var protocols []ProtocolCounts
 	for class, c := range t.NonZero() {
 		p := ProtocolCounts{
@@ -52,6 +87,9 @@ func ProtocolsOf(t traffic.Totals) []ProtocolCounts {
 			Protocol: class.Protocol(),
 			Packets:  Int64(c.Packets),
 			Bytes:    Int64(c.Bytes),
+
+			PacketsPerSecond: Int64(rates[class].PacketsPerSecond),
+			BitsPerSecond:    Int64(rates[class].BitsPerSecond),
 		}
 		if n, ok := class.Number(); ok {
 			number := int32(n)
@@ -63,7 +101,7 @@ func ProtocolsOf(t traffic.Totals) []ProtocolCounts {
 	return protocols
 }
 
-// TotalsOfProtocols is the inverse of ProtocolsOf.
+// TotalsOfProtocols is the inverse of ProtocolsOf, without the rates.
 func TotalsOfProtocols(protocols []ProtocolCounts) traffic.Totals {
 	counts := make([]ClassCounts, 0, len(protocols))
 	for _, p := range protocols {

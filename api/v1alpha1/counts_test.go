@@ -22,7 +22,7 @@ func TestTotalsReadBackAsTheyWereWritten(t *testing.T) {
 		if diff := cmp.Diff(totals, TotalsOf(CountsOf(totals))); diff != "" {
 			t.Errorf("%s, by class (-want +got):\n%s", name, diff)
 		}
-		if diff := cmp.Diff(totals, TotalsOfProtocols(ProtocolsOf(totals))); diff != "" {
+		if diff := cmp.Diff(totals, TotalsOfProtocols(ProtocolsOf(totals, traffic.Rates{}))); diff != "" {
 			t.Errorf("%s, by protocol (-want +got):\n%s", name, diff)
 		}
 	}
@@ -53,7 +53,7 @@ func TestTheLargestProtocolComesFirst(t *testing.T) {
 	totals[traffic.IP(traffic.IPv4, 6)] = traffic.Counts{Packets: 1}
 	totals[traffic.IP(traffic.IPv6, 17)] = traffic.Counts{Packets: 5}
 	var names []string
-	for _, p := range ProtocolsOf(totals) {
+	for _, p := range ProtocolsOf(totals, traffic.Rates{}) {
 		names = append(names, p.Family+" "+p.Protocol)
 	}
 	if diff := cmp.Diff([]string{"IPv6 UDP", "Other Other", "IPv4 TCP"}, names); diff != "" {

@@ -18,14 +18,18 @@ import (
 	"github.com/xdp-operator/xdp-operator/hack/controlplane"
 )
 
-// api is a client of a real API server that has the CRDs.
-var api client.Client
+// plane is a real API server that has the CRDs, api a client of it.
+var (
+	plane *controlplane.ControlPlane
+	api   client.Client
+)
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
-		plane, err := controlplane.Start(ctx, controlplane.Options{CRDs: []string{"../../config/crd/bases"}})
+		var err error
+		plane, err = controlplane.Start(ctx, controlplane.Options{CRDs: []string{"../../config/crd/bases"}})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1

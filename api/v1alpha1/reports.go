@@ -29,11 +29,48 @@ func (s *XDPNodeState) Follows(c *XDPCounter) bool {
 	return account != nil && account.Generation == c.Generation
 }
 
-// Silent reports whether the node's agent should have reported by now and has not.
-func (s *XDPNodeState) Silent(now time.Time) bool {
+// An agent owes a report: one that follows its spec at once, the next one an interval after one that tells of traffic,
+// and a heartbeat after one that tells of none.
+const (
+	// FirstWord is how long an agent may take to follow a spec that was changed. A node that has just joined still has to
+	// get the image.
+	FirstWord = 3 * time.Minute
+	// Tolerance is how late a report may be.
+	Tolerance = time.Minute
+)
+
+// SilentFrom returns when the node's agent counts as silent if no other report of it comes: when what it owes is late.
+func (s *XDPNodeState) SilentFrom() time.Time {
 	last := s.CreationTimestamp.Time
 	if t := s.Status.ReportTime; t != nil {
 		last = t.Time
 	}
-	return now.Sub(last) > SilenceLimit(s.Spec.ReportInterval.Duration)
+	if s.Status.ObservedGeneration != s.Generation {
+		if told := s.Told(); told.After(last) {
+			last = told
+		}
+		return last.Add(FirstWord)
+	}
+	interval := s.Spec.ReportInterval.Duration
+	if s.moving() {
+		return last.Add(2*interval + Tolerance)
+	}
+	return last.Add(2 * HeartbeatInterval(interval))
 }
+
+// Told returns when the agent was told the present spec.
+func (s *XDPNodeState) Told() time.Time {
+	if t := s.Spec.UpdateTime; t != nil {
+		return t.Time
+	}
+	return s.CreationTimestamp.Time
+}
+
+// moving reports whether the agent told of traffic. Then its next report differs, if only by its rates, and is due after
+// the interval.
+func (s *XDPNodeState) moving() bool {
+	return slices.ContainsFunc(s.Status.Accounts, func(a CounterAccount) bool { return a.PacketsPerSecond != 0 || a.BitsPerSecond != 0 })
+}
+
+// Silent reports whether the node's agent should have reported by now and has not.
+func (s *XDPNodeState) Silent(now time.Time) bool { return now.After(s.SilentFrom()) }

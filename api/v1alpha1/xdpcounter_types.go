@@ -106,16 +106,17 @@ type InterfaceNumbers struct {
 	Skipped int32 `json:"skipped,omitempty"`
 }
 
-// Total is what was counted in all classes together.
+// Total is what was counted in all classes together. Packets and bytes never fall.
 type Total struct {
 	// packets is the number of frames seen at the XDP hook.
 	Packets int64 `json:"packets"`
 	// bytes is their length from the Ethernet header on, without the frame check sequence.
 	Bytes int64 `json:"bytes"`
-	// packetsPerSecond is the rate over each node's last report interval.
+	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two
+	// reports; zero for a node that has gone silent.
 	// +optional
 	PacketsPerSecond int64 `json:"packetsPerSecond"`
-	// bitsPerSecond is the rate over each node's last report interval, 8 times the bytes.
+	// bitsPerSecond is the same in bits: 8 times the bytes.
 	// +optional
 	BitsPerSecond int64 `json:"bitsPerSecond"`
 }
@@ -145,12 +146,13 @@ type ProtocolCounts struct {
 	Packets int64 `json:"packets"`
 	// bytes is their length from the Ethernet header on.
 	Bytes int64 `json:"bytes"`
-	// packetsPerSecond is the rate over each node's last report interval.
+	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two
+	// reports; zero for a node that has gone silent.
 	// +optional
-	PacketsPerSecond *int64 `json:"packetsPerSecond,omitempty"`
-	// bitsPerSecond is the rate over each node's last report interval, 8 times the bytes.
+	PacketsPerSecond int64 `json:"packetsPerSecond"`
+	// bitsPerSecond is the same in bits: 8 times the bytes.
 	// +optional
-	BitsPerSecond *int64 `json:"bitsPerSecond,omitempty"`
+	BitsPerSecond int64 `json:"bitsPerSecond"`
 }
 
 // ClassCounts is what was counted in one class, in the compact form of the accounts.
@@ -161,6 +163,13 @@ type ClassCounts struct {
 	Packets int64 `json:"packets"`
 	// bytes is their length from the Ethernet header on.
 	Bytes int64 `json:"bytes"`
+	// pps is the packets per second, the mean since the report before; in accounts only, and left out if zero.
+	// +optional
+	PPS int64 `json:"pps,omitempty"`
+	// bps is the bits per second, 8 times the bytes, the mean since the report before; in accounts only, and left out
+	// if zero.
+	// +optional
+	BPS int64 `json:"bps,omitempty"`
 }
 
 // DepartingNode is the share of one XDPNodeState that is about to go, or was deleted while its node is still there.
@@ -247,7 +256,7 @@ type XDPCounterStatus struct {
 	// +optional
 	Interfaces *InterfaceNumbers `json:"interfaces,omitempty"`
 
-	// total is what was counted in all classes together. It never falls.
+	// total is what was counted in all classes together. Its packets and bytes never fall.
 	// +optional
 	Total *Total `json:"total,omitempty"`
 
@@ -297,10 +306,10 @@ type XDPCounterStatus struct {
 // +kubebuilder:printcolumn:name="Packets",type=string,JSONPath=`.status.summary.packets`,description="Packets counted, in powers of 1000"
 // +kubebuilder:printcolumn:name="Bytes",type=string,JSONPath=`.status.summary.bytes`,description="Bytes counted, in powers of 1024"
 // +kubebuilder:printcolumn:name="Top",type=string,JSONPath=`.status.summary.top`,description="The largest protocols by packets"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,description="How long ago it was made"
 // +kubebuilder:printcolumn:name="Rate",type=string,JSONPath=`.status.summary.rate`,priority=1,description="Packets per second over the last report interval"
 // +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.status.summary.mode`,priority=1,description="How the interfaces are attached"
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1,description="Why it is ready or not"
-// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type XDPCounter struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional

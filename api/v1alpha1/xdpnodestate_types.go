@@ -41,6 +41,10 @@ type XDPNodeStateSpec struct {
 	// reportInterval is how often the totals shall be reported while they change, at least 1s.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be at least 1s"
 	ReportInterval metav1.Duration `json:"reportInterval"`
+	// updateTime is when this spec was last changed while its agent was heard of. A report that follows it is owed since
+	// then, and comes at once.
+	// +optional
+	UpdateTime *metav1.Time `json:"updateTime,omitempty"`
 }
 
 // InterfaceState says whether an interface is being counted.
@@ -108,11 +112,11 @@ type CounterAccount struct {
 	Packets int64 `json:"packets"`
 	// bytes is the sum over all classes.
 	Bytes int64 `json:"bytes"`
-	// packetsPerSecond is the rate between the last two reports.
+	// packetsPerSecond is the sum over all classes: the mean since the report before.
 	PacketsPerSecond int64 `json:"packetsPerSecond"`
-	// bitsPerSecond is the rate between the last two reports.
+	// bitsPerSecond is the sum over all classes, 8 times the bytes: the mean since the report before.
 	BitsPerSecond int64 `json:"bitsPerSecond"`
-	// counts holds the non-zero classes.
+	// counts holds the non-zero classes and their rates.
 	// +optional
 	// +listType=atomic
 	Counts []ClassCounts `json:"counts,omitempty"`
@@ -175,7 +179,7 @@ type XDPNodeStateStatus struct {
 // +kubebuilder:printcolumn:name="Reported",type=date,JSONPath=`.status.reportTime`,description="When the agent last reported"
 // +kubebuilder:printcolumn:name="Kernel",type=string,JSONPath=`.status.agent.kernelRelease`,priority=1,description="The node's kernel"
 // +kubebuilder:printcolumn:name="Agent",type=string,JSONPath=`.status.agent.version`,priority=1,description="The agent's version"
-// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,description="How long ago it was made"
 type XDPNodeState struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional

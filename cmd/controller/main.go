@@ -148,6 +148,7 @@ func (o options) reconcilers(mgr ctrl.Manager, recorder events.EventRecorder) re
 	states := &controllers.NodeStateReconciler{
 		Client: view,
 		Live:   mgr.GetAPIReader(),
+		Clock:  clock.System(),
 		Budget: controllers.Budget{WritesPerSecond: o.writeBudget},
 	}
 	return reconcilers{

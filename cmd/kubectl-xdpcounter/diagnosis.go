@@ -98,7 +98,7 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 	good, bad := 0, 0
 	for _, i := range state.Status.Interfaces {
 		switch {
-		case !slices.Contains(i.Counters, c.UID):
+		case !slices.Contains(i.Counters, c.UID), i.State == v1alpha1.InterfaceSkipped: // another interface counts its frames
 		case i.State == v1alpha1.InterfaceAttached:
 			good++
 		default:

@@ -63,7 +63,7 @@ func aCounter(name string, totals traffic.Totals) v1alpha1.XDPCounter {
 		ObservedGeneration: 2,
 		Nodes:              &v1alpha1.NodeNumbers{Selected: 2, Ready: 2},
 		Total:              &v1alpha1.Total{Packets: v1alpha1.Int64(sum.Packets), Bytes: v1alpha1.Int64(sum.Bytes)},
-		Protocols:          v1alpha1.ProtocolsOf(totals),
+		Protocols:          v1alpha1.ProtocolsOf(totals, traffic.Rates{}),
 		Summary:            &v1alpha1.Summary{Nodes: "2/2", Interfaces: "4/4"},
 		LastReportTime:     &metav1.Time{Time: noon.Add(-3 * time.Second)},
 	}
@@ -82,7 +82,7 @@ func withRates(c *v1alpha1.XDPCounter) {
 	for i := range c.Status.Protocols {
 		p := &c.Status.Protocols[i]
 		packets, bits := p.Packets/10, p.Bytes*8/10
-		p.PacketsPerSecond, p.BitsPerSecond = &packets, &bits
+		p.PacketsPerSecond, p.BitsPerSecond = packets, bits
 		c.Status.Total.PacketsPerSecond += packets
 		c.Status.Total.BitsPerSecond += bits
 	}

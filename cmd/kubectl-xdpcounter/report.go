@@ -161,13 +161,11 @@ func (w *world) protocolRows(c *v1alpha1.XDPCounter, measure bool, now time.Time
 		} else {
 			r.family = ""
 		}
-		switch {
-		case ok && measure && known:
-			rate := rates[class]
-			r.rate = &rate
-		case p.PacketsPerSecond != nil && p.BitsPerSecond != nil:
-			r.rate = &display.Rate{Packets: float64(*p.PacketsPerSecond), Bits: float64(*p.BitsPerSecond)}
+		rate := display.Rate{Packets: float64(p.PacketsPerSecond), Bits: float64(p.BitsPerSecond)}
+		if ok && measure && known {
+			rate = rates[class]
 		}
+		r.rate = &rate
 		rows = append(rows, r)
 	}
 	return rows

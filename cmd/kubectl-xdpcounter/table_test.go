@@ -70,25 +70,21 @@ func huge() report {
 	c := aCounter("huge", some(map[traffic.Class]uint64{tcp4: math.MaxInt64, traffic.IP(traffic.IPv6, 134): math.MaxInt64 / 2, udp4: 1}))
 	most := int64(math.MaxInt64)
 	for i := range c.Status.Protocols {
-		c.Status.Protocols[i].PacketsPerSecond, c.Status.Protocols[i].BitsPerSecond = &most, &most
+		c.Status.Protocols[i].PacketsPerSecond, c.Status.Protocols[i].BitsPerSecond = most, most
 	}
 	return worldOf([]v1alpha1.XDPCounter{c}).build(byProtocol, sortTotal, false, noon)
 }
 
-// once is what --once shows of a busy cluster by a controller that knows the rates of each protocol, or not.
-func once(by string, rates bool) report {
+// once is what --once shows of a busy cluster.
+func once(by string) report {
 	totals := some(map[traffic.Class]uint64{tcp4: 123_456, udp4: 12_000, tcp6: 900, traffic.ClassARP: 41})
 	c := aCounter("workers", totals)
-	if rates {
-		withRates(&c)
-	} else {
-		c.Status.Total.PacketsPerSecond, c.Status.Total.BitsPerSecond = 1234, 987_654
-	}
+	withRates(&c)
 	return worldOf([]v1alpha1.XDPCounter{c}, aNode("n1", -4*time.Second, totals, c), aNode("n2", -time.Hour, totals, c)).build(by, sortRate, false, noon)
 }
 
 func troubled() report {
-	r := once(byProtocol, true)
+	r := once(byProtocol)
 	r.note = explain(&url.Error{Op: "Get", URL: "https://10.0.0.1:6443/apis", Err: errors.New("connection refused")}, "list", counters, "https://10.0.0.1:6443").Error()
 	return r
 }
@@ -108,10 +104,9 @@ func TestTop(t *testing.T) {
 		"counters":                     several(5, byCounter),
 		"counters with their families": several(5, byFamily),
 		"huge numbers":                 huge(),
-		"once":                         once(byProtocol, true),
-		"once by node":                 once(byNode, true),
-		"once by interface":            once(byInterface, true),
-		"once without rates":           once(byProtocol, false),
+		"once":                         once(byProtocol),
+		"once by node":                 once(byNode),
+		"once by interface":            once(byInterface),
 		"the API server is away":       troubled(),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -101,7 +101,7 @@ func TestThereIsAdviceForEveryReason(t *testing.T) {
 		found++
 		reason, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(value), `"`), `"`)
 		switch reason {
-		case v1alpha1.ReasonAllInterfacesAttached, v1alpha1.ReasonSuspended: // all is well
+		case v1alpha1.ReasonAllInterfacesAttached, v1alpha1.ReasonSuspended, v1alpha1.ReasonCountedElsewhere: // all is well
 		case v1alpha1.ReasonPartiallyAttached, v1alpha1.ReasonNothingAttached: // what is behind them tells
 		default:
 			if advice[reason].text == "" {

@@ -169,10 +169,16 @@ func (u *Uninstaller) tell(ctx context.Context) error {
 	for i := range list.Items {
 		counter := &list.Items[i]
 		base := counter.DeepCopy()
-		meta.SetStatusCondition(&counter.Status.Conditions, metav1.Condition{
-			Type: v1alpha1.ConditionReady, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonUninstalled,
-			Message: "xdp-operator was uninstalled: nothing is counted; the totals are kept", ObservedGeneration: counter.Generation,
-		})
+		meta.RemoveStatusCondition(&counter.Status.Conditions, v1alpha1.ConditionReconciling)
+		for kind, status := range map[string]metav1.ConditionStatus{
+			v1alpha1.ConditionReady:   metav1.ConditionUnknown,
+			v1alpha1.ConditionStalled: metav1.ConditionTrue,
+		} {
+			meta.SetStatusCondition(&counter.Status.Conditions, metav1.Condition{
+				Type: kind, Status: status, Reason: v1alpha1.ReasonUninstalled,
+				Message: "xdp-operator was uninstalled: nothing is counted; the totals are kept", ObservedGeneration: counter.Generation,
+			})
+		}
 		// The conditions are all that changes. Whoever still writes the whole status does so on condition that the object
 		// is as he read it, and cannot read it again.
 		err := u.View.Status().Patch(ctx, counter, client.MergeFrom(base), client.FieldOwner("xdp-operator"))

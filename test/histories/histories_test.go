@@ -98,7 +98,7 @@ func (w *world) must(err error) {
 func (w *world) startController() {
 	w.cache = w.server.NewCache()
 	client, live := &memapi.Client{Server: w.server, Cache: w.cache, Fault: w.between}, &memapi.Client{Server: w.server, Fault: w.between}
-	states := &controllers.NodeStateReconciler{Client: client, Live: live}
+	states := &controllers.NodeStateReconciler{Client: client, Live: live, Clock: w.clock}
 	w.reconcilers = []reconcile.Reconciler{
 		states,
 		&controllers.XDPCounterReconciler{Client: client, Live: live, Clock: w.clock, Events: &events.FakeRecorder{}, Rescuing: states.Rescuing},

@@ -146,10 +146,10 @@ func counter(t *testing.T, name string, totals traffic.Totals, ready metav1.Cond
 	})
 	sum := totals.Sum()
 	ready.Type, ready.ObservedGeneration, ready.LastTransitionTime = v1alpha1.ConditionReady, c.Generation, metav1.Now()
-	protocols := v1alpha1.ProtocolsOf(totals)
+	protocols := v1alpha1.ProtocolsOf(totals, traffic.Rates{})
 	for i := range protocols {
 		packets, bits := protocols[i].Packets/10, protocols[i].Bytes*8/10
-		protocols[i].PacketsPerSecond, protocols[i].BitsPerSecond = &packets, &bits
+		protocols[i].PacketsPerSecond, protocols[i].BitsPerSecond = packets, bits
 	}
 	c.Status = v1alpha1.XDPCounterStatus{
 		ObservedGeneration: c.Generation,

@@ -43,6 +43,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.ClassCounts
   map:
     fields:
+    - name: bps
+      type:
+        scalar: numeric
     - name: bytes
       type:
         scalar: numeric
@@ -50,6 +53,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
     - name: packets
+      type:
+        scalar: numeric
+    - name: pps
       type:
         scalar: numeric
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.CounterAccount
@@ -458,6 +464,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: reportInterval
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: updateTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.XDPNodeStateStatus
   map:
     fields:

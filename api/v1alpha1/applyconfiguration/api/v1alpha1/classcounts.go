@@ -13,6 +13,11 @@ type ClassCountsApplyConfiguration struct {
 	Packets *int64 `json:"packets,omitempty"`
 	// bytes is their length from the Ethernet header on.
 	Bytes *int64 `json:"bytes,omitempty"`
+	// pps is the packets per second, the mean since the report before; in accounts only, and left out if zero.
+	PPS *int64 `json:"pps,omitempty"`
+	// bps is the bits per second, 8 times the bytes, the mean since the report before; in accounts only, and left out
+	// if zero.
+	BPS *int64 `json:"bps,omitempty"`
 }
 
 // ClassCountsApplyConfiguration constructs a declarative configuration of the ClassCounts type for use with
@@ -42,5 +47,21 @@ func (b *ClassCountsApplyConfiguration) WithPackets(value int64) *ClassCountsApp
 // If called multiple times, the Bytes field is set to the value of the last call.
 func (b *ClassCountsApplyConfiguration) WithBytes(value int64) *ClassCountsApplyConfiguration {
 	b.Bytes = &value
+	return b
+}
+
+// WithPPS sets the PPS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PPS field is set to the value of the last call.
+func (b *ClassCountsApplyConfiguration) WithPPS(value int64) *ClassCountsApplyConfiguration {
+	b.PPS = &value
+	return b
+}
+
+// WithBPS sets the BPS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the BPS field is set to the value of the last call.
+func (b *ClassCountsApplyConfiguration) WithBPS(value int64) *ClassCountsApplyConfiguration {
+	b.BPS = &value
 	return b
 }

@@ -19,11 +19,11 @@ type CounterAccountApplyConfiguration struct {
 	Packets *int64 `json:"packets,omitempty"`
 	// bytes is the sum over all classes.
 	Bytes *int64 `json:"bytes,omitempty"`
-	// packetsPerSecond is the rate between the last two reports.
+	// packetsPerSecond is the sum over all classes: the mean since the report before.
 	PacketsPerSecond *int64 `json:"packetsPerSecond,omitempty"`
-	// bitsPerSecond is the rate between the last two reports.
+	// bitsPerSecond is the sum over all classes, 8 times the bytes: the mean since the report before.
 	BitsPerSecond *int64 `json:"bitsPerSecond,omitempty"`
-	// counts holds the non-zero classes.
+	// counts holds the non-zero classes and their rates.
 	Counts []ClassCountsApplyConfiguration `json:"counts,omitempty"`
 }
 

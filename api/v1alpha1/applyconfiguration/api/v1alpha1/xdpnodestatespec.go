@@ -15,6 +15,9 @@ type XDPNodeStateSpecApplyConfiguration struct {
 	Counters []NodeCounterApplyConfiguration `json:"counters,omitempty"`
 	// reportInterval is how often the totals shall be reported while they change, at least 1s.
 	ReportInterval *v1.Duration `json:"reportInterval,omitempty"`
+	// updateTime is when this spec was last changed while its agent was heard of. A report that follows it is owed since
+	// then, and comes at once.
+	UpdateTime *v1.Time `json:"updateTime,omitempty"`
 }
 
 // XDPNodeStateSpecApplyConfiguration constructs a declarative configuration of the XDPNodeStateSpec type for use with
@@ -41,5 +44,13 @@ func (b *XDPNodeStateSpecApplyConfiguration) WithCounters(values ...*NodeCounter
 // If called multiple times, the ReportInterval field is set to the value of the last call.
 func (b *XDPNodeStateSpecApplyConfiguration) WithReportInterval(value v1.Duration) *XDPNodeStateSpecApplyConfiguration {
 	b.ReportInterval = &value
+	return b
+}
+
+// WithUpdateTime sets the UpdateTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UpdateTime field is set to the value of the last call.
+func (b *XDPNodeStateSpecApplyConfiguration) WithUpdateTime(value v1.Time) *XDPNodeStateSpecApplyConfiguration {
+	b.UpdateTime = &value
 	return b
 }

@@ -1,0 +1,54 @@
+package traffic
+
+import (
+	"math"
+	"time"
+)
+
+// Rate is how fast one class was counted.
+type Rate struct {
+	PacketsPerSecond uint64
+	BitsPerSecond    uint64 // 8 times the bytes
+}
+
+// Plus returns the sum. It saturates.
+func (r Rate) Plus(s Rate) Rate {
+	return Rate{add(r.PacketsPerSecond, s.PacketsPerSecond), add(r.BitsPerSecond, s.BitsPerSecond)}
+}
+
+// Rates holds the rate of every class, indexed by Class. The zero value is that of silence.
+type Rates [NumClasses]Rate
+
+// RatesOver returns the mean rates at which the totals came up over a time, rounded class by class. Over no time, or less,
+// they are zero.
+func (t Totals) RatesOver(d time.Duration) Rates {
+	var rates Rates
+	if d <= 0 {
+		return rates
+	}
+	for class, c := range t.NonZero() {
+		rates[class] = Rate{perSecond(float64(c.Packets), d), perSecond(8*float64(c.Bytes), d)}
+	}
+	return rates
+}
+
+func perSecond(n float64, d time.Duration) uint64 {
+	return uint64(min(math.Round(n/d.Seconds()), 1<<63))
+}
+
+// Plus returns the sum, class by class.
+func (r Rates) Plus(s Rates) Rates {
+	for c := range r {
+		r[c] = r[c].Plus(s[c])
+	}
+	return r
+}
+
+// Sum returns the rate of all classes together.
+func (r *Rates) Sum() Rate {
+	var sum Rate
+	for _, c := range r {
+		sum = sum.Plus(c)
+	}
+	return sum
+}
