@@ -12,5 +12,6 @@ var (
 	ErrPermission        = errors.New("not permitted")
 	ErrBPFFSNotMounted   = errors.New("no BPF file system is mounted")
 	ErrKernelTooOld      = errors.New("the kernel has no XDP links (Linux 5.9)")
+	ErrDispatcherRefused = errors.New("the hook cannot be shared by a dispatcher here")
 	ErrPending           = errors.New("the counts of an earlier attachment are not saved yet")
 )

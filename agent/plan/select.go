@@ -13,6 +13,7 @@ type Selection struct {
 	Names   []string // globs as path.Match takes them, and [!...] as a shell does
 	Exclude []string // globs, which win
 	Mode    Mode
+	Shared  bool // the hook may be shared, by a dispatcher
 }
 
 // podEnds are the first letters of interfaces that container networks make for each pod: their packets belong
@@ -69,7 +70,7 @@ type Conflict struct {
 //
 // Selections are in order of age. Where two want different modes on one interface the older wins, and the other
 // is in conflict and not counted there. A counter that asks for Auto agrees with any mode, and one that asks for
-// Native agrees with an older one's Auto.
+// Native agrees with an older one's Auto. Whether the hook is shared is for the oldest to say, and no conflict.
 func Desired(selections []Selection, interfaces []Interface) (want []Attachment, selected map[int][]string, conflicts []Conflict) {
 	selected = map[int][]string{}
 	for _, i := range interfaces {
@@ -79,7 +80,7 @@ func Desired(selections []Selection, interfaces []Interface) (want []Attachment,
 			case !s.Matches(i):
 				continue
 			case a.Mode == "":
-				a.Mode = s.Mode
+				a.Mode, a.Shared = s.Mode, s.Shared
 			case s.Mode != a.Mode && s.Mode != Auto && (a.Mode != Auto || s.Mode != Native):
 				conflicts = append(conflicts, Conflict{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Has: a.Mode})
 				continue
