@@ -20,6 +20,7 @@ var reasons = []struct {
 	{plan.ErrBPFFSNotMounted, v1alpha1.ReasonBPFFSNotMounted},
 	{plan.ErrKernelTooOld, v1alpha1.ReasonKernelTooOld},
 	{plan.ErrPermission, v1alpha1.ReasonPermissionDenied},
+	{plan.ErrDispatcherRefused, v1alpha1.ReasonDispatcherUnsupported},
 	{plan.ErrPending, v1alpha1.ReasonPending},
 }
 
@@ -48,7 +49,9 @@ func advice(reason string, i plan.Interface) string {
 	case v1alpha1.ReasonBPFFSNotMounted:
 		return "mount it on the node: mount -t bpf bpf /sys/fs/bpf"
 	case v1alpha1.ReasonPermissionDenied:
-		return "the agent needs the capabilities BPF, NET_ADMIN and PERFMON"
+		return "the agent needs the capabilities BPF, NET_ADMIN and PERFMON, and SYS_ADMIN for coexistence Dispatcher"
+	case v1alpha1.ReasonDispatcherUnsupported:
+		return "use coexistence Exclusive where no other XDP program is wanted"
 	default:
 		return ""
 	}

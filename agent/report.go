@@ -64,11 +64,11 @@ func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1al
 	for _, d := range o.detach {
 		detaching[d.Map] = true
 	}
-	counting := map[int]uint32{} // map by the index of an interface that is being counted
+	counting := map[int]plan.Attachment{} // by the index of an interface that is being counted
 	for _, h := range s.attached {
 		at := slices.IndexFunc(s.interfaces, h.Live)
 		if at >= 0 && !detaching[h.Map] {
-			counting[h.Index] = h.Map
+			counting[h.Index] = h
 			continue
 		}
 		e := v1alpha1.NodeInterface{}
@@ -86,9 +86,12 @@ func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1al
 		}
 		e := entry(i)
 		e.RequestedMode = v1alpha1.AttachMode(o.want[at].Mode)
-		if id, ok := counting[i.Index]; ok {
+		if h, ok := counting[i.Index]; ok {
 			e.State, e.Mode = v1alpha1.InterfaceAttached, v1alpha1.AttachMode(i.Hook.Mode)
-			booked(&e, id)
+			if h.Shared {
+				e.Coexistence = v1alpha1.CoexistenceDispatcher
+			}
+			booked(&e, h.Map)
 		} else {
 			e.State, e.Counters = v1alpha1.InterfaceFailed, uids(o.selected[i.Index])
 			e.Reason, e.Message = failure(o.failed[i.Index], i)

@@ -31,15 +31,16 @@ const (
 
 // Reasons of one interface, in XDPNodeState.status.interfaces and XDPCounter.status.failures.
 const (
-	ReasonXDPHookInUse      = "XDPHookInUse"      // another XDP program holds the interface; it is left alone
-	ReasonNativeUnsupported = "NativeUnsupported" // the driver has no native XDP
-	ReasonMTUTooLarge       = "MTUTooLarge"       // the MTU is larger than the driver's native XDP takes
-	ReasonInterfaceNotFound = "InterfaceNotFound" // the interface went away
-	ReasonPermissionDenied  = "PermissionDenied"  // the agent lacks a capability
-	ReasonBPFFSNotMounted   = "BPFFSNotMounted"   // there is no BPF file system to keep the program in
-	ReasonKernelTooOld      = "KernelTooOld"      // the kernel has no XDP links (Linux 5.9)
-	ReasonModeConflict      = "ModeConflict"      // an older XDPCounter wants the interface in another mode
-	ReasonAttachFailed      = "AttachFailed"      // any other error, which the message holds
+	ReasonXDPHookInUse          = "XDPHookInUse"          // another XDP program holds the interface; it is left alone
+	ReasonNativeUnsupported     = "NativeUnsupported"     // the driver has no native XDP
+	ReasonMTUTooLarge           = "MTUTooLarge"           // the MTU is larger than the driver's native XDP takes
+	ReasonInterfaceNotFound     = "InterfaceNotFound"     // the interface went away
+	ReasonPermissionDenied      = "PermissionDenied"      // the agent lacks a capability
+	ReasonBPFFSNotMounted       = "BPFFSNotMounted"       // there is no BPF file system to keep the program in
+	ReasonKernelTooOld          = "KernelTooOld"          // the kernel has no XDP links (Linux 5.9)
+	ReasonDispatcherUnsupported = "DispatcherUnsupported" // the kernel, or the dispatcher that is there, does not let the hook be shared
+	ReasonModeConflict          = "ModeConflict"          // an older XDPCounter wants the interface in another mode
+	ReasonAttachFailed          = "AttachFailed"          // any other error, which the message holds
 )
 
 // Reasons of the events on an XDPCounter. An event tells of all interfaces to which the same happened, on any node,

@@ -52,6 +52,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: packets
       type:
         scalar: numeric
+- name: com.github.xdp-operator.xdp-operator.api.v1alpha1.Coexistence
+  scalar: string
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.CounterAccount
   map:
     fields:
@@ -167,6 +169,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: attachMode
       type:
         namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.AttachMode
+    - name: coexistence
+      type:
+        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.Coexistence
     - name: exclude
       type:
         list:
@@ -194,6 +199,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.NodeInterface
   map:
     fields:
+    - name: coexistence
+      type:
+        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.Coexistence
     - name: counters
       type:
         list:
@@ -359,6 +367,10 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.AttachMode
       default: Auto
+    - name: coexistence
+      type:
+        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.Coexistence
+      default: Exclusive
     - name: interfaces
       type:
         namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.InterfaceSelector
