@@ -21,6 +21,13 @@ type Hook struct {
 	Index   int      // the interface, in the network namespace of the calling thread
 	Journal string   // a folder there for what a change that is killed would leave; nobody else has it
 	Maps    []uint32 // IDs of maps: programs that use one of them are ours
+	Between func()   // called between the steps of a change, for a test that ends there; nil otherwise
+}
+
+func (h Hook) between() {
+	if h.Between != nil {
+		h.Between()
+	}
 }
 
 // Program is what shall take part.
@@ -202,6 +209,7 @@ func (h Hook) leaveDispatcher() error {
 	if err := exchange(h.Index, now.mode, now.program, nil); err != nil {
 		return err
 	}
+	h.between()
 	return h.unpin(now.id)
 }
 
@@ -313,11 +321,14 @@ func (h Hook) replace(now present, next []member, p Program, modes []plan.Mode) 
 	if err := h.note(made.program, now.program); err != nil {
 		return err
 	}
+	h.between()
 	if err := h.pin(made.id, made.members, made.links); err != nil {
 		return err
 	}
 	for _, mode := range modes {
+		h.between()
 		err = exchange(h.Index, mode, now.program, made.program)
+		h.between()
 		if !errors.Is(err, plan.ErrNativeUnsupported) && !errors.Is(err, plan.ErrMTUTooLarge) {
 			break
 		}
@@ -403,6 +414,7 @@ func (h Hook) note(to, from *ebpf.Program) error {
 		if err != nil {
 			return err
 		}
+		h.between()
 		err = noted.Pin(h.journal()[i])
 		if err := errors.Join(err, noted.Close()); err != nil {
 			return permission(fmt.Errorf("note what is changed: %w", err))
@@ -435,6 +447,7 @@ func (h Hook) settle() error {
 				return err
 			}
 		}
+		h.between()
 		if err := os.Remove(pin); err != nil {
 			return permission(fmt.Errorf("remove %s: %w", pin, err))
 		}

@@ -96,6 +96,7 @@ func (h Hook) pin(id uint32, members []member, links []link.Link) error {
 		return permission(fmt.Errorf("pin the dispatcher: %w", err))
 	}
 	for i, m := range members {
+		h.between()
 		if err := links[i].Pin(filepath.Join(h.folder(id), place(i)+"-link")); err != nil {
 			return permission(fmt.Errorf("pin %s: %w", m.name, err))
 		}
