@@ -272,7 +272,8 @@ func (s *scene) folders() (names []string) {
 // has seen none. "ours" is the counting program.
 func (s *scene) traffic(counting ...string) {
 	s.t.Helper()
-	before, other := s.totals(), s.others()
+	others := s.others()
+	before, other := s.totals(), seen(s.t, others)
 	var want traffic.Totals
 	const each = 5
 	n := uint64(0)
@@ -292,7 +293,7 @@ func (s *scene) traffic(counting ...string) {
 		if got := s.totals().Since(before); got != want {
 			wrong = fmt.Sprintf("we count %v of %v", got.Sum(), want.Sum())
 		}
-		now := s.others()
+		now := seen(s.t, others)
 		for _, name := range []string{"other_pass", "other_drop"} {
 			wants := uint64(0)
 			if slices.Contains(counting, name) {
@@ -323,13 +324,12 @@ func (s *scene) totals() (sum traffic.Totals) {
 	return sum
 }
 
-// others returns how many frames each of the others' programs has seen that is listed.
-func (s *scene) others() map[string]uint64 {
+// others returns the numbers of those of the others' programs that are listed.
+func (s *scene) others() map[string]*ebpf.Map {
 	s.t.Helper()
-	seen := map[string]uint64{}
+	numbers := map[string]*ebpf.Map{}
 	for _, l := range s.status() {
-		at := slices.Index([]string{"dropped", "passed"}, map[string]string{"other_pass": "passed", "other_drop": "dropped"}[l.name])
-		if at < 0 {
+		if !strings.HasPrefix(l.name, "other_") {
 			continue
 		}
 		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(l.id))
@@ -346,15 +346,25 @@ func (s *scene) others() map[string]uint64 {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		b, err := m.LookupBytes(uint32(0))
-		m.Close()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		// Of the two numbers in its .bss the program adds to one only.
-		seen[l.name] = binary.NativeEndian.Uint64(b) + binary.NativeEndian.Uint64(b[8:])
+		s.t.Cleanup(func() { m.Close() })
+		numbers[l.name] = m
 	}
-	return seen
+	return numbers
+}
+
+// seen returns how many frames each of them has seen.
+func seen(t *testing.T, numbers map[string]*ebpf.Map) map[string]uint64 {
+	t.Helper()
+	frames := map[string]uint64{}
+	for name, m := range numbers {
+		b, err := m.LookupBytes(uint32(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Of the two numbers in its .bss each program adds to one only.
+		frames[name] = binary.NativeEndian.Uint64(b) + binary.NativeEndian.Uint64(b[8:])
+	}
+	return frames
 }
 
 func (s *scene) deleteInterface() {
