@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/dispatcher"
@@ -341,7 +342,33 @@ func TestIsKilled(t *testing.T) {
 		}
 		return // there is nothing to change
 	}
-	folder := filepath.Join(path, "xdp-operator", "v1", strconv.Itoa(index))
+	spec, counts, hook := byHand(t, path, index)
+	steps := 0
+	hook.Between = func() {
+		if steps++; steps == at {
+			_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
+			select {}
+		}
+	}
+	var err error
+	switch os.Getenv("CHANGE") {
+	case "join":
+		err = hook.Join(plan.Auto, dispatcher.Program{Name: bpf.Program, Load: func(place bpf.Place) (*ebpf.Program, error) {
+			return bpf.NewExtension(spec, counts, place)
+		}})
+	case "leave":
+		err = hook.Leave()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// byHand is what the datapath has of an interface: the program, the pinned counts, which it makes if there are none, and
+// the hook.
+func byHand(t *testing.T, bpffs string, index int) (*ebpf.CollectionSpec, *ebpf.Map, dispatcher.Hook) {
+	t.Helper()
+	folder := filepath.Join(bpffs, "xdp-operator", "v1", strconv.Itoa(index))
 	spec, err := bpf.Spec(ebpf.MustPossibleCPU())
 	if err != nil {
 		t.Fatal(err)
@@ -354,29 +381,43 @@ func TestIsKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { counts.Close() })
 	info, err := counts.Info()
 	if err != nil {
 		t.Fatal(err)
 	}
 	id, _ := info.ID()
-	steps := 0
-	hook := dispatcher.Hook{Bpffs: path, Index: index, Journal: folder, Maps: []uint32{uint32(id)}, Between: func() {
-		if steps++; steps == at {
-			_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
-			select {}
-		}
-	}}
-	switch os.Getenv("CHANGE") {
-	case "join":
+	return spec, counts, dispatcher.Hook{Bpffs: bpffs, Index: index, Journal: folder, Maps: []uint32{uint32(id)}}
+}
+
+// Another version of the program, which counts alike.
+func TestANewVersionTakesThePlaceOfTheOld(t *testing.T) {
+	s := newScene(t)
+	s.load("other_pass")
+	spec, counts, hook := byHand(t, s.bpffs, s.index)
+	code := spec.Programs[bpf.Program].Instructions
+	spec.Programs[bpf.Program].Instructions = slices.Insert(code, 1, asm.Mov.Imm(asm.R0, 0))
+	var err error
+	s.ns.Do(func() {
 		err = hook.Join(plan.Auto, dispatcher.Program{Name: bpf.Program, Load: func(place bpf.Place) (*ebpf.Program, error) {
 			return bpf.NewExtension(spec, counts, place)
 		}})
-	case "leave":
-		err = hook.Leave()
-	}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.traffic("ours", "other_pass")
+	before, old := s.totals(), s.status()
+	if found := s.attached(); len(found) != 1 || !found[0].Outdated {
+		t.Fatalf("attached is %+v", found)
+	}
+	s.pass(s.wish(plan.Auto))
+	s.expect("count_frame", "other_pass")
+	now, after := s.status(), s.totals()
+	if now[0].id == old[0].id || now[1] != old[1] || after != before {
+		t.Errorf("%v became %v, and %v %v", old, now, before.Sum(), after.Sum())
+	}
+	s.traffic("ours", "other_pass")
 }
 
 // Both sides come and go at the same time, again and again, and nobody is lost.
