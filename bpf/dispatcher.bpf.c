@@ -3,9 +3,9 @@
 
 /*
  * Calls up to ten programs on one XDP hook, one after another, by the protocol of libxdp
- * (https://github.com/xdp-project/xdp-tools/blob/main/lib/libxdp/protocol.org, version 2), so that everybody who keeps to
- * it can add and remove programs. What is agreed on there are the names xdp_dispatcher and prog0 to prog9, the layout of
- * the configuration as the only map, and what an empty place returns.
+ * (https://github.com/xdp-project/xdp-tools/blob/main/lib/libxdp/protocol.org, version 2), so that everybody who keeps
+ * to it can add and remove programs. What is agreed on there are the names xdp_dispatcher and prog0 to prog9, the
+ * layout of the configuration as the only map, and what an empty place returns.
  *
  * Each place is a function that does nothing, and is replaced by a program of type EXT (Linux 5.10). The configuration
  * is constant when the kernel checks the program: places that are not enabled cost nothing.
