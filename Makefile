@@ -42,7 +42,7 @@ test-unit: controlplane cluster-programs image-tar ## What decides, and the API 
 
 .PHONY: test-kernel
 test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel, and 3 million frames
-	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/links/... ./cmd/... ./test/reasons/... ./test/bench/... ./test/classify/... ./test/oracle/... ./test/frames/... ./test/netns/... ./test/bpffs/... ./test/quiet/...
+	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/dispatcher/... ./agent/links/... ./cmd/... ./test/reasons/... ./test/bench/... ./test/classify/... ./test/oracle/... ./test/frames/... ./test/netns/... ./test/bpffs/... ./test/quiet/...
 
 .PHONY: test-kernels
 test-kernels: ## The same on Debian's kernels, emulated (KERNELS="5.10 6.1": which; RUN=expression; WRITE=1: docs/kernels.md)
@@ -100,7 +100,7 @@ controlplane: ## Get etcd, kube-apiserver, kube-controller-manager and kubectl (
 generate: ## Generate deep copies, apply configurations and the BPF objects (needs clang-14)
 	$(CONTROLLER_GEN) object paths=./api/v1alpha1
 	$(CONTROLLER_GEN) applyconfiguration paths=./api/v1alpha1
-	go generate ./bpf ./test/bench
+	go generate ./bpf ./test/bench ./test/kernels/sharing
 
 .PHONY: manifests
 manifests: ## Generate CRDs and roles, copy them into the chart, and write its README
@@ -117,7 +117,7 @@ manifests: ## Generate CRDs and roles, copy them into the chart, and write its R
 .PHONY: fmt
 fmt: ## Format Go and C
 	gofmt -w $$(git ls-files '*.go')
-	clang-format-14 -i --style=file:bpf/.clang-format bpf/*.c bpf/*.h bpf/headers/*.h test/bench/*.c
+	clang-format-14 -i --style=file:bpf/.clang-format bpf/*.c bpf/*.h bpf/headers/*.h test/bench/*.c test/kernels/sharing/*.c
 
 .PHONY: lint
 lint: ## Lint, the layering of the packages included

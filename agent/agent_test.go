@@ -108,7 +108,7 @@ func (n *node) Attach(a plan.Attachment) error {
 			}
 		}
 	}
-	n.attached = append(n.attached, plan.Attachment{Index: a.Index, Program: n.nextID, Map: n.nextID, Pin: a.Name})
+	n.attached = append(n.attached, plan.Attachment{Index: a.Index, Shared: a.Shared, Program: n.nextID, Map: n.nextID, Pin: a.Name})
 	return nil
 }
 
@@ -213,6 +213,32 @@ func (n *node) expectSteps(want ...string) {
 func counter(uid string) v1alpha1.NodeCounter {
 	return v1alpha1.NodeCounter{
 		Name: uid, UID: types.UID(uid), Generation: 1, Active: true, Primary: true, AttachMode: v1alpha1.AttachAuto,
+	}
+}
+
+// sharing is a counter that shares hooks.
+func sharing(uid string) v1alpha1.NodeCounter {
+	c := counter(uid)
+	c.Coexistence = v1alpha1.CoexistenceDispatcher
+	return c
+}
+
+func TestASharedHookIsReportedAndNotGivenUpWhenOthersComeAndGo(t *testing.T) {
+	n := newNode(t, sharing("a"))
+	n.settle()
+	i := n.state().Status.Interfaces[0]
+	if i.State != v1alpha1.InterfaceAttached || i.Coexistence != v1alpha1.CoexistenceDispatcher || i.Mode != v1alpha1.AttachNative {
+		t.Errorf("the interface is reported as %+v", i)
+	}
+	n.interfaces[1].Hook.Program = 77 // another dispatcher, after the attachments were listed
+	n.expectSteps("read")
+
+	n.edit(func(s *v1alpha1.XDPNodeState) { s.Spec.Counters[0].Coexistence = "" })
+	n.expectSteps("read", "save", "detach eth0") // first, and only then the other way, since its counts are to be saved
+	n.interfaces[1].Hook = plan.Hook{}
+	n.settle()
+	if i := n.state().Status.Interfaces[0]; i.State != v1alpha1.InterfaceAttached || i.Coexistence != "" {
+		t.Errorf("the interface is reported as %+v", i)
 	}
 }
 
@@ -612,13 +638,14 @@ func TestReasonsAndAdvice(t *testing.T) {
 		"NotEnoughQueues: x: the queues do not suffice for native XDP; change the queues (ethtool -l eth0 shows them), or use attachMode Auto or Generic":                      plan.ErrNotEnoughQueues,
 		"OffloadConflict: x: an offload that is on rules native XDP out; switch the offload off (ethtool -k eth0 shows them), or use attachMode Auto or Generic":               plan.ErrOffloadConflict,
 		"MemberHasProgram: x: a member of the interface has an XDP program; count the members instead or take their program off, or use attachMode Auto or Generic":            plan.ErrMemberHasProgram,
-		"InterfaceNotFound: x: the interface is gone":                                                           plan.ErrInterfaceGone,
-		"PermissionDenied: x: not permitted; the agent needs the capabilities BPF, NET_ADMIN and PERFMON":       plan.ErrPermission,
-		"BPFFSNotMounted: x: no BPF file system is mounted; mount it on the node: mount -t bpf bpf /sys/fs/bpf": plan.ErrBPFFSNotMounted,
-		"KernelTooOld: x: the kernel has no XDP links (Linux 5.9)":                                              plan.ErrKernelTooOld,
-		"OutOfMemory: x: the kernel has no memory for it; it is tried again by itself":                          plan.ErrOutOfMemory,
-		"Pending: x: the counts of an earlier attachment are not saved yet":                                     plan.ErrPending,
-		"AttachFailed: x: no space left":                                                                        errors.New("no space left"),
+		"InterfaceNotFound: x: the interface is gone": plan.ErrInterfaceGone,
+		"PermissionDenied: x: not permitted; the agent needs the capabilities BPF, NET_ADMIN and PERFMON, and SYS_ADMIN for coexistence Dispatcher": plan.ErrPermission,
+		"BPFFSNotMounted: x: no BPF file system is mounted; mount it on the node: mount -t bpf bpf /sys/fs/bpf":                                     plan.ErrBPFFSNotMounted,
+		"KernelTooOld: x: the kernel has no XDP links (Linux 5.9)":                                                                                  plan.ErrKernelTooOld,
+		"OutOfMemory: x: the kernel has no memory for it; it is tried again by itself":                                                              plan.ErrOutOfMemory,
+		"Pending: x: the counts of an earlier attachment are not saved yet":                                                                         plan.ErrPending,
+		"AttachFailed: x: no space left": errors.New("no space left"),
+		"DispatcherUnsupported: x: the hook cannot be shared by a dispatcher here; use coexistence Exclusive where no other XDP program is wanted": plan.ErrDispatcherRefused,
 	} {
 		reason, message := failure(fmt.Errorf("x: %w", err), i)
 		if got := reason + ": " + message; got != want {

@@ -30,6 +30,7 @@ var reasons = []struct {
 	{plan.ErrCountedElsewhere, v1alpha1.ReasonCountedElsewhere},
 	{plan.ErrNoEthernet, v1alpha1.ReasonNoEthernet},
 	{plan.ErrOutOfMemory, v1alpha1.ReasonOutOfMemory},
+	{plan.ErrDispatcherRefused, v1alpha1.ReasonDispatcherUnsupported},
 	{plan.ErrPending, v1alpha1.ReasonPending},
 }
 
@@ -77,11 +78,13 @@ func advice(reason string, i plan.Interface) string {
 	case v1alpha1.ReasonBPFFSNotMounted:
 		return "mount it on the node: mount -t bpf bpf /sys/fs/bpf"
 	case v1alpha1.ReasonPermissionDenied:
-		return "the agent needs the capabilities BPF, NET_ADMIN and PERFMON"
+		return "the agent needs the capabilities BPF, NET_ADMIN and PERFMON, and SYS_ADMIN for coexistence Dispatcher"
 	case v1alpha1.ReasonNoEthernet:
 		return "exclude it, and select the interface through which its packets come"
 	case v1alpha1.ReasonOutOfMemory:
 		return "it is tried again by itself"
+	case v1alpha1.ReasonDispatcherUnsupported:
+		return "use coexistence Exclusive where no other XDP program is wanted"
 	default:
 		return ""
 	}

@@ -91,6 +91,9 @@ func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1al
 			if h.Refused != nil && o.want[at].Mode == plan.Auto {
 				e.Reason, e.Message = fallback(h.Refused, i)
 			}
+			if h.Shared {
+				e.Coexistence = v1alpha1.CoexistenceDispatcher
+			}
 			booked(&e, h.Map)
 		} else {
 			e.State, e.Counters = v1alpha1.InterfaceFailed, uids(o.selected[i.Index])

@@ -22,6 +22,7 @@ func selections(spec v1alpha1.XDPNodeStateSpec) []plan.Selection {
 			Names:   c.Names,
 			Exclude: c.Exclude,
 			Mode:    plan.Mode(c.AttachMode),
+			Shared:  c.Coexistence == v1alpha1.CoexistenceDispatcher,
 		})
 	}
 	return selections

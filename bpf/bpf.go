@@ -83,6 +83,38 @@ func NewFragsProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program
 	return newProgram(spec, counts, counterProgCountFrameFrags)
 }
 
+// A Place is a function of a dispatcher that a program can be put into.
+type Place struct {
+	Dispatcher *ebpf.Program
+	Function   string
+}
+
+// The names of the functions of the two programs.
+const (
+	Program      = counterProgCountFrame
+	FragsProgram = counterProgCountFrameFrags
+)
+
+// NewExtension is NewProgram for a program that a dispatcher calls. Needs Linux 5.10 and CAP_SYS_ADMIN.
+func NewExtension(spec *ebpf.CollectionSpec, counts *ebpf.Map, place Place) (*ebpf.Program, error) {
+	return newProgram(extended(spec, counterProgCountFrame, place), counts, counterProgCountFrame)
+}
+
+// NewFragsExtension is NewFragsProgram for a program that a dispatcher calls. It may be one for frames of one buffer.
+func NewFragsExtension(spec *ebpf.CollectionSpec, counts *ebpf.Map, place Place) (*ebpf.Program, error) {
+	return newProgram(extended(spec, counterProgCountFrameFrags, place), counts, counterProgCountFrameFrags)
+}
+
+// extended makes a program of the spec one for a place.
+func extended(spec *ebpf.CollectionSpec, name string, place Place) *ebpf.CollectionSpec {
+	spec = spec.Copy()
+	program := spec.Programs[name]
+	program.Type, program.AttachType = ebpf.Extension, ebpf.AttachNone
+	program.AttachTarget, program.AttachTo = place.Dispatcher, place.Function
+	program.Flags &^= unix.BPF_F_XDP_HAS_FRAGS // which only the dispatcher may say
+	return spec
+}
+
 func newProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map, name string) (*ebpf.Program, error) {
 	// The other one is not even tried: an older kernel would refuse both.
 	spec = spec.Copy()

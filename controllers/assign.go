@@ -54,6 +54,9 @@ func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.X
 			Primary:    true,
 			AttachMode: cmp.Or(c.Spec.AttachMode, v1alpha1.AttachAuto),
 		}
+		if c.Spec.Coexistence == v1alpha1.CoexistenceDispatcher {
+			entry.Coexistence = c.Spec.Coexistence
+		}
 		if i := c.Spec.Interfaces; i != nil {
 			entry.Primary, entry.Names, entry.Exclude = i.Primary, names(i.Names), names(i.Exclude)
 		}

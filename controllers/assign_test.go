@@ -73,10 +73,10 @@ func TestWhatANodeIsTold(t *testing.T) {
 func TestAnEmptySpecCountsThePrimaryInterface(t *testing.T) {
 	n := node("n1", "")
 	bare := v1alpha1.XDPCounter{}
-	got := assign([]v1alpha1.XDPCounter{bare, counter("b").Interfaces("ens*").Obj()}, &n, nil, 1, Budget{}).Counters
+	got := assign([]v1alpha1.XDPCounter{bare, counter("b").Interfaces("ens*").Sharing().Obj()}, &n, nil, 1, Budget{}).Counters
 	want := []v1alpha1.NodeCounter{
 		{Active: true, Primary: true, AttachMode: v1alpha1.AttachAuto},
-		{Name: "b", UID: "b", Generation: 2, Active: true, Names: []string{"ens*"}, AttachMode: v1alpha1.AttachAuto},
+		{Name: "b", UID: "b", Generation: 2, Active: true, Names: []string{"ens*"}, AttachMode: v1alpha1.AttachAuto, Coexistence: v1alpha1.CoexistenceDispatcher},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -46,6 +46,11 @@ func (b counterBuilder) Every(interval time.Duration) counterBuilder {
 	return b
 }
 
+func (b counterBuilder) Sharing() counterBuilder {
+	b.c.Spec.Coexistence = v1alpha1.CoexistenceDispatcher
+	return b
+}
+
 func (b counterBuilder) Suspended() counterBuilder { b.c.Spec.Suspend = true; return b }
 
 func (b counterBuilder) Younger() counterBuilder {

@@ -35,10 +35,13 @@ func (d *Datapath) Attach(a plan.Attachment) error {
 
 func (d *Datapath) attach(a plan.Attachment) error {
 	f := d.folder(a.Index)
+	if a.Shared {
+		return d.share(f, a)
+	}
 	counts, _, err := d.counts(f)
 	if errors.Is(err, os.ErrNotExist) {
 		// An earlier attempt may have been killed before it had counts.
-		if err := detach(f); err != nil {
+		if err := d.detach(f); err != nil {
 			return permission(err)
 		}
 		if err := d.adopt(a); !errors.Is(err, os.ErrNotExist) {
@@ -216,7 +219,7 @@ func (d *Datapath) Detach(a plan.Attachment) error {
 	if !slices.ContainsFunc(d.layouts, func(l *layout) bool { return filepath.Dir(f.path) == d.layoutPins(l) }) {
 		return fmt.Errorf("detach %q: no such folder of pins", a.Pin)
 	}
-	if err := detach(f); err != nil {
+	if err := d.detach(f); err != nil {
 		return fmt.Errorf("detach %s: %w", a.Pin, permission(err))
 	}
 	d.removeEmpty()
@@ -224,8 +227,11 @@ func (d *Datapath) Detach(a plan.Attachment) error {
 }
 
 // detach leaves nothing of the folder and its attachment.
-func detach(f folder) error {
+func (d *Datapath) detach(f folder) error {
 	if err := detachLink(f.linkPin()); err != nil {
+		return err
+	}
+	if err := d.leave(f); err != nil {
 		return err
 	}
 	return f.remove()
@@ -266,11 +272,14 @@ func (d *Datapath) Cleanup() error {
 		case err != nil:
 			errs = append(errs, err)
 		case !entry.IsDir(): // a pin, whatever of
-			errs = append(errs, detachLink(path))
+			errs = append(errs, detachLink(path), d.leave(folder{path: filepath.Dir(path)}))
 		}
 		return nil
 	}
-	errs = append(errs, filepath.WalkDir(d.root(), walk), os.RemoveAll(d.root()))
+	errs = append(errs, filepath.WalkDir(d.root(), walk))
+	if errors.Join(errs...) == nil { // else the counts tell which programs are still ours
+		errs = append(errs, os.RemoveAll(d.root()))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return permission(fmt.Errorf("clean up %s: %w", d.root(), err))
 	}

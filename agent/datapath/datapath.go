@@ -6,8 +6,10 @@
 //	                                        /link       the attachment of the program to the interface
 //	                                        /refusal    a symbolic link that leads nowhere: why Auto is generic here
 //
-// They are made in this order and removed in the other, after the link was detached. A folder without a link is an
-// attachment that is gone but whose counts may be wanted; one without counts is of no use to anybody.
+// They are made in this order and removed in the other, after the link was detached. Where the hook is shared there is
+// only the map: program and link are in the folder of the dispatcher (package dispatcher), and ours is the program that
+// uses the map. A folder with neither is an attachment that is gone but whose counts may be wanted; one without counts is
+// of no use to anybody.
 //
 // Kernel 5.10 and later; CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, before 5.11 also CAP_SYS_RESOURCE or a raised limit
 // of locked memory.
@@ -122,10 +124,13 @@ func (d *Datapath) Attached() ([]plan.Attachment, error) {
 	}
 	var attached []plan.Attachment
 	for _, f := range folders {
+		if err := d.settle(f); err != nil {
+			return nil, err
+		}
 		a, err := d.attachment(f, interfaces)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
-			if err := detach(f); err != nil {
+			if err := d.detach(f); err != nil {
 				return nil, err
 			}
 		case errors.Is(err, errForeign):
@@ -145,6 +150,10 @@ func (d *Datapath) Attached() ([]plan.Attachment, error) {
 func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attachment, error) {
 	a, err := d.pinned(f)
 	if err != nil || a.Index == 0 {
+		return a, err
+	}
+	if a.Shared {
+		a.Outdated, err = d.otherMember(f, a)
 		return a, err
 	}
 	other, err := d.otherVersion(f, linkState{index: a.Index, program: a.Program})
@@ -177,12 +186,12 @@ func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
 	if err := counts.Close(); err != nil {
 		return plan.Attachment{}, err
 	}
-	l, err := f.link()
+	l, err := d.state(f, id)
 	if err != nil {
 		return plan.Attachment{}, err
 	}
 	refused, _ := f.refused()
-	return plan.Attachment{Index: l.index, Program: l.program, Map: id, Pin: f.path, Refused: refused}, nil
+	return plan.Attachment{Index: l.index, Shared: l.shared, Program: l.program, Map: id, Pin: f.path, Refused: refused}, nil
 }
 
 // Read returns one reading per attachment, also of those whose link or interface is gone: what was counted since the
@@ -233,7 +242,7 @@ func (d *Datapath) reading(f folder) (traffic.Reading, error) {
 		}
 		d.tables[id] = t
 	}
-	l, err := f.link()
+	l, err := d.state(f, id)
 	if err != nil {
 		return traffic.Reading{}, err
 	}

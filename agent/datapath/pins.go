@@ -156,6 +156,7 @@ func (f folder) pinProgram(program *ebpf.Program) error {
 type linkState struct {
 	index   int
 	program uint32
+	shared  bool // it is no link: a dispatcher calls our program, and is the program
 }
 
 func (f folder) link() (linkState, error) {

@@ -4,7 +4,7 @@ package plan
 //
 // An attachment counts only while the interface that it names carries its program: an interface that went away,
 // an index that was reused, a link that was cut by hand and an interface moved to another namespace all show in
-// that. What counts no longer is given up, and so is what is not wanted or wanted in another mode. An interface
+// that. What counts no longer is given up, and so is what is not wanted, or wanted in another mode or shared otherwise. An interface
 // is attached anew only when nothing of an earlier attachment to it is left, in a later pass: its counts have to
 // be saved first.
 //
@@ -23,7 +23,7 @@ func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Att
 	settled := map[int]bool{}
 	for _, h := range have {
 		w, ok := wanted[h.Index]
-		if !ok || !h.Live(byIndex[h.Index]) || !h.meets(w.Mode, byIndex[h.Index].Hook.Mode) {
+		if !ok || !h.Live(byIndex[h.Index]) || !h.meets(w.Mode, byIndex[h.Index].Hook.Mode) || h.Shared != w.Shared {
 			detach = append(detach, h)
 			settled[h.Index] = true
 			continue
@@ -38,14 +38,18 @@ func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Att
 	return attach, detach
 }
 
-// Live reports that the attachment counts: the interface carries its program.
+// Live reports that the attachment counts: the interface carries its program. A dispatcher is exchanged whenever somebody
+// joins or leaves, which may be between the look at the attachments and that at the interfaces.
 func (a Attachment) Live(i Interface) bool {
+	if a.Shared {
+		return a.Index != 0 && a.Index == i.Index && i.Hook.Program != 0
+	}
 	return a.Index != 0 && a.Index == i.Index && a.Program != 0 && a.Program == i.Hook.Program
 }
 
 // meets reports that the attachment, which is in the attained mode, is what was wished for or as near to it as can be.
 func (a Attachment) meets(wish, attained Mode) bool {
-	if wish == Auto && attained == Generic {
+	if wish == Auto && attained == Generic && !a.Shared { // what a dispatcher got is not ours to say
 		return a.Refused != nil && !a.Improved
 	}
 	return wish == Auto || wish == attained

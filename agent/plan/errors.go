@@ -5,17 +5,18 @@ import "errors"
 // What can go wrong with one attachment. The kernel's edge wraps them together with the cause; the agent turns
 // them into reasons.
 var (
-	ErrHookInUse        = errors.New("another XDP program holds the hook")
-	ErrUpperHasProgram  = errors.New("an interface above this one has an XDP program")
-	ErrInterfaceGone    = errors.New("the interface is gone")
-	ErrPermission       = errors.New("not permitted")
-	ErrBPFFSNotMounted  = errors.New("no BPF file system is mounted")
-	ErrKernelTooOld     = errors.New("the kernel has no XDP links (Linux 5.9)")
-	ErrOutOfMemory      = errors.New("the kernel has no memory for it")
-	ErrModeConflict     = errors.New("an older counter wants it in another mode")
-	ErrCountedElsewhere = errors.New("its frames are counted at another interface")
-	ErrNoEthernet       = errors.New("its packets have no Ethernet header")
-	ErrPending          = errors.New("the counts of an earlier attachment are not saved yet")
+	ErrHookInUse         = errors.New("another XDP program holds the hook")
+	ErrUpperHasProgram   = errors.New("an interface above this one has an XDP program")
+	ErrInterfaceGone     = errors.New("the interface is gone")
+	ErrPermission        = errors.New("not permitted")
+	ErrBPFFSNotMounted   = errors.New("no BPF file system is mounted")
+	ErrKernelTooOld      = errors.New("the kernel has no XDP links (Linux 5.9)")
+	ErrOutOfMemory       = errors.New("the kernel has no memory for it")
+	ErrModeConflict      = errors.New("an older counter wants it in another mode")
+	ErrCountedElsewhere  = errors.New("its frames are counted at another interface")
+	ErrDispatcherRefused = errors.New("the hook cannot be shared by a dispatcher here")
+	ErrNoEthernet        = errors.New("its packets have no Ethernet header")
+	ErrPending           = errors.New("the counts of an earlier attachment are not saved yet")
 )
 
 // Why a driver does not take a program natively. Generic mode, which needs nothing of the driver, is the way out.

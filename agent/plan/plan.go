@@ -35,13 +35,14 @@ type Hook struct {
 	Mode    Mode   // Native or Generic
 }
 
-// Attachment is the counting program on one interface. As a wish it has Index, Name and Mode; as a fact, from
-// the pins, it has Index, Program and Map.
+// Attachment is the counting program on one interface. As a wish it has Index, Name, Mode and Shared; as a
+// fact, from the pins, it has Index, Shared, Program and Map.
 type Attachment struct {
 	Index   int    // the interface; in a fact 0 once the interface or the link is gone, when the counts can still be read
 	Name    string // the interface's name, for messages
 	Mode    Mode   // the mode asked for
-	Program uint32 // the kernel's ID of the attached program, 0 if none
+	Shared  bool   // the hook is, or shall be, shared by a dispatcher, instead of held by a link
+	Program uint32 // the kernel's ID of the attached program, which is the dispatcher if Shared; 0 if none
 	Map     uint32 // the kernel's ID of the map that holds the counts, 0 if none
 	Pin     string // the folder of the pins, which names the attachment for Detach
 

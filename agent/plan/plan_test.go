@@ -53,6 +53,20 @@ func TestWhatChangesAnAttachment(t *testing.T) {
 			have: []Attachment{changed(ours, func(a *Attachment) { a.Index = 0 })}, want: wish(Auto), i: with(Hook{}),
 			attach: wish(Auto), detach: []Attachment{changed(ours, func(a *Attachment) { a.Index = 0 })},
 		},
+		"a shared hook as wanted is left alone, whoever has exchanged the dispatcher meanwhile": {
+			have: []Attachment{changed(ours, func(a *Attachment) { a.Shared = true })}, want: []Attachment{{Index: 2, Name: "eth0", Mode: Auto, Shared: true}}, i: with(Hook{8, Native}),
+		},
+		"a shared hook that is free by now": {
+			have: []Attachment{changed(ours, func(a *Attachment) { a.Shared = true })}, want: []Attachment{{Index: 2, Name: "eth0", Mode: Auto, Shared: true}}, i: with(Hook{}),
+			detach: []Attachment{changed(ours, func(a *Attachment) { a.Shared = true })},
+		},
+		"shared instead of exclusive: it goes, and comes in the next pass": {
+			have: []Attachment{ours}, want: []Attachment{{Index: 2, Name: "eth0", Mode: Auto, Shared: true}}, i: eth0, detach: []Attachment{ours},
+		},
+		"exclusive instead of shared": {
+			have: []Attachment{changed(ours, func(a *Attachment) { a.Shared = true })}, want: wish(Auto), i: eth0,
+			detach: []Attachment{changed(ours, func(a *Attachment) { a.Shared = true })},
+		},
 		"an outdated program is brought up to date": {
 			have: []Attachment{changed(ours, func(a *Attachment) { a.Outdated = true })}, want: wish(Auto), i: eth0, attach: wish(Auto),
 		},

@@ -14,6 +14,7 @@ type Selection struct {
 	Names   []string // globs as path.Match takes them, and [!...] as a shell does
 	Exclude []string // globs, which win
 	Mode    Mode
+	Shared  bool // the hook may be shared, by a dispatcher
 }
 
 // podEnds are the first letters of interfaces that container networks make for pods or for themselves: their packets
@@ -85,7 +86,8 @@ type Declined struct {
 //
 // Selections are in order of age. Where two want different modes on one interface the older wins, and the other is
 // declined there. A counter that asks for Auto agrees with any mode. What an older one's Auto has is what it has got, as
-// those of have tell that are live; until then it is taken for native.
+// those of have tell that are live; until then it is taken for native. Whether the hook is shared is for the oldest to
+// say, and no conflict.
 //
 // Of interfaces that are stacked on one another each counter has its frames counted at one: see layers. What shall be
 // attached is in the order in which the kernel takes it: it refuses a program below an interface that has one.
@@ -129,7 +131,7 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 				declined = append(declined, Declined{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrModeConflict, Has: has})
 			}
 		}
-		want = append(want, Attachment{Index: i.Index, Name: i.Name, Mode: mode})
+		want = append(want, Attachment{Index: i.Index, Name: i.Name, Mode: mode, Shared: wishes[i.Index][0].Shared})
 	}
 	slices.SortFunc(want, func(a, b Attachment) int {
 		return cmp.Or(cmp.Compare(stack.height(a.Index), stack.height(b.Index)), cmp.Compare(a.Index, b.Index))

@@ -50,6 +50,7 @@ const (
 	ReasonBPFFSNotMounted       = "BPFFSNotMounted"       // there is no BPF file system to keep the program in
 	ReasonKernelTooOld          = "KernelTooOld"          // the kernel has no XDP links (Linux 5.9)
 	ReasonOutOfMemory           = "OutOfMemory"           // the kernel or the driver has no memory for it
+	ReasonDispatcherUnsupported = "DispatcherUnsupported" // the kernel, or the dispatcher that is there, does not let the hook be shared
 	ReasonModeConflict          = "ModeConflict"          // an older XDPCounter wants the interface in another mode
 	ReasonNoEthernet            = "NoEthernet"            // its packets have no Ethernet header, by which the program counts
 	ReasonCountedElsewhere      = "CountedElsewhere"      // state Skipped, no failure: its frames are counted at another interface that is selected too

@@ -65,7 +65,7 @@ func TestWhatTheAPIAcceptsAsAnXDPCounter(t *testing.T) {
 	for name, spec := range map[string]string{
 		"nothing at all":                   `{}`,
 		"an empty spec":                    `spec: {}`,
-		"everything":                       `spec: {nodeSelector: {matchLabels: {pool: edge}}, interfaces: {primary: true, names: ["ens*", eth0], exclude: [ens9]}, attachMode: Native, reportInterval: 1m30s, suspend: true}`,
+		"everything":                       `spec: {nodeSelector: {matchLabels: {pool: edge}}, interfaces: {primary: true, names: ["ens*", eth0], exclude: [ens9]}, attachMode: Native, coexistence: Dispatcher, reportInterval: 1m30s, suspend: true}`,
 		"an empty selector: all nodes":     `spec: {nodeSelector: {}}`,
 		"matchExpressions":                 `spec: {nodeSelector: {matchExpressions: [{key: pool, operator: In, values: [a, b]}, {key: example.com/x, operator: Exists}]}}`,
 		"a label without a value":          `spec: {nodeSelector: {matchLabels: {node-role.kubernetes.io/control-plane: ""}}}`,
@@ -122,6 +122,7 @@ func TestWhatTheAPIRefusesAsAnXDPCounterAndHowItSaysSo(t *testing.T) {
 		"interfaces that only exclude":    {`spec: {interfaces: {exclude: [eth0]}}`, nothing},
 		"primary false and no name":       {`spec: {interfaces: {primary: false}}`, nothing},
 		"an unknown mode":                 {`spec: {attachMode: Offload}`, wrongMode},
+		"an unknown coexistence":          {`spec: {coexistence: Chain}`, `spec.coexistence: Unsupported value: "Chain": supported values: "Exclusive", "Dispatcher"`},
 		"a negative interval":             {`spec: {reportInterval: -5s}`, fmt.Sprintf(interval, `"-5s"`)},
 		"an interval below a second":      {`spec: {reportInterval: 999ms}`, fmt.Sprintf(interval, `"999ms"`)},
 		"an interval above an hour":       {`spec: {reportInterval: 61m}`, fmt.Sprintf(interval, `"61m"`)},
@@ -171,8 +172,8 @@ func TestANewXDPCounterHasDefaultsAndIsNotReadyYet(t *testing.T) {
 	if err := api.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
 		t.Fatal(err)
 	}
-	if c.Spec.AttachMode != v1alpha1.AttachAuto || c.Spec.ReportInterval.Duration != 10*time.Second {
-		t.Errorf("defaults are %q and %v, want Auto and 10s", c.Spec.AttachMode, c.Spec.ReportInterval.Duration)
+	if c.Spec.AttachMode != v1alpha1.AttachAuto || c.Spec.Coexistence != v1alpha1.CoexistenceExclusive || c.Spec.ReportInterval.Duration != 10*time.Second {
+		t.Errorf("defaults are %q, %q and %v, want Auto, Exclusive and 10s", c.Spec.AttachMode, c.Spec.Coexistence, c.Spec.ReportInterval.Duration)
 	}
 	if len(c.Status.Conditions) != 1 || c.Status.Conditions[0].Status != metav1.ConditionUnknown || c.Status.Conditions[0].Reason != v1alpha1.ReasonPending {
 		t.Errorf("the default status says %v, want Ready Unknown, Pending", c.Status.Conditions)

@@ -16,6 +16,18 @@ const (
 	AttachGeneric AttachMode = "Generic"
 )
 
+// Coexistence says how the XDP hook of an interface is held.
+// +kubebuilder:validation:Enum=Exclusive;Dispatcher
+type Coexistence string
+
+// The ways to hold a hook.
+const (
+	// CoexistenceExclusive holds it by a link: nobody else's program is displaced by it, and it cannot be displaced.
+	CoexistenceExclusive Coexistence = "Exclusive"
+	// CoexistenceDispatcher shares it by the protocol of libxdp.
+	CoexistenceDispatcher Coexistence = "Dispatcher"
+)
+
 // InterfacePattern is the name of a network interface or a shell glob over names: * any characters, ? any one,
 // [abc], [a-z] and [!a] one of a set. Interface names have at most 15 bytes and no slash or white space.
 // +kubebuilder:validation:MinLength=1
@@ -67,6 +79,13 @@ type XDPCounterSpec struct {
 	// +optional
 	// +kubebuilder:default=Auto
 	AttachMode AttachMode `json:"attachMode,omitempty"`
+
+	// coexistence is Exclusive (one program on an interface: where there is another, nothing is counted) or
+	// Dispatcher (beside the programs of xdp-loader and all that use libxdp, of which either side can come and go
+	// first). Dispatcher needs agents with the capability SYS_ADMIN.
+	// +optional
+	// +kubebuilder:default=Exclusive
+	Coexistence Coexistence `json:"coexistence,omitempty"`
 
 	// reportInterval is how old the totals in status may be, 1s to 1h. The controller stretches it where the
 	// cluster's reports would exceed its write budget, and says so in status.reportInterval.

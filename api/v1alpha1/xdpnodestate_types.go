@@ -30,6 +30,9 @@ type NodeCounter struct {
 	Exclude []string `json:"exclude,omitempty"`
 	// attachMode is how the program shall be attached.
 	AttachMode AttachMode `json:"attachMode"`
+	// coexistence is Dispatcher if the interfaces' hooks may be shared; left out if not.
+	// +optional
+	Coexistence Coexistence `json:"coexistence,omitempty"`
 }
 
 // XDPNodeStateSpec is what the controller tells the agent of one node. It is all that an agent is told.
@@ -79,6 +82,9 @@ type NodeInterface struct {
 	// mode is the mode attained, as the kernel tells it: Native or Generic.
 	// +optional
 	Mode AttachMode `json:"mode,omitempty"`
+	// coexistence is Dispatcher while the hook is shared; left out otherwise.
+	// +optional
+	Coexistence Coexistence `json:"coexistence,omitempty"`
 	// state is Attached, Failed, Skipped or Detaching.
 	State InterfaceState `json:"state"`
 	// reason is one of the documented reasons: why the interface is not counted, or why it is counted in generic mode

@@ -49,6 +49,7 @@ var advice = map[string]step{
 	v1alpha1.ReasonNativeRefused:         {"The driver refuses native XDP for the reason in the message. Or let it count in generic mode there:", patchAuto},
 	v1alpha1.ReasonOutOfMemory:           {"The node had no memory for it; the agent tries again by itself. See the limits of its pod:", agentPods},
 	v1alpha1.ReasonNoEthernet:            {"The packets of the interface have no Ethernet header. Take it out by spec.interfaces.exclude, and select the one through which they come:", edit},
+	v1alpha1.ReasonDispatcherUnsupported: {"The hook cannot be shared there, for the reason in the message. Ask for spec.coexistence Exclusive, or take the interface out by spec.interfaces.exclude:", edit},
 	v1alpha1.ReasonModeConflict:          {"An older XDPCounter has the interface in another mode. Ask for the same spec.attachMode, or take the interface out by spec.interfaces.exclude:", edit},
 	v1alpha1.ReasonAttachFailed:          {"The message holds the kernel's error; the agent tries again by itself. Its log may tell more:", agentLogs},
 	v1alpha1.ReasonAgentNotReporting:     {"See whether the agent's pod runs on the node:", agentPods},

@@ -15,7 +15,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-var quiet = flag.Duration("quiet", 20*time.Second, "how long the quiet cluster is looked at")
+var silence = flag.Duration("quiet", 20*time.Second, "how long the quiet cluster is looked at")
 
 func TestAQuietClusterWritesHeartbeatsOnly(t *testing.T) {
 	counter(t, "quiet", nil) // reports each second, so that heartbeats come each minute, the most there are
@@ -27,7 +27,7 @@ func TestAQuietClusterWritesHeartbeatsOnly(t *testing.T) {
 	}
 
 	before, began := writes(t), time.Now()
-	time.Sleep(*quiet)
+	time.Sleep(*silence)
 	elapsed, after := time.Since(began), writes(t)
 
 	grown := map[string]int{}
@@ -44,7 +44,7 @@ func TestAQuietClusterWritesHeartbeatsOnly(t *testing.T) {
 	if most := each * len(c.Nodes()); grown[heartbeats] > most {
 		t.Errorf("%d heartbeats of %d nodes in %s, want at most %d", grown[heartbeats], len(c.Nodes()), elapsed, most)
 	}
-	if *quiet > 2*time.Minute && grown[heartbeats] < len(c.Nodes()) {
+	if *silence > 2*time.Minute && grown[heartbeats] < len(c.Nodes()) {
 		t.Errorf("only %d heartbeats of %d nodes in %s", grown[heartbeats], len(c.Nodes()), elapsed)
 	}
 	for kind, n := range grown {

@@ -23,8 +23,11 @@ type kernel struct {
 	modules string // a folder with those that are to be loaded
 }
 
-// suites are where Debian has kernels, by the archive that has them. The oldest still maintained is in the first one.
-var suites = []struct{ archive, suite string }{
+// suite is one of Debian's, in one of its archives.
+type suite struct{ archive, suite string }
+
+// suites are where Debian has kernels. The oldest still maintained is in the first one.
+var suites = []suite{
 	{"Debian-Security", "bullseye-security"},
 	{"Debian-Security", "bookworm-security"},
 	{"Debian-Security", "trixie-security"},
@@ -70,7 +73,7 @@ func (s shelf) fetch(ctx context.Context, wanted string) error {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	a, err := newApt(ctx, scratch)
+	a, err := newApt(ctx, scratch, suites)
 	if err != nil {
 		return err
 	}
@@ -131,8 +134,8 @@ type apt struct {
 	options []string
 }
 
-// newApt takes Debian's archives from where this machine takes them, and fetches the lists of all suites.
-func newApt(ctx context.Context, scratch string) (apt, error) {
+// newApt takes Debian's archives from where this machine takes them, and fetches the lists of the suites.
+func newApt(ctx context.Context, scratch string, suites []suite) (apt, error) {
 	a := apt{folder: scratch}
 	archives, err := a.run(ctx, "apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages", "Origin: Debian")
 	if err != nil {
@@ -236,6 +239,11 @@ func (a apt) unpack(ctx context.Context, image, tree string) error {
 			download = append(download, name)
 		}
 	}
+	return a.extract(ctx, tree, download)
+}
+
+// extract downloads packages by their names and unpacks them.
+func (a apt) extract(ctx context.Context, tree string, download []string) error {
 	if _, err := a.run(ctx, "apt-get", download...); err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func TestTable(t *testing.T) {
 			begin += ", lockdown=" + level
 		}
 		text.WriteString(said(t, report.Line{Begin: begin}))
-		for _, feature := range []string{"Generic", "NativeVeth", "NativeVirtio", "NativeJumbo", "Update", "Fastcall"} {
+		for _, feature := range []string{"Generic", "NativeVeth", "NativeVirtio", "NativeJumbo", "Update", "Dispatcher", "Fastcall"} {
 			f := report.Finding{Feature: feature, Is: feature != "Fastcall" && (level != "confidentiality" || feature != "Update")}
 			text.WriteString(said(t, report.Line{Finding: f}))
 		}
@@ -89,7 +89,7 @@ func TestTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := "| 6.1 | 6.1.192 | yes | yes | yes | yes | yes | no | yes | no |\n"
+	row := "| 6.1 | 6.1.192 | yes | yes | yes | yes | yes | yes | no | yes | no |\n"
 	if lines := strings.SplitAfter(string(got), "\n"); lines[0] != "before\n" || !strings.Contains(string(got), row) || lines[len(lines)-2] != "after\n" {
 		t.Errorf("it says\n%s", got)
 	}

@@ -16,6 +16,7 @@ var features = []struct {
 	{"native: virtio_net", []string{"NativeVirtio"}},
 	{"native: jumbo frames", []string{"NativeJumbo"}},
 	{"update without a gap", []string{"Update"}},
+	{"dispatcher", []string{"Dispatcher"}},
 	{"fastcall", []string{"Fastcall"}},
 	{"lockdown: integrity", underLockdown("integrity")},
 	{"lockdown: confidentiality", underLockdown("confidentiality")},

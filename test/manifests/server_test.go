@@ -104,7 +104,7 @@ func TestAPIServerTakesEverything(t *testing.T) {
 	rendered["helm with every option"], _ = helm(t, namespace, `
 image: {pullSecrets: [{name: key}]}
 manager: {env: [{name: A, value: b}], podLabels: {a: b}, podAnnotations: {a: b}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app.kubernetes.io/component: controller}}}]}
-agent: {env: [{name: A, value: b}], podLabels: {a: b}, podAnnotations: {a: b}, capabilities: {sysResource: true}, appArmorProfile: {type: RuntimeDefault}}
+agent: {env: [{name: A, value: b}], podLabels: {a: b}, podAnnotations: {a: b}, capabilities: {sysResource: true, sysAdmin: true}, appArmorProfile: {type: RuntimeDefault}}
 metrics: {certSecret: tls}
 networkPolicy: {enabled: true, metricsFrom: [{podSelector: {}}]}
 `)

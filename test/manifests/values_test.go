@@ -84,14 +84,14 @@ func TestSchemaIsOfTheValues(t *testing.T) {
 func TestOptionalRights(t *testing.T) {
 	all, _ := helm(t, namespace, `
 agent:
-  capabilities: {sysResource: true}
+  capabilities: {sysResource: true, sysAdmin: true}
   appArmorProfile: {type: Localhost, localhostProfile: xdp-operator}
   bpffs: {path: /run/bpf}
 `)
 	pod := agent(t, all).Spec.Template.Spec
 	context := only(t, pod).SecurityContext
 	expect(t, context.Capabilities, &corev1.Capabilities{
-		Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON", "SYS_RESOURCE"},
+		Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON", "SYS_RESOURCE", "SYS_ADMIN"},
 	})
 	expect(t, context.AppArmorProfile, &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost, LocalhostProfile: new("xdp-operator")})
 	expect(t, pod.Volumes[0].HostPath.Path, "/run/bpf")

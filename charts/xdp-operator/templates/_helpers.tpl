@@ -84,6 +84,9 @@ capabilities:
   {{- if .Values.agent.capabilities.sysResource }}
   - SYS_RESOURCE # the limit of locked memory, before Linux 5.11
   {{- end }}
+  {{- if .Values.agent.capabilities.sysAdmin }}
+  - SYS_ADMIN # others' programs, to share an interface with them (coexistence: Dispatcher)
+  {{- end }}
 {{- end }}
 
 {{/* Of hooks: made anew each time, and gone once all of them have succeeded. */}}

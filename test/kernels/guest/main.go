@@ -69,6 +69,7 @@ func prepare() error {
 		{"devtmpfs", "/dev", ""},
 		{"devpts", "/dev/pts", "ptmxmode=0666"},
 		{"tmpfs", "/tmp", "mode=1777"},
+		{"tmpfs", "/run", "mode=0755"},
 		{"bpf", "/sys/fs/bpf", "mode=0700"},
 		{"securityfs", "/sys/kernel/security", ""},
 	} {

@@ -58,6 +58,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: pps
       type:
         scalar: numeric
+- name: com.github.xdp-operator.xdp-operator.api.v1alpha1.Coexistence
+  scalar: string
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.CounterAccount
   map:
     fields:
@@ -176,6 +178,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: attachMode
       type:
         namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.AttachMode
+    - name: coexistence
+      type:
+        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.Coexistence
     - name: exclude
       type:
         list:
@@ -203,6 +208,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.NodeInterface
   map:
     fields:
+    - name: coexistence
+      type:
+        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.Coexistence
     - name: counters
       type:
         list:
@@ -368,6 +376,10 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.AttachMode
       default: Auto
+    - name: coexistence
+      type:
+        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.Coexistence
+      default: Exclusive
     - name: interfaces
       type:
         namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.InterfaceSelector

@@ -29,6 +29,8 @@ type NodeCounterApplyConfiguration struct {
 	Exclude []string `json:"exclude,omitempty"`
 	// attachMode is how the program shall be attached.
 	AttachMode *apiv1alpha1.AttachMode `json:"attachMode,omitempty"`
+	// coexistence is Dispatcher if the interfaces' hooks may be shared; left out if not.
+	Coexistence *apiv1alpha1.Coexistence `json:"coexistence,omitempty"`
 }
 
 // NodeCounterApplyConfiguration constructs a declarative configuration of the NodeCounter type for use with
@@ -102,5 +104,13 @@ func (b *NodeCounterApplyConfiguration) WithExclude(values ...string) *NodeCount
 // If called multiple times, the AttachMode field is set to the value of the last call.
 func (b *NodeCounterApplyConfiguration) WithAttachMode(value apiv1alpha1.AttachMode) *NodeCounterApplyConfiguration {
 	b.AttachMode = &value
+	return b
+}
+
+// WithCoexistence sets the Coexistence field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Coexistence field is set to the value of the last call.
+func (b *NodeCounterApplyConfiguration) WithCoexistence(value apiv1alpha1.Coexistence) *NodeCounterApplyConfiguration {
+	b.Coexistence = &value
 	return b
 }

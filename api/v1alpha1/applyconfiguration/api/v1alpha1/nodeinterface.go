@@ -24,6 +24,8 @@ type NodeInterfaceApplyConfiguration struct {
 	RequestedMode *apiv1alpha1.AttachMode `json:"requestedMode,omitempty"`
 	// mode is the mode attained, as the kernel tells it: Native or Generic.
 	Mode *apiv1alpha1.AttachMode `json:"mode,omitempty"`
+	// coexistence is Dispatcher while the hook is shared; left out otherwise.
+	Coexistence *apiv1alpha1.Coexistence `json:"coexistence,omitempty"`
 	// state is Attached, Failed, Skipped or Detaching.
 	State *apiv1alpha1.InterfaceState `json:"state,omitempty"`
 	// reason is one of the documented reasons: why the interface is not counted, or why it is counted in generic mode
@@ -90,6 +92,14 @@ func (b *NodeInterfaceApplyConfiguration) WithRequestedMode(value apiv1alpha1.At
 // If called multiple times, the Mode field is set to the value of the last call.
 func (b *NodeInterfaceApplyConfiguration) WithMode(value apiv1alpha1.AttachMode) *NodeInterfaceApplyConfiguration {
 	b.Mode = &value
+	return b
+}
+
+// WithCoexistence sets the Coexistence field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Coexistence field is set to the value of the last call.
+func (b *NodeInterfaceApplyConfiguration) WithCoexistence(value apiv1alpha1.Coexistence) *NodeInterfaceApplyConfiguration {
+	b.Coexistence = &value
 	return b
 }
 

@@ -19,10 +19,10 @@ type ProtocolCountsApplyConfiguration struct {
 	Packets *int64 `json:"packets,omitempty"`
 	// bytes is their length from the Ethernet header on.
 	Bytes *int64 `json:"bytes,omitempty"`
-	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two reports; zero for a
-	// node that has gone silent.
+	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two
+	// reports; zero for a node that has gone silent.
 	PacketsPerSecond *int64 `json:"packetsPerSecond,omitempty"`
-	// bitsPerSecond is the same for the bytes, times 8.
+	// bitsPerSecond is the same in bits: 8 times the bytes.
 	BitsPerSecond *int64 `json:"bitsPerSecond,omitempty"`
 }
 

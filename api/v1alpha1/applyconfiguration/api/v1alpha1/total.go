@@ -5,16 +5,16 @@ package v1alpha1
 // TotalApplyConfiguration represents a declarative configuration of the Total type for use
 // with apply.
 //
-// Total is what was counted in all classes together.
+// Total is what was counted in all classes together. Packets and bytes never fall.
 type TotalApplyConfiguration struct {
 	// packets is the number of frames seen at the XDP hook.
 	Packets *int64 `json:"packets,omitempty"`
 	// bytes is their length from the Ethernet header on, without the frame check sequence.
 	Bytes *int64 `json:"bytes,omitempty"`
-	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two reports; zero for a
-	// node that has gone silent.
+	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two
+	// reports; zero for a node that has gone silent.
 	PacketsPerSecond *int64 `json:"packetsPerSecond,omitempty"`
-	// bitsPerSecond is the same for the bytes, times 8.
+	// bitsPerSecond is the same in bits: 8 times the bytes.
 	BitsPerSecond *int64 `json:"bitsPerSecond,omitempty"`
 }
 

@@ -20,6 +20,10 @@ type XDPCounterSpecApplyConfiguration struct {
 	// attachMode is Auto (native where the driver can, else generic), Native (in the driver or not at all) or
 	// Generic (in the kernel's receive path, on any interface).
 	AttachMode *apiv1alpha1.AttachMode `json:"attachMode,omitempty"`
+	// coexistence is Exclusive (one program on an interface: where there is another, nothing is counted) or
+	// Dispatcher (beside the programs of xdp-loader and all that use libxdp, of which either side can come and go
+	// first). Dispatcher needs agents with the capability SYS_ADMIN.
+	Coexistence *apiv1alpha1.Coexistence `json:"coexistence,omitempty"`
 	// reportInterval is how old the totals in status may be, 1s to 1h. The controller stretches it where the
 	// cluster's reports would exceed its write budget, and says so in status.reportInterval.
 	ReportInterval *metav1.Duration `json:"reportInterval,omitempty"`
@@ -54,6 +58,14 @@ func (b *XDPCounterSpecApplyConfiguration) WithInterfaces(value *InterfaceSelect
 // If called multiple times, the AttachMode field is set to the value of the last call.
 func (b *XDPCounterSpecApplyConfiguration) WithAttachMode(value apiv1alpha1.AttachMode) *XDPCounterSpecApplyConfiguration {
 	b.AttachMode = &value
+	return b
+}
+
+// WithCoexistence sets the Coexistence field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Coexistence field is set to the value of the last call.
+func (b *XDPCounterSpecApplyConfiguration) WithCoexistence(value apiv1alpha1.Coexistence) *XDPCounterSpecApplyConfiguration {
+	b.Coexistence = &value
 	return b
 }
 

@@ -20,7 +20,7 @@ type XDPCounterStatusApplyConfiguration struct {
 	Nodes *NodeNumbersApplyConfiguration `json:"nodes,omitempty"`
 	// interfaces says how many interfaces are counted, and how.
 	Interfaces *InterfaceNumbersApplyConfiguration `json:"interfaces,omitempty"`
-	// total is what was counted in all classes together. It never falls.
+	// total is what was counted in all classes together. Its packets and bytes never fall.
 	Total *TotalApplyConfiguration `json:"total,omitempty"`
 	// families holds the families in which something was counted, in a fixed order.
 	Families []FamilyCountsApplyConfiguration `json:"families,omitempty"`

@@ -1,0 +1,150 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/xdp-operator/xdp-operator/agent/dispatcher"
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/bpf"
+)
+
+// hook is that of the folder's interface, on which the programs are ours that count into one of the maps.
+func (d *Datapath) hook(f folder, maps ...uint32) dispatcher.Hook {
+	index, _ := strconv.Atoi(filepath.Base(f.path)) // 0, of no interface, for what is no attachment's folder
+	return dispatcher.Hook{Bpffs: d.bpffs, Index: index, Journal: f.path, Maps: maps}
+}
+
+// state is where the counts of the folder come from: the link, or without one a dispatcher.
+func (d *Datapath) state(f folder, counts uint32) (linkState, error) {
+	if _, err := os.Lstat(f.linkPin()); !errors.Is(err, os.ErrNotExist) {
+		return f.link()
+	}
+	h := d.hook(f, counts)
+	m, err := h.Membership()
+	if err != nil || m.Program == 0 {
+		return linkState{}, err
+	}
+	return linkState{index: h.Index, program: m.Dispatcher, shared: true}, nil
+}
+
+// otherMember reports that the dispatcher calls another version of ours than Attach would load, or one that counts in an
+// earlier layout.
+func (d *Datapath) otherMember(f folder, a plan.Attachment) (bool, error) {
+	ours, err := d.tags()
+	if err != nil {
+		return false, nil //nolint:nilerr // a program that cannot be loaded here is nothing better to offer
+	}
+	m, err := d.hook(f, a.Map).Membership()
+	return m.Program != 0 && !slices.Contains(slices.Collect(maps.Values(ours)), m.Tag) || f.layout != d.current(), err
+}
+
+// share makes the interface counted by a program that a dispatcher calls.
+func (d *Datapath) share(f folder, a plan.Attachment) (err error) {
+	counts, id, err := d.counts(f)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if err := d.detach(f); err != nil { // an earlier attempt may have been killed before it had counts
+			return permission(err)
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, f.remove())
+				d.removeEmpty()
+			}
+		}()
+		if counts, err = d.makeCounts(f); err != nil {
+			return err
+		}
+		defer counts.Close()
+		if id, err = mapID(counts); err != nil {
+			return err
+		}
+	case err != nil:
+		return permission(err)
+	default:
+		defer counts.Close()
+		present, err := d.attachment(f, nil)
+		if err != nil {
+			return err
+		}
+		if !present.Shared {
+			return plan.ErrPending
+		}
+		if !present.Outdated {
+			return nil
+		}
+	}
+	return d.join(f, a, counts, id)
+}
+
+// join puts our program among those that are called, in the place of one of ours of whatever layout.
+func (d *Datapath) join(f folder, a plan.Attachment, counts *ebpf.Map, id uint32) error {
+	ours := []uint32{id}
+	for _, l := range d.layouts {
+		if earlier, err := pinnedMapID(d.folderOf(l, a.Index).counts()); err == nil {
+			ours = append(ours, earlier)
+		}
+	}
+	h := d.hook(f, ours...)
+	join := func(name string, frags bool, load func(*ebpf.CollectionSpec, *ebpf.Map, bpf.Place) (*ebpf.Program, error)) error {
+		return h.Join(a.Mode, dispatcher.Program{Name: name, Frags: frags, Load: func(place bpf.Place) (*ebpf.Program, error) {
+			return load(d.spec, counts, place)
+		}})
+	}
+	// Others may need frames of many buffers, or come to need them, and a dispatcher takes them only if all can.
+	err := join(bpf.FragsProgram, true, bpf.NewFragsExtension)
+	if errors.Is(err, plan.ErrDispatcherRefused) { // before Linux 5.18
+		err = join(bpf.Program, false, bpf.NewExtension)
+	}
+	return err
+}
+
+// leave takes what counts into the folder's map out of the dispatcher.
+func (d *Datapath) leave(f folder) error {
+	id, err := pinnedMapID(f.counts())
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {
+		return d.settle(f)
+	}
+	if err != nil {
+		return err
+	}
+	if err := d.hook(f, id).Leave(); err != nil {
+		return fmt.Errorf("leave the dispatcher: %w", err)
+	}
+	return nil
+}
+
+// settle removes what a killed change of the dispatcher has left.
+func (d *Datapath) settle(f folder) error {
+	return d.hook(f).Settle()
+}
+
+// pinnedMapID returns the ID of the map that is pinned there.
+func pinnedMapID(pin string) (uint32, error) {
+	m, err := ebpf.LoadPinnedMap(pin, nil)
+	if err != nil {
+		return 0, pinError(pin, err)
+	}
+	defer m.Close()
+	return mapID(m)
+}
+
+func mapID(m *ebpf.Map) (uint32, error) {
+	info, err := m.Info()
+	if err != nil {
+		return 0, fmt.Errorf("look at the map: %w", err)
+	}
+	id, ok := info.ID()
+	if !ok {
+		return 0, errors.New("the kernel gives the map no ID")
+	}
+	return uint32(id), nil
+}

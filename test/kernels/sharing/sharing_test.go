@@ -1,0 +1,477 @@
+package sharing
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
+
+	"github.com/xdp-operator/xdp-operator/agent/dispatcher"
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/bpf" //nolint:depguard // to be killed where the datapath would not be
+	"github.com/xdp-operator/xdp-operator/test/kernels/report"
+)
+
+func TestEitherSideComesAndGoesFirst(t *testing.T) {
+	for name, steps := range map[string]func(s *scene){
+		"they are first and go first": func(s *scene) {
+			s.load("other_pass")
+			s.traffic("other_pass")
+			s.join()
+			s.expect("count_frame", "other_pass")
+			s.traffic("ours", "other_pass")
+			s.unload("other_pass")
+			s.expect("count_frame")
+			s.traffic("ours")
+			s.leave()
+		},
+		"they are first and go last": func(s *scene) {
+			s.load("other_pass")
+			s.join()
+			s.traffic("ours", "other_pass")
+			s.leave()
+			s.expect("other_pass")
+			s.traffic("other_pass")
+			s.unload("other_pass")
+		},
+		"we are first and go first": func(s *scene) {
+			s.join()
+			s.expect("count_frame")
+			s.traffic("ours")
+			s.load("other_pass")
+			s.expect("count_frame", "other_pass")
+			s.traffic("ours", "other_pass")
+			s.leave()
+			s.expect("other_pass")
+			s.traffic("other_pass")
+			s.unload("other_pass")
+		},
+		"we are first and go last": func(s *scene) {
+			s.join()
+			s.load("other_pass")
+			s.traffic("ours", "other_pass")
+			s.unload("other_pass")
+			s.expect("count_frame")
+			s.traffic("ours")
+			s.leave()
+		},
+		"we go when two others stay": func(s *scene) {
+			s.load("other_pass")
+			s.join()
+			s.load("other_drop")
+			s.expect("count_frame", "other_drop", "other_pass")
+			s.leave()
+			s.expect("other_drop", "other_pass")
+			s.traffic("other_drop")
+			s.unload("other_drop")
+			s.traffic("other_pass")
+			s.unload("other_pass")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			steps(s)
+			s.expectNothing()
+		})
+	}
+}
+
+// What another program drops was received all the same.
+func TestDroppedFramesAreCounted(t *testing.T) {
+	s := newScene(t)
+	s.load("other_drop")
+	s.join()
+	s.traffic("ours", "other_drop")
+	l := s.status()[0]
+	if !ours.MatchString(l.name) || l.prio != 1 || l.goOn != "XDP_PASS" {
+		t.Errorf("xdp-loader lists %v as the first", l)
+	}
+}
+
+func TestTheAgentFindsItselfAgain(t *testing.T) {
+	s := newScene(t)
+	s.load("other_pass")
+	s.pass(s.wish(plan.Auto))
+	before := s.status()
+	found := s.attached()
+	if len(found) != 1 || !found[0].Shared || found[0].Index != s.index || found[0].Program != s.hook().Program {
+		t.Errorf("attached is %+v, on the hook is %v", found, s.hook())
+	}
+	s.open() // as a new agent does
+	s.pass(s.wish(plan.Auto))
+	if after := s.status(); after[0] != before[0] || after[1] != before[1] {
+		t.Errorf("a restart changed %v to %v", before, after)
+	}
+	s.traffic("ours", "other_pass")
+
+	s.load("other_drop") // by somebody else, who makes another dispatcher
+	s.pass(s.wish(plan.Auto))
+	if after := s.status(); after[0] != before[0] {
+		t.Errorf("that somebody joins changed %v to %v", before[0], after[0])
+	}
+	s.traffic("ours", "other_drop")
+}
+
+func TestWhatCannotBeSharedIsLeftAlone(t *testing.T) {
+	exclusive := func(s *scene, mode plan.Mode) plan.Attachment {
+		a := s.wish(mode)
+		a.Shared = false
+		return a
+	}
+	for name, tc := range map[string]struct {
+		before func(s *scene)
+		wish   func(s *scene) plan.Attachment
+		want   error
+		says   string
+	}{
+		"a program without a dispatcher": {
+			func(s *scene) { s.env = []string{"LIBXDP_SKIP_DISPATCHER=1"}; s.load("other_pass") },
+			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrHookInUse, "other_pass is no dispatcher",
+		},
+		"a dispatcher in another mode": {
+			func(s *scene) { s.load("other_pass") },
+			func(s *scene) plan.Attachment { return s.wish(plan.Generic) }, plan.ErrHookInUse, "attached in Native mode",
+		},
+		"a dispatcher, and we do not want to share": {
+			func(s *scene) { s.load("other_pass") },
+			func(s *scene) plan.Attachment { return exclusive(s, plan.Native) }, plan.ErrHookInUse, "",
+		},
+		"a dispatcher that pins its programs elsewhere": {
+			func(s *scene) {
+				s.load("other_pass")
+				if err := os.Rename(s.bpffs+"/xdp", s.bpffs+"/elsewhere"); err != nil {
+					s.t.Fatal(err)
+				}
+			},
+			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrDispatcherRefused, "are not all pinned",
+		},
+		"an interface that is gone": {
+			func(s *scene) { s.deleteInterface() },
+			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrInterfaceGone, "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			tc.before(s)
+			hook, folders := s.hook(), s.folders()
+			err := s.attach(tc.wish(s))
+			if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("attach: %v, want %v and %q", err, tc.want, tc.says)
+			}
+			if s.hook() != hook || len(s.folders()) != len(folders) || len(s.attached()) != 0 {
+				t.Errorf("on the hook is %v and pinned %v; it was %v and %v; attached is %v", s.hook(), s.folders(), hook, folders, s.attached())
+			}
+		})
+	}
+}
+
+// SYS_ADMIN is a right that agents do not have by default.
+func TestWithoutTheRightItIsSaid(t *testing.T) {
+	s := newScene(t)
+	s.load("other_pass")
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocks: the thread has lost the right
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var data [2]unix.CapUserData
+		if err = unix.Capget(&header, &data[0]); err != nil {
+			return
+		}
+		data[0].Effective &^= 1 << unix.CAP_SYS_ADMIN
+		if err = unix.Setns(int(s.ns.File().Fd()), unix.CLONE_NEWNET); err != nil {
+			return
+		}
+		if err = unix.Capset(&header, &data[0]); err != nil {
+			return
+		}
+		err = s.datapath.Attach(s.wish(plan.Auto))
+	}()
+	<-done
+	if !errors.Is(err, plan.ErrPermission) || !strings.Contains(err.Error(), "SYS_ADMIN") {
+		t.Errorf("attach: %v", err)
+	}
+	s.expect("other_pass")
+	s.traffic("other_pass")
+}
+
+func TestCleanupLeavesTheOthers(t *testing.T) {
+	s := newScene(t)
+	s.load("other_pass")
+	s.join()
+	s.load("other_drop")
+	var err error
+	s.ns.Do(func() { err = s.datapath.Cleanup() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.expect("other_drop", "other_pass")
+	s.unload("other_drop")
+	s.traffic("other_pass")
+	s.unload("other_pass")
+	s.expectNothing()
+}
+
+func TestBetweenSharedAndExclusive(t *testing.T) {
+	s := newScene(t)
+	alone := s.wish(plan.Auto)
+	alone.Shared = false
+	s.pass(alone)
+	s.traffic("ours")
+	if _, err := s.loader("load", "-m", "native", "-n", "other_pass", "eth0", s.object); err == nil {
+		t.Error("xdp-loader gets a hook that is held by a link")
+	}
+	s.pass(s.wish(plan.Auto))
+	s.load("other_pass")
+	s.traffic("ours", "other_pass")
+	s.unload("other_pass")
+	s.pass(alone)
+	s.traffic("ours")
+	s.pass()
+	s.expectNothing()
+}
+
+// An interface that goes takes its dispatcher with it, but not the pins.
+func TestTheInterfaceGoes(t *testing.T) {
+	s := newScene(t)
+	s.load("other_pass")
+	s.join()
+	s.deleteInterface()
+	s.pass()
+	if folders := s.folders(); len(folders) != 0 {
+		t.Errorf("pinned is %v", folders)
+	}
+}
+
+// Somebody takes the hook by force: then there is nothing to count any more, and what is left of us goes.
+func TestTheDispatcherIsTakenAway(t *testing.T) {
+	s := newScene(t)
+	s.join()
+	s.must("unload", "--all", "eth0")
+	s.pass()
+	s.expectNothing()
+}
+
+func TestDispatcher(t *testing.T) {
+	s := newScene(t)
+	s.load("other_pass")
+	s.join()
+	s.traffic("ours", "other_pass")
+	if err := report.Write(os.Stdout, report.Line{Finding: report.Finding{Feature: "Dispatcher", Is: true}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever is changed, and wherever that is killed, the others go on, and the next pass of an agent ends as if nothing had
+// happened.
+func TestKilledAnywhere(t *testing.T) {
+	for _, change := range []string{"join", "join the first", "leave", "leave the last"} {
+		killed := true
+		for step := 1; killed; step++ {
+			t.Run(fmt.Sprintf("%s, killed at step %d", change, step), func(t *testing.T) {
+				s := newScene(t)
+				others := []string{"other_pass"}
+				if change == "join the first" || change == "leave the last" {
+					others = nil
+				} else {
+					s.load("other_pass")
+				}
+				if strings.HasPrefix(change, "leave") {
+					s.join()
+				}
+				killed = s.killed(strings.Fields(change)[0], step)
+				if others != nil {
+					if names := s.status(); !slices.ContainsFunc(names, func(l listed) bool { return l.name == "other_pass" }) {
+						t.Fatalf("the other one is lost: %v", names)
+					}
+				}
+				s.pass(s.wish(plan.Auto))
+				s.expect(append([]string{"count_frame"}, others...)...)
+				s.traffic(append([]string{"ours"}, others...)...)
+				if folders := s.folders(); len(folders) != 1 {
+					t.Errorf("pinned is %v", folders)
+				}
+				s.pass()
+				s.traffic(others...)
+				if others != nil {
+					s.unload("other_pass")
+				}
+				s.expectNothing()
+			})
+		}
+	}
+}
+
+// killed makes a process that changes the hook and ends at a step of it, or with false that there was no such step.
+func (s *scene) killed(change string, step int) bool {
+	s.t.Helper()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestIsKilled$", "-test.v")
+	cmd.Env = append(os.Environ(), "CHANGE="+change, "STEP="+strconv.Itoa(step), "BPFFS="+s.bpffs, "INDEX="+strconv.Itoa(s.index))
+	var out []byte
+	var err error
+	s.ns.Do(func() { out, err = cmd.CombinedOutput() })
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+		return true
+	}
+	if err != nil {
+		s.t.Fatalf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// TestIsKilled is the process of killed.
+func TestIsKilled(t *testing.T) {
+	at, _ := strconv.Atoi(os.Getenv("STEP"))
+	index, _ := strconv.Atoi(os.Getenv("INDEX"))
+	path := os.Getenv("BPFFS")
+	if path == "" {
+		if at != 0 || index != 0 {
+			t.Fatal("where?")
+		}
+		return // there is nothing to change
+	}
+	spec, counts, hook := byHand(t, path, index)
+	steps := 0
+	hook.Between = func() {
+		if steps++; steps == at {
+			_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
+			select {}
+		}
+	}
+	var err error
+	switch os.Getenv("CHANGE") {
+	case "join":
+		err = hook.Join(plan.Auto, dispatcher.Program{Name: bpf.Program, Load: func(place bpf.Place) (*ebpf.Program, error) {
+			return bpf.NewExtension(spec, counts, place)
+		}})
+	case "leave":
+		err = hook.Leave()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// byHand is what the datapath has of an interface: the program, the pinned counts, which it makes if there are none, and
+// the hook.
+func byHand(t *testing.T, bpffs string, index int) (*ebpf.CollectionSpec, *ebpf.Map, dispatcher.Hook) {
+	t.Helper()
+	folder := filepath.Join(bpffs, "xdp-operator", "v1", strconv.Itoa(index))
+	spec, err := bpf.Spec(ebpf.MustPossibleCPU())
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts, err := ebpf.LoadPinnedMap(filepath.Join(folder, "counts"), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		counts, err = bpf.NewMap(spec)
+		err = errors.Join(err, os.MkdirAll(folder, 0o700), counts.Pin(filepath.Join(folder, "counts")))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { counts.Close() })
+	info, err := counts.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := info.ID()
+	return spec, counts, dispatcher.Hook{Bpffs: bpffs, Index: index, Journal: folder, Maps: []uint32{uint32(id)}}
+}
+
+// Another version of the program, which counts alike.
+func TestANewVersionTakesThePlaceOfTheOld(t *testing.T) {
+	s := newScene(t)
+	s.load("other_pass")
+	spec, counts, hook := byHand(t, s.bpffs, s.index)
+	code := spec.Programs[bpf.Program].Instructions
+	spec.Programs[bpf.Program].Instructions = slices.Insert(code, 1, asm.Mov.Imm(asm.R0, 0))
+	var err error
+	s.ns.Do(func() {
+		err = hook.Join(plan.Auto, dispatcher.Program{Name: bpf.Program, Load: func(place bpf.Place) (*ebpf.Program, error) {
+			return bpf.NewExtension(spec, counts, place)
+		}})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.traffic("ours", "other_pass")
+	before, old := s.totals(), s.status()
+	if found := s.attached(); len(found) != 1 || !found[0].Outdated {
+		t.Fatalf("attached is %+v", found)
+	}
+	s.pass(s.wish(plan.Auto))
+	s.expect("count_frame", "other_pass")
+	now, after := s.status(), s.totals()
+	if now[0].id == old[0].id || now[1] != old[1] || after != before {
+		t.Errorf("%v became %v, and %v %v", old, now, before.Sum(), after.Sum())
+	}
+	s.traffic("ours", "other_pass")
+}
+
+// Both sides come and go at the same time, again and again, and nobody is lost.
+func TestBothAtTheSameTime(t *testing.T) {
+	s := newScene(t)
+	s.load("other_drop") // it stays
+	const rounds = 5
+	theirs := make(chan error, 1)
+	go func() {
+		for range rounds {
+			// libxdp looks which dispatcher there is before it takes the lock, and gives up if that one is not there any
+			// more when it has it.
+			err := again(func() error {
+				_, err := s.loader("load", "-m", "native", "-n", "other_pass", "eth0", s.object)
+				return err
+			})
+			if err == nil {
+				err = again(func() error {
+					id, err := s.idOf("other_pass")
+					if err == nil {
+						_, err = s.loader("unload", "-i", id, "eth0")
+					}
+					return err
+				})
+			}
+			if err != nil {
+				theirs <- err
+				return
+			}
+		}
+		theirs <- nil
+	}()
+	for range rounds {
+		s.join()
+		if found := s.attached(); len(found) != 1 || !found[0].Shared {
+			t.Errorf("attached is %v", found)
+		}
+		s.leave()
+	}
+	if err := <-theirs; err != nil {
+		t.Error(err)
+	}
+	s.expect("other_drop")
+	s.traffic("other_drop")
+	s.unload("other_drop")
+	s.expectNothing()
+}
+
+// again tries several times.
+func again(try func() error) (err error) {
+	for range 10 {
+		if err = try(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
