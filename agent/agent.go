@@ -58,6 +58,7 @@ type Agent struct {
 
 	pulse pulse
 	last  remembered
+	seen  seen
 }
 
 // remembered is the ledger that was saved last.
@@ -72,12 +73,14 @@ type remembered struct {
 // saved state until it is seen to be gone. So a crash between any two steps loses nothing and counts nothing
 // twice.
 func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
-	a.pulse.begin(a.Clock.Now())
+	began := a.Clock.Now()
+	a.pulse.begin(began)
 	wait, err := a.pass(ctx)
-	switch {
-	case apierrors.IsConflict(err), apierrors.IsNotFound(err): // the cache is behind our own last write, or the deletion
-		wait = followUp
-	case err != nil:
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) { // the cache is behind our own last write, or the deletion
+		wait, err = followUp, nil
+	}
+	a.seen.pass(a.Clock.Since(began), err)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
 	a.pulse.end(wait)
@@ -88,6 +91,7 @@ func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	state := &v1alpha1.XDPNodeState{}
 	if err := a.Client.Get(ctx, types.NamespacedName{Name: a.Node}, state); apierrors.IsNotFound(err) {
+		a.seen.interfaces(nil)
 		return idle, a.giveUpAll(ctx)
 	} else if err != nil {
 		return 0, fmt.Errorf("get own node state: %w", err)
@@ -121,6 +125,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	}
 	after := before.Next(readings, selected, listed(state.Spec))
 	status := a.report(state, s, outcome{want: want, selected: selected, conflicts: conflicts, failed: failed, detach: detach}, before, after)
+	a.seen.interfaces(status.Interfaces)
 
 	wait := state.Spec.ReportInterval.Duration
 	// What a map counted goes with it, so that is saved even where a report is not due: an earlier pass may have said
@@ -128,7 +133,9 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	grown := len(detach) > 0 && !maps.Equal(before.Accounts, after.Accounts)
 	if due := reportDue(state.Status, status, wait, a.Clock.Now()); due <= 0 || grown {
 		state.Status = status
-		if err := a.Client.Status().Update(ctx, state); err != nil {
+		err := a.Client.Status().Update(ctx, state)
+		a.seen.write(err)
+		if err != nil {
 			return 0, fmt.Errorf("save node state: %w", err)
 		}
 		a.last = remembered{state.UID, after}
