@@ -132,11 +132,7 @@ func news(old, next v1alpha1.XDPCounterStatus) bool {
 func nextSilence(states []v1alpha1.XDPNodeState, now time.Time) time.Duration {
 	var wait time.Duration
 	for i := range states {
-		last := states[i].CreationTimestamp.Time
-		if t := states[i].Status.ReportTime; t != nil {
-			last = t.Time
-		}
-		left := v1alpha1.SilenceLimit(states[i].Spec.ReportInterval.Duration) - now.Sub(last) + time.Second
+		left := v1alpha1.SilenceLimit(states[i].Spec.ReportInterval.Duration) - now.Sub(lastSign(&states[i])) + time.Second
 		if left > 0 && (wait == 0 || left < wait) {
 			wait = left
 		}

@@ -76,13 +76,13 @@ func Bool(b bool) float64 {
 // Results are the values of a label result, which says what came of a write.
 var Results = []string{"success", "conflict", "error"}
 
-// Result returns which of Results an answer of the API server is. A conflict is a write that was based on something old
-// and is tried again.
+// Result returns which of Results an answer of the API server is. A conflict is a write that was based on something old,
+// the object being another one, there already or gone; it is tried again.
 func Result(err error) string {
 	switch {
 	case err == nil:
 		return Results[0]
-	case apierrors.IsConflict(err):
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
 		return Results[1]
 	default:
 		return Results[2]

@@ -32,8 +32,15 @@ func TestLabelsThatPrometheusWouldRefuse(t *testing.T) {
 }
 
 func TestResult(t *testing.T) {
-	conflict := apierrors.NewConflict(schema.GroupResource{}, "a", errors.New("old"))
-	for want, err := range map[string]error{"success": nil, "conflict": fmt.Errorf("save: %w", conflict), "error": errors.New("away")} {
+	of := schema.GroupResource{}
+	for err, want := range map[error]string{
+		nil: "success",
+		fmt.Errorf("save: %w", apierrors.NewConflict(of, "a", errors.New("old"))): "conflict",
+		apierrors.NewAlreadyExists(of, "a"):                                       "conflict",
+		apierrors.NewNotFound(of, "a"):                                            "conflict",
+		apierrors.NewForbidden(of, "a", errors.New("no")):                         "error",
+		errors.New("away"):                                                        "error",
+	} {
 		if got := Result(err); got != want {
 			t.Errorf("%v is a %s, want %s", err, got, want)
 		}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/xdp-operator/xdp-operator/agent"
 	"github.com/xdp-operator/xdp-operator/agent/datapath"
@@ -130,6 +131,13 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	if err := a.SetupWithManager(mgr, changed); err != nil {
 		return fmt.Errorf("set up the agent's controller: %w", err)
+	}
+	collector := &agent.Collector{Agent: a, Programs: dp.Programs}
+	if watched, ok := any(host).(interface{ Resyncs() uint64 }); ok {
+		collector.Resyncs = watched.Resyncs
+	}
+	if err := ctrlmetrics.Registry.Register(collector); err != nil {
+		return fmt.Errorf("set up metrics: %w", err)
 	}
 	if err := errors.Join(mgr.AddHealthzCheck("passes", a.Alive), mgr.AddReadyzCheck("first-pass", a.Ready)); err != nil {
 		return fmt.Errorf("add health checks: %w", err)

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/clock"
@@ -121,6 +122,9 @@ func run(ctx context.Context, o options) error {
 	}
 	if err := r.counters.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the counter controller: %w", err)
+	}
+	if err := ctrlmetrics.Registry.Register(&controllers.Collector{Reader: mgr.GetClient(), States: r.states, Clock: clock.System()}); err != nil {
+		return fmt.Errorf("set up metrics: %w", err)
 	}
 	if err := mgr.Add(&namespaceEnd{live: mgr.GetAPIReader(), namespace: o.namespace(), uninstaller: r.uninstaller(namespaceGrace)}); err != nil {
 		return fmt.Errorf("set up the look at the namespace: %w", err)
