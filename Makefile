@@ -103,6 +103,7 @@ manifests: ## Generate CRDs and roles, copy them into the chart, and write its R
 	cp config/rbac/*_role.yaml charts/xdp-operator/files/rbac/
 	cp config/uninstall/*_role.yaml charts/xdp-operator/files/uninstall/
 	cp config/admission/policy.yaml config/admission/binding.yaml charts/xdp-operator/files/admission/
+	cp config/prometheus/rules.yaml config/prometheus/dashboard.json charts/xdp-operator/files/prometheus/
 	$(HELM_DOCS)
 
 .PHONY: fmt
