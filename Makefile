@@ -31,7 +31,7 @@ demo-down: ## End what make demo KEEP=1 left up
 	go run ./hack/demo -down
 
 .PHONY: test
-test: test-unit test-kernel test-integration test-faults-short test-charts ## Run every test that this machine can run
+test: test-unit test-kernel test-integration test-faults-short test-charts test-prometheus ## Run every test that this machine can run
 	@echo "Every test passed."
 
 ##@ Single tests
@@ -64,6 +64,10 @@ test-faults: controlplane ## The same with outages of a minute and 100 random fa
 .PHONY: test-charts
 test-charts: controlplane ## Chart and kustomize give the same, and the API server takes both
 	cd test/manifests && $(GO_TEST) ./...
+
+.PHONY: test-prometheus
+test-prometheus: controlplane ## A real Prometheus: metrics, alerts and dashboard under traffic and faults (PICTURE=1: docs/dashboard.svg)
+	cd test/prometheus && $(GO_TEST) ./... $(if $(PICTURE),-picture $(CURDIR)/docs/dashboard.svg)
 
 .PHONY: test-e2e
 test-e2e: cluster-programs ## The image and the chart on real nodes: install, count, add and remove a node, upgrade, uninstall
@@ -106,6 +110,10 @@ manifests: ## Generate CRDs and roles, copy them into the chart, and write its R
 	cp config/prometheus/rules.yaml config/prometheus/dashboard.json charts/xdp-operator/files/prometheus/
 	$(HELM_DOCS)
 
+.PHONY: metrics-docs
+metrics-docs: ## Write docs/metrics.md
+	go run ./hack/metricsdocs
+
 .PHONY: fmt
 fmt: ## Format Go and C
 	gofmt -w $$(git ls-files '*.go')
@@ -115,9 +123,10 @@ fmt: ## Format Go and C
 lint: ## Lint, the layering of the packages included
 	$(GOLANGCI_LINT) run ./...
 	cd test/manifests && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
+	cd test/prometheus && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
 
 .PHONY: verify
-verify: generate manifests fmt lint ## Check that everything generated is current (needs clang-14)
+verify: generate manifests metrics-docs fmt lint ## Check that everything generated is current (needs clang-14)
 	go mod tidy -diff
 	git diff --exit-code
 

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -56,6 +57,10 @@ func main() {
 	flag.Parse()
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
 
+	if os.Getenv("GOGC") == "" {
+		// Most of what is resident is the program itself: the rest has to stay small, and time there is.
+		debug.SetGCPercent(50)
+	}
 	var err error
 	switch flag.Arg(0) {
 	case "":
