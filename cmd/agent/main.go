@@ -58,8 +58,8 @@ func main() {
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
 
 	if os.Getenv("GOGC") == "" {
-		// Most of what is resident is the program itself: the rest has to stay small, and time there is.
-		debug.SetGCPercent(50)
+		// Most of what is resident is the program itself: the rest has to stay small, and there is time to collect garbage.
+		debug.SetGCPercent(25)
 	}
 	var err error
 	switch flag.Arg(0) {
