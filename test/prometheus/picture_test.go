@@ -100,7 +100,7 @@ func plotOf(t *testing.T, s *server, panel panel) *plot.Plot {
 			number++
 		}
 	}
-	drawn.Y.Max *= 1 + 0.08*float64(number) // room for the legend
+	drawn.Y.Max *= 1 + 0.12*float64(number) // room for the legend
 	return drawn
 }
 
@@ -124,7 +124,8 @@ func unbroken(s *server, series *model.SampleStream, factor float64) (lines []pl
 var label = regexp.MustCompile(`\{\{(\w+)\}\}`)
 
 func legend(format string, labels model.Metric) string {
-	return strings.TrimSpace(label.ReplaceAllStringFunc(format, func(l string) string {
+	words := strings.Fields(label.ReplaceAllStringFunc(format, func(l string) string {
 		return string(labels[model.LabelName(strings.Trim(l, "{}"))])
 	}))
+	return strings.Join(slices.Compact(words), " ") // "ARP ARP" is one
 }
