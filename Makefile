@@ -31,7 +31,7 @@ demo-down: ## End what make demo KEEP=1 left up
 	go run ./hack/demo -down
 
 .PHONY: test
-test: test-unit test-kernel test-integration test-faults-short test-charts test-gitops test-e2e ## Run every test that this machine can run
+test: test-unit test-kernel test-integration test-faults-short test-charts test-gitops test-prometheus test-e2e ## Run every test that this machine can run
 	@echo "Every test passed."
 
 ##@ Single tests
@@ -73,6 +73,10 @@ test-gitops: ## Argo CD's and Flux' own code judge an XDPCounter of every phase,
 test-quiet: controlplane ## Ten minutes without traffic: what is written then, counted at the API server (QUIET=1h: how long)
 	$(GO_TEST) -timeout 3h -v ./test/integration -run TestAQuietCluster -quiet $(or $(QUIET),10m)
 
+.PHONY: test-prometheus
+test-prometheus: controlplane ## A real Prometheus: metrics, alerts and dashboard under traffic and faults (PICTURE=1: docs/dashboard.svg)
+	cd test/prometheus && $(GO_TEST) ./... $(if $(PICTURE),-picture $(CURDIR)/docs/dashboard.svg)
+
 .PHONY: test-e2e
 test-e2e: cluster-programs ## The image and the chart on real nodes: install, count, add and remove a node, upgrade, uninstall
 	$(GO_TEST) -v -timeout 40m ./test/e2e/...
@@ -112,7 +116,12 @@ manifests: ## Generate CRDs and roles, copy them into the chart, and write its R
 	cp config/rbac/*_role.yaml charts/xdp-operator/files/rbac/
 	cp config/uninstall/*_role.yaml charts/xdp-operator/files/uninstall/
 	cp config/admission/policy.yaml config/admission/binding.yaml charts/xdp-operator/files/admission/
+	cp config/prometheus/rules.yaml config/prometheus/dashboard.json charts/xdp-operator/files/prometheus/
 	$(HELM_DOCS)
+
+.PHONY: metrics-docs
+metrics-docs: ## Write docs/metrics.md
+	go run ./hack/metricsdocs
 
 .PHONY: fmt
 fmt: ## Format Go and C
@@ -124,9 +133,10 @@ lint: ## Lint, the layering of the packages included
 	$(GOLANGCI_LINT) run ./...
 	cd test/manifests && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
 	cd test/gitops && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
+	cd test/prometheus && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
 
 .PHONY: verify
-verify: generate manifests fmt lint ## Check that everything generated is current (needs clang-14)
+verify: generate manifests metrics-docs fmt lint ## Check that everything generated is current (needs clang-14)
 	go mod tidy -diff
 	git diff --exit-code
 

@@ -62,6 +62,7 @@ type Agent struct {
 	brake   brake
 	last    remembered
 	refused map[int]refusal // by interface index
+	seen    seen
 }
 
 // refusal is a driver's, which is not asked again at once: some reset their hardware before they refuse.
@@ -84,12 +85,14 @@ type remembered struct {
 // saved state until it is seen to be gone. So a crash between any two steps loses nothing and counts nothing
 // twice.
 func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
-	a.pulse.begin(a.Clock.Now())
+	began := a.Clock.Now()
+	a.pulse.begin(began)
 	wait, err := a.pass(ctx)
-	switch {
-	case apierrors.IsConflict(err), apierrors.IsNotFound(err): // the cache is behind our own last write, or the deletion
-		wait = followUp
-	case err != nil:
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) { // the cache is behind our own last write, or the deletion
+		wait, err = followUp, nil
+	}
+	a.seen.pass(a.Clock.Since(began), err)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
 	a.pulse.end(wait)
@@ -100,6 +103,7 @@ func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	state := &v1alpha1.XDPNodeState{}
 	if err := a.Client.Get(ctx, types.NamespacedName{Name: a.Node}, state); apierrors.IsNotFound(err) {
+		a.seen.interfaces(nil)
 		return idle, a.giveUpAll(ctx)
 	} else if err != nil {
 		return 0, fmt.Errorf("get own node state: %w", err)
@@ -135,10 +139,15 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if before.Meet(readings, selected) { // the interface may be gone before it is reported
-		a.last = remembered{state.UID, before}
+		if a.last.state != state.UID {
+			a.last = remembered{state.UID, before}
+		} else { // not before: the cache may be behind, and have accounts of counters that are gone
+			a.last.ledger.Meet(readings, selected)
+		}
 	}
 	after := before.Next(readings, selected, listed(state.Spec))
 	status := a.report(state, s, outcome{want: want, selected: selected, declined: declined, failed: failed, detach: detach}, before, after)
+	a.seen.interfaces(status.Interfaces)
 
 	wait := state.Spec.ReportInterval.Duration
 	// What a map counted goes with it, so that is saved even where a report is not due: an earlier pass may have said
@@ -149,7 +158,9 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 			return pause, nil // and detach nothing: its counts are not saved
 		}
 		state.Status = status
-		if err := a.Client.Status().Update(ctx, state); err != nil {
+		err := a.Client.Status().Update(ctx, state)
+		a.seen.write(err)
+		if err != nil {
 			return 0, fmt.Errorf("save node state: %w", err)
 		}
 		a.last = remembered{state.UID, after}

@@ -29,7 +29,8 @@ type NodeStateReconciler struct {
 	Clock  clock.PassiveClock
 	Budget Budget
 
-	lost lost
+	lost   lost
+	writes writes
 }
 
 // Reconcile brings the state of the node named in the request in line with the nodes and counters there are.
@@ -76,7 +77,7 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 	case state == nil:
 		log.Info("Creating node state", "counters", len(spec.Counters))
 		state = &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: node.Name}, Spec: spec}
-		if err := r.Client.Create(ctx, state); err != nil {
+		if err := r.writes.count("create", r.Client.Create(ctx, state)); err != nil {
 			return fmt.Errorf("create node state: %w", err)
 		}
 	case len(spec.Counters) == 0 && detached(state):
@@ -88,7 +89,7 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 			spec.UpdateTime = &metav1.Time{Time: now} // else a report is owed since longer
 		}
 		state.Spec = spec
-		if err := r.Client.Update(ctx, state); err != nil {
+		if err := r.writes.count("update", r.Client.Update(ctx, state)); err != nil {
 			return fmt.Errorf("update node state: %w", err)
 		}
 	}
@@ -107,7 +108,7 @@ func (r *NodeStateReconciler) retire(ctx context.Context, cached *v1alpha1.XDPNo
 	if !retiring(state) {
 		ctrl.LoggerFrom(ctx).Info("Retiring departed node")
 		metav1.SetMetaDataAnnotation(&state.ObjectMeta, v1alpha1.AnnotationRetiring, "true")
-		if err := r.Client.Update(ctx, state); err != nil {
+		if err := r.writes.count("update", r.Client.Update(ctx, state)); err != nil {
 			return fmt.Errorf("mark node state as retiring: %w", err)
 		}
 	}
@@ -154,8 +155,8 @@ func (r *NodeStateReconciler) copyShare(ctx context.Context, state *v1alpha1.XDP
 
 // delete deletes the state if it is still as it was read: an agent that reported meanwhile is heard first.
 func (r *NodeStateReconciler) delete(ctx context.Context, state *v1alpha1.XDPNodeState) error {
-	err := r.Client.Delete(ctx, state, client.Preconditions{UID: &state.UID, ResourceVersion: &state.ResourceVersion})
-	if client.IgnoreNotFound(err) != nil {
+	err := client.IgnoreNotFound(r.Client.Delete(ctx, state, client.Preconditions{UID: &state.UID, ResourceVersion: &state.ResourceVersion}))
+	if r.writes.count("delete", err) != nil {
 		return fmt.Errorf("delete node state: %w", err)
 	}
 	return nil

@@ -12,11 +12,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/xdp-operator/xdp-operator/agent"
 	"github.com/xdp-operator/xdp-operator/agent/datapath"
@@ -55,6 +57,10 @@ func main() {
 	flag.Parse()
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
 
+	if os.Getenv("GOGC") == "" {
+		// Most of what is resident is the program itself: the rest has to stay small, and there is time to collect garbage.
+		debug.SetGCPercent(25)
+	}
 	var err error
 	switch flag.Arg(0) {
 	case "":
@@ -130,6 +136,10 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	if err := a.SetupWithManager(mgr, watcher.Changed()); err != nil {
 		return fmt.Errorf("set up the agent's controller: %w", err)
+	}
+	collector := &agent.Collector{Agent: a, Programs: dp.Programs, Resyncs: watcher.Resyncs}
+	if err := ctrlmetrics.Registry.Register(collector); err != nil {
+		return fmt.Errorf("set up metrics: %w", err)
 	}
 	if err := errors.Join(mgr.AddHealthzCheck("passes", a.Alive), mgr.AddReadyzCheck("first-pass", a.Ready)); err != nil {
 		return fmt.Errorf("add health checks: %w", err)

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
@@ -122,6 +123,9 @@ func run(ctx context.Context, o options) error {
 	}
 	if err := r.counters.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the counter controller: %w", err)
+	}
+	if err := ctrlmetrics.Registry.Register(&controllers.Collector{Reader: mgr.GetClient(), States: r.states, Clock: clock.System()}); err != nil {
+		return fmt.Errorf("set up metrics: %w", err)
 	}
 	if err := mgr.Add(&uninstall.NamespaceEnd{Live: mgr.GetAPIReader(), Namespace: o.namespace(), Uninstaller: r.uninstaller(uninstall.NamespaceGrace)}); err != nil {
 		return fmt.Errorf("set up the look at the namespace: %w", err)

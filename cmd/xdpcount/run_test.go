@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -334,6 +335,10 @@ func TestSeveralInterfacesInTheirOrder(t *testing.T) {
 }
 
 func TestNothingStaysAttachedHoweverItEnds(t *testing.T) {
+	// Under nohup what is started would ignore it; what is caught here is not ignored there.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, unix.SIGHUP)
+	defer signal.Stop(hangup)
 	for name, test := range map[string]struct {
 		args   []string
 		end    func(t *testing.T, p *process)

@@ -37,6 +37,11 @@ func TestSchemaRefusesMistakes(t *testing.T) {
 		"metrics: {port: 0}":                                                           "port",
 		"metrics: {port: '8443'}":                                                      "port",
 		"prometheus: {enabled: true, intervall: 1m}":                                   "intervall",
+		"prometheus: {rules: {enable: true}}":                                          "enable",
+		"prometheus: {rules: {enabled: true, disabled: [A]}}":                          "there is no alert A",
+		"prometheus: {dashboard: {labels: {grafana_dashboard: 1}}}":                    "grafana_dashboard",
+		"{prometheus: {rules: {enabled: true}}, metrics: {enabled: false}}":            "prometheus.rules.enabled needs metrics.enabled",
+		"{prometheus: {dashboard: {enabled: true}}, metrics: {enabled: false}}":        "prometheus.dashboard.enabled needs metrics.enabled",
 		"prometheus: {interval: 1}":                                                    "interval",
 		"networkPolicy: {metricsFrom: [{namespace: {}}]}":                              "namespace",
 		"uninstall: {timeoutSeconds: 0}":                                               "timeoutSeconds",
@@ -172,11 +177,15 @@ networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {
 		}
 		expect(t, monitor.GetLabels()["release"], "prometheus")
 		endpoints, _, _ := unstructured.NestedSlice(monitor.Object, "spec", field)
-		expect(t, endpoints, []any{map[string]any{
+		want := map[string]any{
 			"port": "metrics", "path": "/metrics", "scheme": "https", "interval": "30s",
 			"tlsConfig":     map[string]any{"serverName": "a"},
 			"authorization": map[string]any{"type": "Bearer", "credentials": map[string]any{"name": "xdp-operator-metrics-reader", "key": "token"}},
-		}})
+		}
+		if field == "podMetricsEndpoints" {
+			want["relabelings"] = []any{map[string]any{"sourceLabels": []any{"__meta_kubernetes_pod_node_name"}, "targetLabel": "node"}}
+		}
+		expect(t, endpoints, []any{want})
 	}
 	expect(t, as[rbacv1.ClusterRoleBinding](t, all, "ClusterRoleBinding xdp-operator-metrics-reader").RoleRef.Name, "xdp-operator-metrics-reader")
 	policy := as[networkingv1.NetworkPolicy](t, all, "NetworkPolicy xdp-operator-controller")
@@ -187,7 +196,7 @@ networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {
 
 	all, _ = helm(t, namespace, "")
 	for key, object := range all {
-		if kind := object.GetKind(); strings.HasSuffix(kind, "Monitor") || kind == "NetworkPolicy" || kind == "Secret" {
+		if kind := object.GetKind(); strings.HasSuffix(kind, "Monitor") || kind == "PrometheusRule" || kind == "ConfigMap" || kind == "NetworkPolicy" || kind == "Secret" {
 			t.Errorf("%s comes unasked", key)
 		}
 	}

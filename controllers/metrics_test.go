@@ -1,0 +1,133 @@
+package controllers
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/prometheus/common/expfmt"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	testclock "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+var conflict = apierrors.NewConflict(schema.GroupResource{}, "n", errors.New("old"))
+
+// collector returns one of a controller whose caches hold these.
+func collector(t *testing.T, objects ...client.Object) *Collector {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	return &Collector{
+		Reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build(),
+		States: &NodeStateReconciler{}, Clock: testclock.NewFakePassiveClock(now),
+	}
+}
+
+// served returns what a Prometheus would read, and of how many series.
+func served(t *testing.T, c *Collector) (text []byte, series int) {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	for _, f := range families {
+		series += len(f.GetMetric())
+		if _, err := expfmt.MetricFamilyToText(&out, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.Bytes(), series
+}
+
+func TestWhatIsServed(t *testing.T) {
+	workers, edge, fresh := counter("workers").c, counter("edge").c, counter("fresh").c
+	workers.Status.Nodes = &v1alpha1.NodeNumbers{Selected: 3, Ready: 1, Failed: 1}
+	workers.Status.ReportInterval = &metav1.Duration{Duration: 20 * time.Second}
+	edge.Status.Nodes = &v1alpha1.NodeNumbers{}
+	edge.Status.ReportInterval = &metav1.Duration{Duration: 1500 * time.Millisecond}
+
+	state := func(name string, reported time.Duration, active bool, counters ...string) *v1alpha1.XDPNodeState {
+		s := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(born)}}
+		for _, c := range counters {
+			s.Spec.Counters = append(s.Spec.Counters, v1alpha1.NodeCounter{Name: c, Active: active})
+		}
+		if reported != 0 {
+			s.Status.ReportTime = new(metav1.NewMicroTime(now.Add(-reported)))
+		}
+		return s
+	}
+	c := collector(t, &workers, &edge, &fresh,
+		state("n1", 5*time.Second, true, "workers"),
+		state("n2", 90*time.Second, true, "workers", "gone"),
+		state("n3", 30*time.Minute, false, "workers", "edge"), // does not count for them any more
+		state("n4", 0, true, "fresh"),                         // told an hour ago
+	)
+	for operation, errs := range map[string][]error{"create": {nil, nil}, "update": {nil, conflict, errors.New("away")}, "delete": {nil}} {
+		for _, err := range errs {
+			if got := c.States.writes.count(operation, err); !errors.Is(got, err) {
+				t.Errorf("counting %v returns %v", err, got)
+			}
+		}
+	}
+	got, _ := served(t, c)
+	const file = "testdata/controller.metrics"
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got; -update writes it):\n%s", file, diff)
+	}
+	problems, err := promlint.New(bytes.NewReader(got)).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+}
+
+// TestTheNumberOfSeries holds the formula of docs/metrics.md against controllers of which nothing is missing.
+func TestTheNumberOfSeries(t *testing.T) {
+	for _, counters := range []int{0, 1, 20} {
+		var objects []client.Object
+		state := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
+		for i := range counters {
+			c := counter(fmt.Sprintf("c%d", i)).c
+			c.Status.Nodes, c.Status.ReportInterval = &v1alpha1.NodeNumbers{}, &metav1.Duration{}
+			state.Spec.Counters = append(state.Spec.Counters, v1alpha1.NodeCounter{Name: c.Name, Active: true})
+			objects = append(objects, &c)
+		}
+		c := collector(t, append(objects, state)...)
+		for _, operation := range []string{"create", "update", "delete"} {
+			for _, err := range []error{nil, conflict, errors.New("away")} {
+				_ = c.States.writes.count(operation, err)
+			}
+		}
+		if _, got := served(t, c); got != MaxSeries(counters) {
+			t.Errorf("%d counters are %d series, want %d", counters, got, MaxSeries(counters))
+		}
+	}
+}
