@@ -158,7 +158,7 @@ func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attach
 	}
 	other, err := d.otherVersion(f, linkState{index: a.Index, program: a.Program})
 	a.Outdated = d.mtuChanged(a, interfaces) || other || f.layout != d.current()
-	if refused, then := f.refused(); refused != nil {
+	if then, refused := f.refused(); refused != nil {
 		a.Improved = then.improved(refused, look(a.Index))
 	}
 	return a, err
@@ -190,7 +190,7 @@ func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
 	if err != nil {
 		return plan.Attachment{}, err
 	}
-	refused, _ := f.refused()
+	_, refused := f.refused()
 	return plan.Attachment{Index: l.index, Shared: l.shared, Program: l.program, Map: id, Pin: f.path, Refused: refused}, nil
 }
 

@@ -487,7 +487,7 @@ func TestNotes(t *testing.T) {
 	if err := f.note(errors.Join(plan.ErrMTUTooLarge, errors.New(long)), s); err != nil {
 		t.Fatal(err)
 	}
-	refused, got := f.refused()
+	got, refused := f.refused()
 	if diff := cmp.Diff(s, got); diff != "" || !errors.Is(refused, plan.ErrMTUTooLarge) {
 		t.Errorf("read %v (-want +got):\n%s", refused, diff)
 	}
@@ -498,7 +498,7 @@ func TestNotes(t *testing.T) {
 		if err := errors.Join(os.Remove(f.notePin()), os.Symlink(target, f.notePin())); err != nil {
 			t.Fatal(err)
 		}
-		if refused, _ := f.refused(); !errors.Is(refused, want) {
+		if _, refused := f.refused(); !errors.Is(refused, want) {
 			t.Errorf("%s: %v", target, refused)
 		}
 	}

@@ -62,19 +62,19 @@ func (f folder) note(refused error, s situation) error {
 	return nil
 }
 
-// refused reads the note; a nil error if there is none that can be understood.
-func (f folder) refused() (error, situation) { //nolint:revive // the error is what was noted
+// refused reads the note. The error is what was noted, nil if there is nothing that can be understood.
+func (f folder) refused() (then situation, refused error) {
 	text, err := os.Readlink(f.notePin())
 	if err != nil {
-		return nil, situation{}
+		return situation{}, nil //nolint:nilerr // there is no note
 	}
 	var n note
 	if err := json.Unmarshal([]byte(text), &n); err != nil {
-		return nil, situation{}
+		return situation{}, nil //nolint:nilerr // another version's: nothing is known
 	}
 	cause, known := causes[n.Cause]
 	if !known {
 		cause = plan.ErrNativeRefused
 	}
-	return noted{cause, n.Message}, n.Situation
+	return n.Situation, noted{cause, n.Message}
 }
