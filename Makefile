@@ -42,7 +42,7 @@ test-unit: controlplane cluster-programs image-tar ## What decides, and the API 
 
 .PHONY: test-kernel
 test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel, and 3 million frames
-	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/dispatcher/... ./agent/links/... ./cmd/... ./test/reasons/... ./test/bench/... ./test/classify/... ./test/oracle/... ./test/frames/... ./test/netns/... ./test/bpffs/... ./test/quiet/...
+	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/dispatcher/... ./agent/links/... ./cmd/... ./test/reasons/... ./test/stacks/... ./test/bench/... ./test/classify/... ./test/oracle/... ./test/frames/... ./test/netns/... ./test/bpffs/... ./test/quiet/...
 
 .PHONY: test-kernels
 test-kernels: ## The same on Debian's kernels, emulated (KERNELS="5.10 6.1": which; RUN=expression; WRITE=1: docs/kernels.md)
