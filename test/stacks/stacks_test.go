@@ -399,7 +399,7 @@ func TestAProgramBelowAnother(t *testing.T) {
 		if err := attach("br0"); err != nil {
 			t.Fatal(err)
 		}
-		if err := attach("eth0"); err != nil && !errors.Is(err, plan.ErrHookInUse) {
+		if err := attach("eth0"); err != nil && !errors.Is(err, plan.ErrUpperHasProgram) {
 			t.Errorf("below br0: %v", err)
 		}
 	})
