@@ -2,6 +2,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -66,7 +67,17 @@ func setCPUs(code asm.Instructions, cpus int) (replaced int) {
 
 // NewMap makes the map that holds the counts of one attachment, all zero.
 func NewMap(spec *ebpf.CollectionSpec) (*ebpf.Map, error) {
-	return ebpf.NewMap(spec.Maps[section])
+	counts, err := ebpf.NewMap(spec.Maps[section])
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		// The library takes any failure of a probe of its own for a kernel before 5.5, also want of memory. A plain map
+		// tells why.
+		plain, why := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+		if why != nil {
+			return nil, why
+		}
+		plain.Close()
+	}
+	return counts, err
 }
 
 // NewProgram loads the program so that it counts into the map, whose present counts stay. It is for frames that fit

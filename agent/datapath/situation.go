@@ -33,8 +33,12 @@ const (
 	cannot announce = "cannot" // as things are: a bond without members says so too
 )
 
-// offloads are the features, by their names in ethtool, that make drivers refuse XDP (virtio_net, mlx5, gve, hv_netvsc).
+// offloads are the features, by their names in ethtool, that make drivers of hardware refuse XDP (virtio_net, mlx5, gve,
+// hv_netvsc). A virtual interface such as a bond has them for what is below it.
 var offloads = []string{"rx-gro-hw", "rx-lro"}
+
+// hardware is what netlink calls an interface of no kind of rtnetlink's.
+const hardware = "device"
 
 // look describes the interface.
 func look(index int) situation {
@@ -48,7 +52,7 @@ func look(index int) situation {
 		if channels, err := tool.GetChannels(l.Attrs().Name); err == nil {
 			s.Rx, s.Tx, s.Combined, s.Most = channels.RxCount, channels.TxCount, channels.CombinedCount, channels.MaxCombined
 		}
-		if features, err := tool.Features(l.Attrs().Name); err == nil {
+		if features, err := tool.Features(l.Attrs().Name); err == nil && l.Type() == hardware {
 			for _, name := range offloads {
 				if features[name] {
 					s.Offloads = append(s.Offloads, name)
