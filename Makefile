@@ -124,6 +124,10 @@ manifests: ## Generate CRDs and roles, copy them into the chart, and write its R
 metrics-docs: ## Write docs/metrics.md
 	go run ./hack/metricsdocs
 
+.PHONY: pictures
+pictures: ## Run a cluster and write what kubectl, its plugin and xdpcount show of it into docs/pictures (needs root)
+	go run ./hack/pictures
+
 .PHONY: fmt
 fmt: ## Format Go and C
 	gofmt -w $$(git ls-files '*.go')
