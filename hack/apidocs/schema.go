@@ -74,10 +74,10 @@ func (s schema) rules() (list []string) {
 	if len(s.Enum) > 0 {
 		add("`%s`", strings.Join(s.Enum, "`, `"))
 	}
-	switch {
-	case s.ListType == "map":
+	switch s.ListType {
+	case "map":
 		add("one for each %s", strings.Join(s.MapKeys, " and "))
-	case s.ListType == "set":
+	case "set":
 		add("none twice")
 	}
 	for _, r := range []struct {

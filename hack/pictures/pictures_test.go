@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/xml"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -15,6 +16,24 @@ func TestStanding(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := standing(c.printed); got != c.want {
 				t.Errorf("%q, not %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestShow(t *testing.T) {
+	for name, c := range map[string]struct {
+		script, want string
+		fails        bool
+	}{
+		"a command in a terminal":     {script: "test -t 0 && test -t 1 && stty size", want: "40 110\n"},
+		"a counter that is not Ready": {script: "echo because; exit 4", want: "because\n"},
+		"a command that fails":        {script: "echo no >&2; exit 1", want: "no\n", fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text, err := show(exec.CommandContext(t.Context(), "sh", "-c", c.script), 0)
+			if text != c.want || (err != nil) != c.fails {
+				t.Errorf("%q, %v", text, err)
 			}
 		})
 	}
