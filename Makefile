@@ -40,7 +40,7 @@ test: ## Run every test that this machine can run
 
 .PHONY: test-unit
 test-unit: controlplane cluster-programs image-tar ## What decides, and the API against a real API server
-	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./test/memapi/... ./test/histories/... ./test/plugin/... ./hack/...
+	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./test/docs ./test/memapi/... ./test/histories/... ./test/plugin/... ./hack/...
 
 .PHONY: test-kernel
 test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel, and 3 million frames
@@ -109,7 +109,7 @@ generate: ## Generate deep copies, apply configurations and the BPF objects (nee
 	go generate ./bpf ./test/bench ./test/kernels/sharing
 
 .PHONY: manifests
-manifests: ## Generate CRDs and roles, copy them into the chart, and write its README
+manifests: ## Generate CRDs and roles, copy them into the chart, and write its README and docs/api.md
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
 	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-controller,fileName=controller_role.yaml paths=./controllers output:rbac:dir=config/rbac
 	$(CONTROLLER_GEN) rbac:roleName=xdp-operator-uninstall,fileName=uninstall_role.yaml paths=./controllers/uninstall output:rbac:dir=config/uninstall
@@ -120,10 +120,15 @@ manifests: ## Generate CRDs and roles, copy them into the chart, and write its R
 	cp config/admission/policy.yaml config/admission/binding.yaml charts/xdp-operator/files/admission/
 	cp config/prometheus/rules.yaml config/prometheus/dashboard.json charts/xdp-operator/files/prometheus/
 	$(HELM_DOCS)
+	go run ./hack/apidocs
 
 .PHONY: metrics-docs
 metrics-docs: ## Write docs/metrics.md
 	go run ./hack/metricsdocs
+
+.PHONY: pictures
+pictures: ## Run a cluster and write what kubectl, its plugin and xdpcount show of it into docs/pictures (needs root)
+	go run ./hack/pictures
 
 .PHONY: fmt
 fmt: ## Format Go and C

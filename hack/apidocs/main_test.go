@@ -1,0 +1,54 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestThePageIsCurrent(t *testing.T) {
+	const root = "../.."
+	want, err := document(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(root, page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("%s is not what make manifests writes (-want +got):\n%s", page, diff)
+	}
+}
+
+func TestRules(t *testing.T) {
+	one, ten := int64(1), int64(10)
+	for name, c := range map[string]struct {
+		s          schema
+		kind, rule string
+	}{
+		"a string with a default and a choice": {
+			schema{Type: "string", Default: []byte(`"Auto"`), Enum: []string{"Auto", "Native"}}, "string", "*default* `Auto`|`Auto`, `Native`"},
+		"a number with bounds": {schema{Type: "integer", Format: "int32", Minimum: &one, Maximum: &ten}, "int32", "1 to 10"},
+		"a list of short strings": {
+			schema{Type: "array", MinItems: &one, ListType: "set", Items: &schema{Type: "string", MaxLength: &ten}}, "list of string",
+			"none twice|at least 1 items|each: at most 10 characters"},
+		"a map of times": {schema{Type: "object", Values: &schema{Type: "string", Format: "date-time"}}, "map of time, RFC 3339", ""},
+		"an expression":  {schema{Type: "string", Pattern: "^(a|b)$"}, "string", `matches ` + "`^(a\\|b)$`"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rule := ""
+			for i, r := range c.s.rules() {
+				if i > 0 {
+					rule += "|"
+				}
+				rule += r
+			}
+			if kind := c.s.kind(); kind != c.kind || rule != c.rule {
+				t.Errorf("%q, %q", kind, rule)
+			}
+		})
+	}
+}
