@@ -30,10 +30,10 @@ demo: ## Run a cluster on this machine, count real packets and check the totals 
 demo-down: ## End what make demo KEEP=1 left up
 	go run ./hack/demo -down
 
-# Two at a time, since most of what they do is wait.
+# Two at a time, since most of what they do is wait; the longest first.
 .PHONY: test
-test: ## Run every test that this machine can run
-	+@$(MAKE) --no-print-directory -j2 test-unit test-e2e test-kernel test-integration test-faults-short test-prometheus test-charts test-gitops
+test: controlplane cluster-programs image-tar ## Run every test that this machine can run
+	+@$(MAKE) --no-print-directory -j2 test-e2e test-kernel test-integration test-unit test-faults-short test-prometheus test-charts test-gitops
 	@echo "Every test passed."
 
 ##@ Single tests
