@@ -94,7 +94,7 @@ func TestPrometheusIsToldTheSame(t *testing.T) {
 		got["kustomize"][key] = common(object)
 	}
 	without, _ := helm(t, namespace, "")
-	with, _ := helm(t, namespace, "prometheus: {enabled: true}")
+	with, _ := helm(t, namespace, "prometheus: {enabled: true, rules: {enabled: true}}")
 	for key, object := range with {
 		if without[key] == nil {
 			got["helm"][key] = common(object)
