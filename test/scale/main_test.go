@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/xdp-operator/xdp-operator/hack/cluster"
@@ -30,6 +31,7 @@ var c *cluster.Cluster
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
+	klog.SetLogger(logr.Discard()) // of watches that end with their agents
 	flag.Parse()
 	box, err := sandbox.Enter(sandbox.Options{Outside: func() error {
 		return cluster.Prepare(context.Background(), root, os.Stderr)

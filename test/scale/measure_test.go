@@ -20,7 +20,7 @@ import (
 type sample struct {
 	at         time.Time
 	reports    float64 // writes of the status of node states, at the API server
-	refused    float64 // those of them that were refused, as a conflict is
+	refused    float64 // those that were tried and refused, as in a conflict
 	specs      float64 // other writes of node states
 	statuses   float64 // writes of XDPCounters
 	bytes      float64 // of the bodies of updates of node states, the controller's included
@@ -81,8 +81,9 @@ func (s *sample) add(metric string, labels map[string]string, value float64) {
 	case metric == "apiserver_request_total" && !states:
 		s.statuses += value
 	case metric == "apiserver_request_total" && labels["subresource"] == "status":
-		s.reports += value
-		if !strings.HasPrefix(labels["code"], "2") {
+		if strings.HasPrefix(labels["code"], "2") {
+			s.reports += value
+		} else {
 			s.refused += value
 		}
 	case metric == "apiserver_request_total":
@@ -148,7 +149,7 @@ func between(phase string, a, b sample, peak int, resident int64) row {
 		refused: b.refused - a.refused, specs: b.specs - a.specs, statuses: b.statuses - a.statuses, events: (b.events - a.events) / seconds,
 		cores: map[string]float64{}, resident: float64(resident) / (1 << 20),
 	}
-	if n := b.reports - a.reports; n > 0 {
+	if n := b.reports - a.reports + b.refused - a.refused; n > 0 {
 		r.each = 1000 * (b.seconds - a.seconds) / n
 	}
 	for program, used := range b.cpu {
