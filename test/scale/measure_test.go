@@ -20,7 +20,8 @@ import (
 type sample struct {
 	at         time.Time
 	reports    float64 // writes of the status of node states, at the API server
-	refused    float64 // those that were tried and refused, as in a conflict
+	refused    float64 // those that were tried and refused as conflicts
+	failed     float64 // those that were answered with anything else
 	specs      float64 // other writes of node states
 	statuses   float64 // writes of XDPCounters
 	bytes      float64 // of the bodies of updates of node states, the controller's included
@@ -81,10 +82,13 @@ func (s *sample) add(metric string, labels map[string]string, value float64) {
 	case metric == "apiserver_request_total" && !states:
 		s.statuses += value
 	case metric == "apiserver_request_total" && labels["subresource"] == "status":
-		if strings.HasPrefix(labels["code"], "2") {
+		switch {
+		case strings.HasPrefix(labels["code"], "2"):
 			s.reports += value
-		} else {
+		case labels["code"] == "409":
 			s.refused += value
+		default:
+			s.failed += value
 		}
 	case metric == "apiserver_request_total":
 		s.specs += value
@@ -131,6 +135,7 @@ type row struct {
 	seconds  float64
 	reports  float64 // per second
 	refused  float64 // altogether
+	failed   float64 // altogether
 	kilo     float64 // kilobytes of reports per second
 	peak     int     // the most reports within a second
 	each     float64 // milliseconds that a report takes
@@ -146,10 +151,10 @@ func between(phase string, a, b sample, peak int, resident int64) row {
 	r := row{
 		phase: phase, seconds: seconds, peak: peak,
 		reports: (b.reports - a.reports) / seconds, kilo: (b.bytes - a.bytes) / 1000 / seconds,
-		refused: b.refused - a.refused, specs: b.specs - a.specs, statuses: b.statuses - a.statuses, events: (b.events - a.events) / seconds,
+		refused: b.refused - a.refused, failed: b.failed - a.failed, specs: b.specs - a.specs, statuses: b.statuses - a.statuses, events: (b.events - a.events) / seconds,
 		cores: map[string]float64{}, resident: float64(resident) / (1 << 20),
 	}
-	if n := b.reports - a.reports + b.refused - a.refused; n > 0 {
+	if n := b.reports - a.reports + b.refused - a.refused + b.failed - a.failed; n > 0 {
 		r.each = 1000 * (b.seconds - a.seconds) / n
 	}
 	for program, used := range b.cpu {
@@ -158,9 +163,9 @@ func between(phase string, a, b sample, peak int, resident int64) row {
 	return r
 }
 
-const header = "phase                            s  reports/s  refused   KB/s  most in 1 s  ms each  spec writes  status writes  events/s | cores: API server  etcd  controller | controller MiB"
+const header = "phase                            s  reports/s  refused  failed   KB/s  most in 1 s  ms each  spec writes  status writes  events/s | cores: API server  etcd  controller | controller MiB"
 
 func (r row) String() string {
-	return fmt.Sprintf("%-25s %8.1f %10.1f %8.0f %6.0f %12d %8.1f %12.0f %14.0f %9.1f | %17.2f %5.2f %11.2f | %14.0f",
-		r.phase, r.seconds, r.reports, r.refused, r.kilo, r.peak, r.each, r.specs, r.statuses, r.events, r.cores[apiServer], r.cores[etcd], r.cores[controller], r.resident)
+	return fmt.Sprintf("%-25s %8.1f %10.1f %8.0f %7.0f %6.0f %12d %8.1f %12.0f %14.0f %9.1f | %17.2f %5.2f %11.2f | %14.0f",
+		r.phase, r.seconds, r.reports, r.refused, r.failed, r.kilo, r.peak, r.each, r.specs, r.statuses, r.events, r.cores[apiServer], r.cores[etcd], r.cores[controller], r.resident)
 }
