@@ -33,7 +33,7 @@ demo-down: ## End what make demo KEEP=1 left up
 # Two at a time, since most of what they do is wait; the longest first.
 .PHONY: test
 test: controlplane cluster-programs image-tar ## Run every test that this machine can run
-	+@$(MAKE) --no-print-directory -j2 test-e2e test-kernel test-integration test-unit test-faults-short test-prometheus test-charts test-gitops
+	+@$(MAKE) --no-print-directory -j2 test-e2e test-kernel test-integration test-unit test-faults-short test-prometheus test-scale-short test-charts test-gitops
 	@echo "Every test passed."
 
 ##@ Single tests
@@ -62,6 +62,14 @@ test-faults-short: controlplane ## Every fault once and 15 random ones, under tr
 .PHONY: test-faults
 test-faults: controlplane ## The same with outages of a minute and 100 random faults (SEED=N and COUNT=N: which and how many)
 	$(GO_TEST) -timeout 3h -v ./test/faults/... -large -table $(CURDIR)/bin/faults.md $(if $(SEED),-seed $(SEED)) $(if $(COUNT),-random $(COUNT))
+
+.PHONY: test-scale-short
+test-scale-short: controlplane ## 200 simulated nodes on a real API server: what is written stays within the budget
+	$(GO_TEST) -timeout 20m ./test/scale/...
+
+.PHONY: test-scale
+test-scale: controlplane ## The same at any size, and what it costs (NODES=1000 COUNTERS=20 INTERVAL=10s WINDOW=2m: docs/scale.md)
+	$(GO_TEST) -timeout 3h -v ./test/scale -nodes $(if $(filter file,$(origin NODES)),1000,$(NODES)) -counters $(or $(COUNTERS),20) -interval $(or $(INTERVAL),10s) $(if $(WINDOW),-window $(WINDOW))
 
 .PHONY: test-charts
 test-charts: controlplane ## Chart and kustomize give the same, and the API server takes both

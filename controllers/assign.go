@@ -16,11 +16,6 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// Budget bounds how often the cluster's agents report.
-type Budget struct {
-	WritesPerSecond float64 // of all agents together; zero or less: no bound
-}
-
 // nodeSelector returns the selector of the counter's nodes. Without one it selects all. With an error it selects
 // none: the API lets through what is no label, since it cannot check texts without a bound.
 func nodeSelector(c *v1alpha1.XDPCounter) (labels.Selector, error) {
@@ -36,7 +31,7 @@ func nodeSelector(c *v1alpha1.XDPCounter) (labels.Selector, error) {
 
 // assign returns what the agent of a node shall be told: the counters that select the node, and inactive those
 // that have an account there. The oldest comes first. state is the node's present state, nil if there is none.
-// Without counters nothing is to be told.
+// Without counters nothing is to be told. nodes is how many nodes share the budget.
 func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.XDPNodeState, nodes int, budget Budget) v1alpha1.XDPNodeStateSpec {
 	var spec v1alpha1.XDPNodeStateSpec
 	shortest := time.Hour
@@ -65,7 +60,7 @@ func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.X
 			shortest = min(shortest, wantedInterval(&c))
 		}
 	}
-	spec.ReportInterval = metav1.Duration{Duration: budget.stretch(shortest, nodes)}
+	spec.ReportInterval = metav1.Duration{Duration: budget.stretch(shortest, nodes, reportSize(spec.Counters, state))}
 	return spec
 }
 
@@ -99,17 +94,6 @@ func detached(state *v1alpha1.XDPNodeState) bool {
 // wantedInterval is the interval that the counter asks for, the API's default if none.
 func wantedInterval(c *v1alpha1.XDPCounter) time.Duration {
 	return cmp.Or(c.Spec.ReportInterval.Duration, 10*time.Second)
-}
-
-// stretch doubles the interval until that many nodes stay within the budget.
-func (b Budget) stretch(interval time.Duration, nodes int) time.Duration {
-	if b.WritesPerSecond <= 0 {
-		return interval
-	}
-	for float64(nodes)/interval.Seconds() > b.WritesPerSecond {
-		interval *= 2
-	}
-	return interval
 }
 
 // byAge returns the counters with the oldest first; among those of one second the name decides.

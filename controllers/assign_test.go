@@ -109,24 +109,3 @@ func TestWhenANodeStateMayGo(t *testing.T) {
 		}
 	}
 }
-
-func TestTheIntervalIsStretchedToTheBudget(t *testing.T) {
-	for name, tc := range map[string]struct {
-		nodes  int
-		writes float64
-		wanted time.Duration
-		want   time.Duration
-	}{
-		"within the budget as wanted":        {500, 50, 10 * time.Second, 10 * time.Second},
-		"one node too many doubles it":       {501, 50, 10 * time.Second, 20 * time.Second},
-		"5,000 nodes at a second":            {5000, 50, time.Second, 128 * time.Second},
-		"no bound":                           {5000, 0, time.Second, time.Second},
-		"no nodes":                           {0, 50, time.Second, time.Second},
-		"a longer wish needs less":           {5000, 50, time.Hour, time.Hour},
-		"a small budget for a small cluster": {3, 0.1, 10 * time.Second, 40 * time.Second},
-	} {
-		if got := (Budget{WritesPerSecond: tc.writes}).stretch(tc.wanted, tc.nodes); got != tc.want {
-			t.Errorf("%s: %v, want %v", name, got, tc.want)
-		}
-	}
-}

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -169,4 +170,16 @@ func (b stateBuilder) Obj() v1alpha1.XDPNodeState { return *b.s.DeepCopy() }
 
 func tcp(packets int64) []v1alpha1.ClassCounts {
 	return []v1alpha1.ClassCounts{{Class: "IPv4/TCP", Packets: packets, Bytes: 100 * packets}}
+}
+
+// fleet is that many nodes, each of which counts for that many counters, as the caches have them.
+func fleet(nodes, counters int) (list []corev1.Node, states []v1alpha1.XDPNodeState) {
+	for i := range nodes {
+		name := fmt.Sprintf("node-%04d", i)
+		list = append(list, node(name, "edge"))
+		s := reporting(name, counters, 1, 6)
+		slimState(s)
+		states = append(states, *s)
+	}
+	return list, states
 }

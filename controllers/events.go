@@ -136,6 +136,9 @@ var changes = []change{
 // transitions returns what happened between two levels. after is the later one, with what is about to change as it was
 // told before: that is told when it has.
 func transitions(before, now map[place]level) (after map[place]level, list []transition) {
+	if maps.Equal(before, now) { // as a rule
+		return before, nil
+	}
 	after = maps.Clone(now)
 	mapsBefore, mapsNow := countingMaps(before), countingMaps(now)
 	happened := map[string][]place{}

@@ -31,6 +31,7 @@ type NodeStateReconciler struct {
 
 	lost   lost
 	writes writes
+	census census // filled by the watch; without one no interval is stretched
 }
 
 // Reconcile brings the state of the node named in the request in line with the nodes and counters there are.
@@ -44,7 +45,7 @@ func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		return ctrl.Result{}, err
 	}
 	counters := &v1alpha1.XDPCounterList{}
-	if err := r.Client.List(ctx, counters); err != nil {
+	if err := r.Client.List(ctx, counters, client.UnsafeDisableDeepCopy); err != nil {
 		return ctrl.Result{}, fmt.Errorf("list counters: %w", err)
 	}
 	if err := r.rescue(ctx, req.Name, counters.Items); err != nil {
@@ -56,11 +57,7 @@ func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	case node == nil, retiring(state):
 		return again(r.retire(ctx, state, counters.Items))
 	}
-	nodes := &corev1.NodeList{}
-	if err := r.Client.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return ctrl.Result{}, fmt.Errorf("list nodes: %w", err)
-	}
-	spec := assign(counters.Items, node, state, len(nodes.Items), r.Budget)
+	spec := assign(counters.Items, node, state, r.census.sharers(), r.Budget)
 	return again(r.write(ctx, node, state, spec))
 }
 
@@ -85,7 +82,7 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 	case !equality.Semantic.DeepEqual(state.Spec, spec):
 		log.V(1).Info("Updating node state", "counters", len(spec.Counters))
 		now := r.Clock.Now()
-		if at, _ := silentFrom(state, unreachableSince(node)); now.Before(at) && state.Status.ObservedGeneration == state.Generation {
+		if at := silentFrom(state, unreachableSince(node)); now.Before(at) && state.Status.ObservedGeneration == state.Generation {
 			spec.UpdateTime = &metav1.Time{Time: now} // else a report is owed since longer
 		}
 		state.Spec = spec
@@ -165,12 +162,13 @@ func (r *NodeStateReconciler) delete(ctx context.Context, state *v1alpha1.XDPNod
 // saveRetired writes the retired share of a counter, provided that the counter is still as it was read: the share
 // is an accumulator, so it must not be computed from something old.
 func saveRetired(ctx context.Context, c client.Client, counter *v1alpha1.XDPCounter, retired *v1alpha1.Retired) error {
-	base := counter.DeepCopy()
-	counter.Status.Retired = retired
-	patch := client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})
-	if err := c.Status().Patch(ctx, counter, patch, fieldOwner); err != nil {
+	next := counter.DeepCopy() // what counter points to may be the cache's
+	next.Status.Retired = retired
+	patch := client.MergeFromWithOptions(counter, client.MergeFromWithOptimisticLock{})
+	if err := c.Status().Patch(ctx, next, patch, fieldOwner); err != nil {
 		return fmt.Errorf("save retired share of counter %s: %w", counter.Name, err)
 	}
+	*counter = *next
 	return nil
 }
 

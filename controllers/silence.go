@@ -14,34 +14,41 @@ import (
 // depends on what was found before, so a controller that has just started finds the same; and nothing but a report, or the
 // node's return, ends a silence, so that none comes and goes.
 
-// silentFrom returns when the agent counts as silent if no other report of it comes, and why. unreachable is since when
-// the node is (see unreachableSince), zero if it is not.
-func silentFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) (at time.Time, failure v1alpha1.Failure) {
-	const ask = "is the agent's pod running on the node?"
-	last, reported := state.CreationTimestamp.Time, state.Status.ReportTime != nil
-	if reported {
-		last = state.Status.ReportTime.Time
+// silentFrom returns when the agent counts as silent if no other report of it comes. unreachable is since when the node
+// is (see unreachableSince), zero if it is not.
+func silentFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
+	at := state.SilentFrom()
+	if gone := goneFrom(state, unreachable); !gone.IsZero() && gone.Before(at) {
+		return gone
 	}
-	at = state.SilentFrom()
-	failure = v1alpha1.Failure{Node: state.Name, Reason: v1alpha1.ReasonAgentNotReporting}
-	switch {
-	case !reported:
+	return at
+}
+
+// goneFrom returns when the agent counts as silent because its node is out of reach, zero if it does not.
+func goneFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
+	// An agent that has reported since is alive, whatever has become of its kubelet.
+	if t := state.Status.ReportTime; unreachable.IsZero() || t != nil && t.After(unreachable) {
+		return time.Time{}
+	}
+	return unreachable.Add(v1alpha1.Tolerance)
+}
+
+// silence says of an agent that counts as silent why it does.
+func silence(state *v1alpha1.XDPNodeState, unreachable time.Time) v1alpha1.Failure {
+	const ask = "is the agent's pod running on the node?"
+	failure := v1alpha1.Failure{Node: state.Name, Reason: v1alpha1.ReasonAgentNotReporting}
+	switch gone := goneFrom(state, unreachable); {
+	case !gone.IsZero() && gone.Before(state.SilentFrom()):
+		failure.Reason = v1alpha1.ReasonNodeUnreachable
+		failure.Message = "the node has been out of reach since " + inUTC(unreachable) + ": see kubectl describe node " + state.Name
+	case state.Status.ReportTime == nil:
 		failure.Message = "its agent has never reported: " + ask
 	case state.Status.ObservedGeneration != state.Generation:
 		failure.Message = "its agent does not follow what it was told at " + inUTC(state.Told()) + ": " + ask
 	default:
-		failure.Message = fmt.Sprintf("its agent has not reported since %s: %s", inUTC(last), ask)
+		failure.Message = fmt.Sprintf("its agent has not reported since %s: %s", inUTC(state.Status.ReportTime.Time), ask)
 	}
-	// An agent that has reported since is alive, whatever has become of its kubelet.
-	if unreachable.IsZero() || reported && last.After(unreachable) {
-		return at, failure
-	}
-	if gone := unreachable.Add(v1alpha1.Tolerance); gone.Before(at) {
-		at = gone
-		failure.Reason = v1alpha1.ReasonNodeUnreachable
-		failure.Message = "the node has been out of reach since " + inUTC(unreachable) + ": see kubectl describe node " + state.Name
-	}
-	return at, failure
+	return failure
 }
 
 // unreachableSince returns since when the cluster hears nothing more from a node's kubelet, zero if it does. That the
@@ -80,7 +87,7 @@ func nextSilence(nodes []corev1.Node, states []v1alpha1.XDPNodeState, now time.T
 	var wait time.Duration
 	unreachable := unreachableNodes(nodes)
 	for i := range states {
-		at, _ := silentFrom(&states[i], unreachable[states[i].Name])
+		at := silentFrom(&states[i], unreachable[states[i].Name])
 		if left := at.Sub(now) + time.Second; left > 0 && (wait == 0 || left < wait) {
 			wait = left
 		}

@@ -76,9 +76,9 @@ func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, unreachable map
 		if account == nil || contained[state.UID] {
 			continue
 		}
-		totals = totals.Plus(v1alpha1.TotalsOf(account.Counts))
-		if at, _ := silentFrom(state, unreachable[state.Name]); !now.After(at) {
-			rates = rates.Plus(v1alpha1.RatesOf(account.Counts))
+		v1alpha1.AddCounts(&totals, account.Counts)
+		if !now.After(silentFrom(state, unreachable[state.Name])) {
+			v1alpha1.AddRates(&rates, account.Counts)
 		}
 		if t := state.Status.ReportTime; t != nil && (last == nil || last.Time.Before(t.Time)) {
 			last = &metav1.Time{Time: t.Time}
@@ -109,10 +109,10 @@ func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNo
 		return
 	}
 	s.reportInterval = max(s.reportInterval, state.Spec.ReportInterval.Duration)
-	if at, failure := silentFrom(state, unreachable); now.After(at) {
+	if now.After(silentFrom(state, unreachable)) {
 		s.nodes.Failed++
 		s.silent = append(s.silent, name)
-		s.failures = append(s.failures, failure)
+		s.failures = append(s.failures, silence(state, unreachable))
 		return
 	}
 	if !state.Follows(c) {
@@ -153,7 +153,7 @@ func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNo
 // left adds a node on which nothing is to be counted any more, until its agent has detached what was. A silent agent is
 // not waited for.
 func (s *survey) left(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
-	if at, _ := silentFrom(state, unreachable); now.After(at) {
+	if now.After(silentFrom(state, unreachable)) {
 		return
 	}
 	if f := tally(state, c.UID); f.native+f.generic > 0 || f.pending {

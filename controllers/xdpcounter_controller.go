@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,9 +46,10 @@ type XDPCounterReconciler struct {
 	// its copy has to be known until it is done. nil: none is.
 	Rescuing func(types.UID) bool
 
-	told  told
-	once  sync.Once
-	began time.Time // the first Reconcile
+	told   told
+	once   sync.Once
+	began  time.Time    // the first Reconcile
+	states atomic.Int64 // how many node states there were when last looked
 }
 
 // Reconcile brings the status of one counter up to date.
@@ -67,6 +69,7 @@ func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	if err := r.Client.List(ctx, states, client.UnsafeDisableDeepCopy); err != nil {
 		return ctrl.Result{}, fmt.Errorf("list node states: %w", err)
 	}
+	r.states.Store(int64(len(states.Items)))
 	if err := r.settle(ctx, counter, nodes.Items, states.Items); err != nil {
 		return again(err)
 	}

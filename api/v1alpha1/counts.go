@@ -32,11 +32,16 @@ func CountsAndRatesOf(t traffic.Totals, rates traffic.Rates) []ClassCounts {
 // negative numbers count as zero.
 func RatesOf(counts []ClassCounts) traffic.Rates {
 	var rates traffic.Rates
+	AddRates(&rates, counts)
+	return rates
+}
+
+// AddRates adds what RatesOf returns. Its cost is that of the classes that are told, not of all that there are.
+func AddRates(rates *traffic.Rates, counts []ClassCounts) {
 	for _, c := range counts {
 		class := classOf(c)
 		rates[class] = rates[class].Plus(traffic.Rate{PacketsPerSecond: uint64(max(c.PPS, 0)), BitsPerSecond: uint64(max(c.BPS, 0))})
 	}
-	return rates
 }
 
 // WithoutRates returns the counts alone.
@@ -52,11 +57,16 @@ func WithoutRates(counts []ClassCounts) []ClassCounts {
 // stays right; negative numbers count as zero.
 func TotalsOf(counts []ClassCounts) traffic.Totals {
 	var t traffic.Totals
+	AddCounts(&t, counts)
+	return t
+}
+
+// AddCounts adds what TotalsOf returns. Its cost is that of the classes that are told, not of all that there are.
+func AddCounts(t *traffic.Totals, counts []ClassCounts) {
 	for _, c := range counts {
 		class := classOf(c)
 		t[class] = t[class].Plus(traffic.Counts{Packets: uint64(max(c.Packets, 0)), Bytes: uint64(max(c.Bytes, 0))})
 	}
-	return t
 }
 
 func classOf(c ClassCounts) traffic.Class {

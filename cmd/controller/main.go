@@ -66,7 +66,7 @@ type options struct {
 	leaderElect     bool
 	leaderNamespace string
 	statusInterval  time.Duration
-	writeBudget     float64
+	budget          controllers.Budget
 	timeout         time.Duration
 }
 
@@ -76,7 +76,8 @@ func (o *options) addFlags(flags *flag.FlagSet) {
 	flags.BoolVar(&o.leaderElect, "leader-elect", true, "Work only while holding the lease, so that two replicas never work at once.")
 	flags.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "The `namespace` of the lease. Default: the pod's own.")
 	flags.DurationVar(&o.statusInterval, "status-interval", 5*time.Second, "How often an XDPCounter's status may be written for the mere growth of its totals.")
-	flags.Float64Var(&o.writeBudget, "report-writes-per-second", 50, "How many reports all agents together may write per `second`; their intervals are stretched to it. 0: no bound.")
+	flags.Float64Var(&o.budget.WritesPerSecond, "report-writes-per-second", 50, "How many reports all agents together may write per `second`; their intervals are stretched to it. 0: no bound.")
+	flags.Float64Var(&o.budget.BytesPerSecond, "report-bytes-per-second", 200_000, "How many bytes of reports all agents together may write per `second`, likewise. 0: no bound.")
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "How long uninstall waits for the agents and then for the node states, await-sweep for the nodes, and check for all.")
 }
 
@@ -153,7 +154,7 @@ func (o options) reconcilers(mgr ctrl.Manager, recorder events.EventRecorder) re
 		Client: view,
 		Live:   mgr.GetAPIReader(),
 		Clock:  clock.System(),
-		Budget: controllers.Budget{WritesPerSecond: o.writeBudget},
+		Budget: o.budget,
 	}
 	return reconcilers{
 		view:   view,

@@ -1,0 +1,248 @@
+package scale
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/xdp-operator/xdp-operator/agent"
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/hack/cluster"
+)
+
+// atOnce is how many nodes are made, and how many agents started, at a time.
+const atOnce = 32
+
+// fleet is the nodes and their agents. Each agent is the real one, with a client, a cache and a watch of its own; they
+// share connections, of which the API server lets 100 requests use one.
+type fleet struct {
+	config *rest.Config
+	http   *http.Client
+	scheme *runtime.Scheme
+	nodes  []*node
+	wire   wire
+	peak   peak
+}
+
+func newFleet(c *cluster.Cluster, nodes int) (*fleet, error) {
+	f := &fleet{scheme: runtime.NewScheme()}
+	if err := v1alpha1.AddToScheme(f.scheme); err != nil {
+		return nil, err
+	}
+	kubeconfig, err := c.Kubeconfig("system:serviceaccount:"+cluster.Namespace+":xdp-operator-agent",
+		"system:serviceaccounts", "system:serviceaccounts:"+cluster.Namespace, "system:authenticated")
+	if err != nil {
+		return nil, err
+	}
+	if f.config, err = clientcmd.RESTConfigFromKubeConfig(kubeconfig); err != nil {
+		return nil, err
+	}
+	f.config.QPS = -1 // as of agents in pods: the API server's own fairness says who waits
+	f.config.UserAgent = "xdp-operator-agent/simulated"
+	f.config.Wrap(f.peak.count)
+	if f.http, err = rest.HTTPClientFor(f.config); err != nil {
+		return nil, err
+	}
+	for i := range nodes {
+		name := fmt.Sprintf("node-%04d", i)
+		f.nodes = append(f.nodes, &node{name: name, fleet: f, kernel: kernel{boot: "boot-of-" + name, wire: &f.wire}})
+	}
+	return f, nil
+}
+
+// each calls do for all nodes, some at a time.
+func (f *fleet) each(do func(*node) error) error {
+	var (
+		group sync.WaitGroup
+		mu    sync.Mutex
+		errs  []error
+	)
+	turn := make(chan struct{}, atOnce)
+	for _, n := range f.nodes {
+		turn <- struct{}{}
+		group.Go(func() {
+			defer func() { <-turn }()
+			if err := do(n); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, fmt.Errorf("%s: %w", n.name, err))
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+// join makes the Node objects.
+func (f *fleet) join(ctx context.Context, c client.Client) error {
+	return f.each(func(n *node) error {
+		object := &corev1.Node{}
+		object.Name, object.Labels = n.name, map[string]string{"pool": "edge"}
+		return c.Create(ctx, object)
+	})
+}
+
+// start starts all agents and returns when their caches are filled.
+func (f *fleet) start(ctx context.Context) error {
+	return f.each(func(n *node) error { return n.start(ctx) })
+}
+
+// stop ends all agents. What they have attached stays.
+func (f *fleet) stop() {
+	for _, n := range f.nodes {
+		n.cancel()
+	}
+	for _, n := range f.nodes {
+		n.running.Wait()
+	}
+}
+
+// told returns how many agents have been told of that many counters.
+func (f *fleet) told(counters int) (agents int) {
+	for _, n := range f.nodes {
+		if int(n.told.Load()) == counters {
+			agents++
+		}
+	}
+	return agents
+}
+
+// node is a simulated node.
+type node struct {
+	name   string
+	fleet  *fleet
+	kernel kernel
+
+	told    atomic.Int32 // of how many counters its agent knows
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// start starts an agent as cmd/agent does, but for the manager around it: it passes at the start, when its spec changes,
+// and when it said that it would.
+func (n *node) start(ctx context.Context) error {
+	ctx, n.cancel = context.WithCancel(ctx)
+	mapper, err := agent.Mapper(n.fleet.config, n.fleet.http)
+	if err != nil {
+		return err
+	}
+	options := agent.CacheOptions(n.name)
+	options.HTTPClient, options.Scheme, options.Mapper = n.fleet.http, n.fleet.scheme, mapper
+	own, err := cache.New(n.fleet.config, options)
+	if err != nil {
+		return err
+	}
+	api, err := client.New(n.fleet.config, client.Options{
+		HTTPClient: n.fleet.http, Scheme: n.fleet.scheme, Mapper: mapper, Cache: &client.CacheOptions{Reader: own},
+	})
+	if err != nil {
+		return err
+	}
+	informer, err := own.GetInformer(ctx, &v1alpha1.XDPNodeState{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return err
+	}
+	wake := make(chan struct{}, 1)
+	if _, err := informer.AddEventHandler(n.handler(wake)); err != nil {
+		return err
+	}
+	n.running.Go(func() { _ = own.Start(ctx) }) // it ends with the context
+	if !own.WaitForCacheSync(ctx) {
+		return errors.New("its cache is not filled")
+	}
+	a := &agent.Agent{
+		Client: api, Node: n.name, Datapath: &n.kernel, Links: &n.kernel, Clock: clock.RealClock{},
+		Info: v1alpha1.AgentInfo{Version: "0.1.0", KernelRelease: "6.12.0-amd64", BootID: n.kernel.boot, ProgramTag: "0123456789abcdef"},
+	}
+	n.running.Go(func() { n.run(ctx, a, wake) })
+	return nil
+}
+
+func (n *node) handler(wake chan<- struct{}) toolscache.ResourceEventHandler {
+	var generation int64
+	see := func(object any) {
+		state, ok := object.(*v1alpha1.XDPNodeState)
+		if !ok || state.Generation == generation {
+			return
+		}
+		generation = state.Generation
+		n.told.Store(int32(len(state.Spec.Counters)))
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+	return toolscache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, object any) { see(object) }}
+}
+
+func (n *node) run(ctx context.Context, a *agent.Agent, wake <-chan struct{}) {
+	const first, longest = 100 * time.Millisecond, 5 * time.Second // as agent.SetupWithManager has it
+	back := first
+	for {
+		result, err := a.Reconcile(ctx, ctrl.Request{})
+		wait := result.RequeueAfter
+		if err != nil {
+			wait, back = back, min(2*back, longest)
+		} else {
+			back = first
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-wake:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// peak counts the requests that write, and knows in which second there were the most.
+type peak struct {
+	mu        sync.Mutex
+	second    int64
+	now, most int
+}
+
+func (p *peak) count(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		if r.Method != http.MethodGet {
+			p.mu.Lock()
+			if second := time.Now().Unix(); second != p.second {
+				p.second, p.now = second, 0
+			}
+			p.now++
+			p.most = max(p.most, p.now)
+			p.mu.Unlock()
+		}
+		return next.RoundTrip(r)
+	})
+}
+
+// reset returns the most writes within a second since it was last called.
+func (p *peak) reset() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	most := p.most
+	p.most, p.now = 0, 0
+	return most
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -1,0 +1,96 @@
+package scale
+
+import (
+	"slices"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+)
+
+// wire is the traffic of all nodes: in each tick the same frames arrive at every one of them. It stands still at first.
+type wire struct{ ticks atomic.Uint64 }
+
+// frames are those of a tick, of a node that serves some.
+var frames = map[traffic.Class]traffic.Counts{
+	traffic.IP(traffic.IPv4, 6):  {Packets: 81_234, Bytes: 98_765_432},
+	traffic.IP(traffic.IPv4, 17): {Packets: 12_345, Bytes: 2_345_678},
+	traffic.IP(traffic.IPv6, 6):  {Packets: 4_321, Bytes: 5_432_109},
+	traffic.ClassARP:             {Packets: 3, Bytes: 126},
+}
+
+// arrived returns what arrives in that many ticks.
+func arrived(ticks uint64) (totals traffic.Totals) {
+	for class, c := range frames {
+		totals[class] = traffic.Counts{Packets: c.Packets * ticks, Bytes: c.Bytes * ticks}
+	}
+	return totals
+}
+
+// kernel is the machine of a simulated node with eth0 and lo: its agent's Datapath and Links. It outlives its agent.
+type kernel struct {
+	boot string
+	wire *wire
+	maps uint32
+	pins []pin
+}
+
+type pin struct {
+	plan.Attachment
+
+	mode  plan.Mode
+	since uint64 // the tick in which it was attached
+}
+
+// List implements agent.Links.
+func (k *kernel) List() ([]plan.Interface, error) {
+	list := []plan.Interface{
+		{Name: "lo", Index: 1, MTU: 65536, NoEthernet: true},
+		{Name: "eth0", Index: 2, Driver: "virtio_net", MTU: 1500, Primary: true},
+	}
+	for i := range list {
+		for _, p := range k.pins {
+			if p.Index == list[i].Index {
+				list[i].Hook = plan.Hook{Program: p.Program, Mode: p.mode}
+			}
+		}
+	}
+	return list, nil
+}
+
+// Attached implements agent.Datapath.
+func (k *kernel) Attached() (list []plan.Attachment, _ error) {
+	for _, p := range k.pins {
+		list = append(list, p.Attachment)
+	}
+	return list, nil
+}
+
+// Attach implements agent.Datapath.
+func (k *kernel) Attach(a plan.Attachment) error {
+	if slices.ContainsFunc(k.pins, func(p pin) bool { return p.Index == a.Index }) {
+		return plan.ErrPending
+	}
+	k.maps++
+	k.pins = append(k.pins, pin{
+		Attachment: plan.Attachment{Index: a.Index, Program: k.maps, Map: k.maps, Pin: strconv.Itoa(a.Index)},
+		mode:       plan.Native, since: k.wire.ticks.Load(),
+	})
+	return nil
+}
+
+// Detach implements agent.Datapath.
+func (k *kernel) Detach(a plan.Attachment) error {
+	k.pins = slices.DeleteFunc(k.pins, func(p pin) bool { return p.Pin == a.Pin })
+	return nil
+}
+
+// Read implements agent.Datapath.
+func (k *kernel) Read() (readings []traffic.Reading, _ error) {
+	now := k.wire.ticks.Load()
+	for _, p := range k.pins {
+		readings = append(readings, traffic.Reading{Map: traffic.MapID{Boot: k.boot, ID: p.Map}, Index: p.Index, Totals: arrived(now - p.since)})
+	}
+	return readings, nil
+}

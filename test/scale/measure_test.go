@@ -1,0 +1,171 @@
+package scale
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/xdp-operator/xdp-operator/hack/cluster"
+)
+
+// sample is what had been used up at one time.
+type sample struct {
+	at         time.Time
+	reports    float64 // writes of the status of node states, at the API server
+	refused    float64 // those that were tried and refused as conflicts
+	failed     float64 // those that were answered with anything else
+	specs      float64 // other writes of node states
+	statuses   float64 // writes of XDPCounters
+	bytes      float64 // of the bodies of updates of node states, the controller's included
+	seconds    float64 // that reports took altogether
+	events     float64 // that watchers of node states were sent
+	eventBytes float64
+	cpu        map[string]float64 // seconds, by program
+}
+
+// The programs whose CPU time is told.
+const (
+	apiServer  = "kube-apiserver"
+	etcd       = "etcd"
+	controller = "controller"
+)
+
+var (
+	line  = regexp.MustCompile(`(?m)^(apiserver_request_total|apiserver_request_body_size_bytes_sum|apiserver_request_duration_seconds_sum|apiserver_watch_events_total|apiserver_watch_events_sizes_sum)\{(.*resource="xdp(?:nodestates|counters)".*)\} ([0-9.e+]+)$`)
+	label = regexp.MustCompile(`([a-z_]+)="([^"]*)"`)
+)
+
+// measure asks the API server and the kernel.
+func measure(ctx context.Context, c *cluster.Cluster) (s sample, err error) {
+	clients, err := kubernetes.NewForConfig(c.Config())
+	if err != nil {
+		return s, err
+	}
+	text, err := clients.RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+	if err != nil {
+		return s, fmt.Errorf("ask the API server for its metrics: %w", err)
+	}
+	s.at = time.Now()
+	for _, found := range line.FindAllSubmatch(text, -1) {
+		value, err := strconv.ParseFloat(string(found[3]), 64)
+		if err != nil {
+			return s, err
+		}
+		labels := map[string]string{}
+		for _, l := range label.FindAllSubmatch(found[2], -1) {
+			labels[string(l[1])] = string(l[2])
+		}
+		s.add(string(found[1]), labels, value)
+	}
+	s.cpu, err = cpuTimes()
+	return s, err
+}
+
+func (s *sample) add(metric string, labels map[string]string, value float64) {
+	states := labels["resource"] == "xdpnodestates"
+	verb := strings.ToUpper(labels["verb"])
+	writes := verb != "GET" && verb != "LIST" && verb != "WATCH" && verb != "WATCHLIST"
+	switch {
+	case metric == "apiserver_watch_events_total" && states:
+		s.events += value
+	case metric == "apiserver_watch_events_sizes_sum" && states:
+		s.eventBytes += value
+	case !writes:
+	case metric == "apiserver_request_total" && !states:
+		s.statuses += value
+	case metric == "apiserver_request_total" && labels["subresource"] == "status":
+		switch {
+		case strings.HasPrefix(labels["code"], "2"):
+			s.reports += value
+		case labels["code"] == "409":
+			s.refused += value
+		default:
+			s.failed += value
+		}
+	case metric == "apiserver_request_total":
+		s.specs += value
+	case metric == "apiserver_request_body_size_bytes_sum" && states && (verb == "UPDATE" || verb == "PUT"):
+		s.bytes += value
+	case metric == "apiserver_request_duration_seconds_sum" && states && labels["subresource"] == "status":
+		s.seconds += value
+	}
+}
+
+// cpuTimes returns the CPU time of each program in this pid namespace, in seconds, also of those that have ended as far
+// as they were ever asked for.
+func cpuTimes() (map[string]float64, error) {
+	const ticksPerSecond = 100 // USER_HZ, the same on all architectures that count (proc_pid_stat(5))
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	times := map[string]float64{}
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // the process has ended
+		}
+		_, rest, _ := bytes.Cut(stat, []byte("("))
+		at := bytes.LastIndexByte(rest, ')')
+		fields := strings.Fields(string(rest[at+1:]))
+		user, err := strconv.ParseFloat(fields[11], 64)
+		if err != nil {
+			return nil, err
+		}
+		system, err := strconv.ParseFloat(fields[12], 64)
+		if err != nil {
+			return nil, err
+		}
+		times[string(rest[:at])] += (user + system) / ticksPerSecond
+	}
+	return times, nil
+}
+
+// row is what one phase took.
+type row struct {
+	phase    string
+	seconds  float64
+	reports  float64 // per second
+	refused  float64 // altogether
+	failed   float64 // altogether
+	kilo     float64 // kilobytes of reports per second
+	peak     int     // the most reports within a second
+	each     float64 // milliseconds that a report takes
+	specs    float64
+	statuses float64
+	events   float64 // per second
+	cores    map[string]float64
+	resident float64 // MiB, of the controller
+}
+
+func between(phase string, a, b sample, peak int, resident int64) row {
+	seconds := b.at.Sub(a.at).Seconds()
+	r := row{
+		phase: phase, seconds: seconds, peak: peak,
+		reports: (b.reports - a.reports) / seconds, kilo: (b.bytes - a.bytes) / 1000 / seconds,
+		refused: b.refused - a.refused, failed: b.failed - a.failed, specs: b.specs - a.specs, statuses: b.statuses - a.statuses, events: (b.events - a.events) / seconds,
+		cores: map[string]float64{}, resident: float64(resident) / (1 << 20),
+	}
+	if n := b.reports - a.reports + b.refused - a.refused + b.failed - a.failed; n > 0 {
+		r.each = 1000 * (b.seconds - a.seconds) / n
+	}
+	for program, used := range b.cpu {
+		r.cores[program] = max(0, used-a.cpu[program]) / seconds
+	}
+	return r
+}
+
+const header = "phase                            s  reports/s  refused  failed   KB/s  most in 1 s  ms each  spec writes  status writes  events/s | cores: API server  etcd  controller | controller MiB"
+
+func (r row) String() string {
+	return fmt.Sprintf("%-25s %8.1f %10.1f %8.0f %7.0f %6.0f %12d %8.1f %12.0f %14.0f %9.1f | %17.2f %5.2f %11.2f | %14.0f",
+		r.phase, r.seconds, r.reports, r.refused, r.failed, r.kilo, r.peak, r.each, r.specs, r.statuses, r.events, r.cores[apiServer], r.cores[etcd], r.cores[controller], r.resident)
+}

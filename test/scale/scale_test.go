@@ -1,0 +1,312 @@
+package scale
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/hack/cluster"
+)
+
+// What may be written (the defaults of the controller's flags) and used, at any size.
+const (
+	writesPerSecond    = 50
+	kilobytesPerSecond = 200
+	controllerMiB      = 300
+	controllerCores    = 0.5
+	// tolerance is for reports that come a little later than they were made, and so nearer to the next one.
+	tolerance = 1.1
+)
+
+// patience is how long each step may take; the machine may be busy.
+const patience = 10 * time.Minute
+
+// What is written to the API server in a second does not grow with the number of nodes and counters: not in steady
+// traffic, and not when the controller or all agents start anew. And every packet is in the totals.
+func TestReportsStayWithinTheBudget(t *testing.T) {
+	s := newStory(t)
+	s.fleet.peak.reset()
+
+	s.phase("apply", func() {
+		for i := range *counters {
+			s.apply(i)
+		}
+		s.eventually(s.allTold(*counters))
+		s.logf("told after %.1f s", s.elapsed())
+		s.eventually(s.ready(*counters - 1))
+		s.logf("Ready=True after %.1f s", s.elapsed())
+	})
+	interval := s.interval()
+	t.Logf("reports are due every %s, wanted every %s", interval, *wish)
+
+	stop := s.traffic()
+	s.phase("first packets", func() {
+		s.eventually(s.counted(1))
+		s.logf("the first of a node in the total after %.1f s", s.elapsed())
+		s.eventually(s.counted(*nodes))
+		s.logf("as many as one tick of all after %.1f s", s.elapsed())
+	})
+	steady := s.phase("steady", func() {
+		span := *window
+		if span == 0 {
+			span = 2 * interval
+		}
+		time.Sleep(span)
+	})
+	if steady.reports == 0 || steady.kilo == 0 {
+		t.Error("no report was seen in steady traffic")
+	}
+	if steady.reports > tolerance*writesPerSecond || steady.kilo > tolerance*kilobytesPerSecond {
+		t.Errorf("%.1f reports and %.0f kB per second, want at most %d and %d", steady.reports, steady.kilo, writesPerSecond, kilobytesPerSecond)
+	}
+	if steady.resident > controllerMiB || steady.cores[controller] > controllerCores {
+		t.Errorf("the controller has %.0f MiB and takes %.2f cores, want at most %d and %.1f", steady.resident, steady.cores[controller], controllerMiB, controllerCores)
+	}
+	if steady.specs != 0 {
+		t.Errorf("%.0f writes of the specs of node states in steady traffic, want none", steady.specs)
+	}
+
+	restarted := s.phase("controller starts anew", func() {
+		s.restartController()
+		s.eventually(s.summedUpSince(s.began))
+	})
+	s.expectNothingNew(restarted, interval)
+	restarted = s.phase("all agents start anew", func() {
+		s.fleet.stop()
+		if err := s.fleet.start(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually(s.summedUpSince(time.Now()))
+	})
+	s.expectNothingNew(restarted, interval)
+	s.phase("one more counter", func() {
+		s.apply(*counters)
+		s.eventually(s.allTold(*counters + 1))
+		s.logf("told after %.1f s", s.elapsed())
+		s.eventually(s.ready(*counters))
+		s.logf("Ready=True after %.1f s", s.elapsed())
+	})
+	stop()
+	s.phase("the last packets", func() { s.eventually(s.exact) })
+	s.print()
+}
+
+// story is what all phases share.
+type story struct {
+	*testing.T
+	fleet      *fleet
+	controller *cluster.Process
+	began      time.Time // the present phase
+	rows       []row
+}
+
+func newStory(t *testing.T) *story {
+	s := &story{T: t, began: time.Now()}
+	s.startController()
+	var err error
+	if s.fleet, err = newFleet(c, *nodes); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.fleet.join(t.Context(), c.Client); err != nil {
+		t.Fatal(err)
+	}
+	s.logf("%d nodes joined after %.1f s", *nodes, s.elapsed())
+	// Not the test's own context: that is cancelled before the cleanup that waits for them.
+	if err := s.fleet.start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.fleet.stop)
+	s.logf("their agents watch after %.1f s", s.elapsed())
+	return s
+}
+
+func (s *story) elapsed() float64 { return time.Since(s.began).Seconds() }
+
+func (s *story) logf(format string, args ...any) { s.Logf("  "+format, args...) }
+
+// phase runs one phase and returns what it took.
+func (s *story) phase(name string, do func()) row {
+	s.Helper()
+	s.Logf("%s:", name)
+	before := s.measure()
+	s.fleet.peak.reset()
+	s.began = before.at
+	do()
+	resident, err := s.controller.Resident()
+	if err != nil {
+		s.Fatal(err)
+	}
+	r := between(name, before, s.measure(), s.fleet.peak.reset(), resident)
+	s.rows = append(s.rows, r)
+	s.logf("%s\n%s", header, r)
+	return r
+}
+
+func (s *story) measure() sample {
+	sample, err := measure(s.Context(), c)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return sample
+}
+
+func (s *story) print() {
+	lines := []string{fmt.Sprintf("%d nodes, %d counters:", *nodes, *counters), header}
+	for _, r := range s.rows {
+		lines = append(lines, r.String())
+	}
+	s.Log(strings.Join(lines, "\n"))
+}
+
+func (s *story) eventually(check func() error) {
+	s.Helper()
+	if err := cluster.Eventually(s.Context(), patience, check); err != nil {
+		s.print()
+		s.Fatal(err)
+	}
+}
+
+func (s *story) startController() {
+	var err error
+	if s.controller, err = c.StartController(context.Background(), "controller"); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// restartController is what an upgrade does.
+func (s *story) restartController() {
+	if err := s.controller.Signal(syscall.SIGTERM); err != nil {
+		s.Fatal(err)
+	}
+	s.startController()
+}
+
+func name(counter int) string { return fmt.Sprintf("counter-%d", counter) }
+
+// apply makes a counter that selects all nodes.
+func (s *story) apply(counter int) {
+	x := &v1alpha1.XDPCounter{}
+	x.Name = name(counter)
+	x.Spec.ReportInterval.Duration = *wish
+	if err := c.Client.Create(s.Context(), x); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *story) get(counter int) (*v1alpha1.XDPCounter, error) {
+	x := &v1alpha1.XDPCounter{}
+	return x, c.Client.Get(s.Context(), types.NamespacedName{Name: name(counter)}, x)
+}
+
+// interval returns how often nodes are told to report.
+func (s *story) interval() time.Duration {
+	state := &v1alpha1.XDPNodeState{}
+	if err := c.Client.Get(s.Context(), types.NamespacedName{Name: s.fleet.nodes[0].name}, state); err != nil {
+		s.Fatal(err)
+	}
+	return state.Spec.ReportInterval.Duration
+}
+
+func (s *story) allTold(counters int) func() error {
+	return func() error {
+		if err := s.controller.Ended(); err != nil {
+			s.Fatal(err)
+		}
+		if n := s.fleet.told(counters); n < *nodes {
+			return fmt.Errorf("%d of %d agents are told of %d counters", n, *nodes, counters)
+		}
+		return nil
+	}
+}
+
+func (s *story) ready(counter int) func() error {
+	return func() error {
+		x, err := s.get(counter)
+		if err != nil {
+			return err
+		}
+		ready := meta.FindStatusCondition(x.Status.Conditions, v1alpha1.ConditionReady)
+		if ready == nil || ready.Reason != v1alpha1.ReasonAllInterfacesAttached || int(x.Status.Nodes.Ready) != *nodes {
+			return fmt.Errorf("counter %s says %v", x.Name, ready)
+		}
+		return nil
+	}
+}
+
+// traffic lets a tick pass each second, until stop is called.
+func (s *story) traffic() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			s.fleet.wire.ticks.Add(1)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second):
+			}
+		}
+	}()
+	s.Cleanup(cancel)
+	return func() { cancel(); <-done }
+}
+
+// counted checks that the total has as many packets as that many nodes receive in a tick.
+func (s *story) counted(nodes int) func() error {
+	totals := arrived(uint64(nodes))
+	want := int64(totals.Sum().Packets)
+	return func() error {
+		x, err := s.get(0)
+		if err == nil && (x.Status.Total == nil || x.Status.Total.Packets < want) {
+			err = fmt.Errorf("counter %s has %v, want %d packets", x.Name, x.Status.Total, want)
+		}
+		return err
+	}
+}
+
+// summedUpSince checks that the status has a report that was made since.
+func (s *story) summedUpSince(t time.Time) func() error {
+	return func() error {
+		x, err := s.get(0)
+		if err == nil && (x.Status.LastReportTime == nil || !x.Status.LastReportTime.After(t)) {
+			err = fmt.Errorf("counter %s has had no report since %s", x.Name, t)
+		}
+		return err
+	}
+}
+
+// expectNothingNew checks that nothing was written but the reports that were due. Some may have been made before the phase
+// began, and written in it.
+func (s *story) expectNothingNew(r row, interval time.Duration) {
+	s.Helper()
+	// One for each node at either end.
+	if most := float64(*nodes) * (r.seconds/interval.Seconds() + 2); r.reports*r.seconds > most {
+		s.Errorf("%s: %.0f reports, want at most %.0f", r.phase, r.reports*r.seconds, most)
+	}
+	if r.specs != 0 {
+		s.Errorf("%s: %.0f writes of the specs of node states, want none", r.phase, r.specs)
+	}
+}
+
+// exact checks that each of the first counters has every packet of all nodes.
+func (s *story) exact() error {
+	want := arrived(s.fleet.wire.ticks.Load() * uint64(*nodes))
+	for i := range *counters {
+		x, err := s.get(i)
+		if err != nil {
+			return err
+		}
+		if got := v1alpha1.TotalsOfProtocols(x.Status.Protocols); got != want {
+			return fmt.Errorf("counter %s has %v, want %v", x.Name, got.Sum(), want.Sum())
+		}
+	}
+	return nil
+}
