@@ -30,10 +30,10 @@ demo: ## Run a cluster on this machine, count real packets and check the totals 
 demo-down: ## End what make demo KEEP=1 left up
 	go run ./hack/demo -down
 
-# Two at a time, since most of what they do is wait; the longest first.
+# Two at a time, since most of what they do is wait; the longest first. What they need is built before.
 .PHONY: test
 test: controlplane cluster-programs image-tar ## Run every test that this machine can run
-	+@$(MAKE) --no-print-directory -j2 test-e2e test-kernel test-integration test-unit test-faults-short test-prometheus test-scale-short test-charts test-gitops
+	+@$(MAKE) --no-print-directory -j2 $(addprefix -o ,$^) test-e2e test-kernel test-integration test-unit test-faults-short test-prometheus test-scale-short test-charts test-gitops
 	@echo "Every test passed."
 
 ##@ Single tests
