@@ -75,8 +75,9 @@ type refusal struct {
 
 // remembered is the ledger that was saved last, and in it for whom the maps count that were made since.
 type remembered struct {
-	state  types.UID // of which node state
-	ledger traffic.Ledger
+	state    types.UID // of which node state
+	replaced string    // the version of it that was replaced then
+	ledger   traffic.Ledger
 }
 
 // Reconcile makes one pass, whatever it was that asked for it.
@@ -116,7 +117,11 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if a.last.state == state.UID { // nobody else writes the status, but somebody may have edited it
+	switch {
+	case a.last.state != state.UID:
+	case a.last.replaced == state.ResourceVersion: // the cache is behind: it may have accounts of counters that are gone
+		before = a.last.ledger.Or(traffic.Ledger{})
+	default: // nobody else writes the status, but somebody may have edited it
 		before = before.Or(a.last.ledger)
 	}
 
@@ -139,11 +144,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if before.Meet(readings, selected) { // the interface may be gone before it is reported
-		if a.last.state != state.UID {
-			a.last = remembered{state.UID, before}
-		} else { // not before: the cache may be behind, and have accounts of counters that are gone
-			a.last.ledger.Meet(readings, selected)
-		}
+		a.last.state, a.last.ledger = state.UID, before
 	}
 	after := before.Next(readings, selected, listed(state.Spec))
 	status := a.report(state, s, outcome{want: want, selected: selected, declined: declined, failed: failed, detach: detach}, before, after)
@@ -158,12 +159,13 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 			return pause, nil // and detach nothing: its counts are not saved
 		}
 		state.Status = status
+		replaced := state.ResourceVersion
 		err := a.Client.Status().Update(ctx, state)
 		a.seen.write(err)
 		if err != nil {
 			return 0, fmt.Errorf("save node state: %w", err)
 		}
-		a.last = remembered{state.UID, after}
+		a.last = remembered{state.UID, replaced, after}
 		wait = jitter(wait)
 	} else {
 		wait = min(wait, due)

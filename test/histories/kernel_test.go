@@ -84,8 +84,10 @@ func selecting(counters []v1alpha1.NodeCounter, p *pinned) (selecting []types.UI
 	for _, c := range counters {
 		selects := c.Active && (c.Primary && p.Name == "eth0" || len(c.Names) > 0)
 		switch {
-		case !selects || mode != "" && c.AttachMode != mode && c.AttachMode != "Auto" && (mode != "Auto" || c.AttachMode != "Native"):
+		case !selects || mode != "" && c.AttachMode != mode && c.AttachMode != "Auto":
 			continue
+		case mode == "" && c.AttachMode == "Auto":
+			mode = v1alpha1.AttachMode(p.mode) // what it has got
 		case mode == "":
 			mode = c.AttachMode
 		}
