@@ -113,16 +113,9 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	before, err := ledgerOf(state.Status)
+	before, err := a.ledger(state)
 	if err != nil {
 		return 0, err
-	}
-	switch {
-	case a.last.state != state.UID:
-	case a.last.replaced == state.ResourceVersion: // the cache is behind: it may have accounts of counters that are gone
-		before = a.last.ledger.Or(traffic.Ledger{})
-	default: // nobody else writes the status, but somebody may have edited it
-		before = before.Or(a.last.ledger)
 	}
 
 	asked := selections(state.Spec)

@@ -37,6 +37,19 @@ func listed(spec v1alpha1.XDPNodeStateSpec) []string {
 	return uids
 }
 
+// ledger returns what is known of the node: what the state holds, and what the agent remembers of it.
+func (a *Agent) ledger(state *v1alpha1.XDPNodeState) (traffic.Ledger, error) {
+	saved, err := ledgerOf(state.Status)
+	switch {
+	case err != nil || a.last.state != state.UID:
+		return saved, err
+	case a.last.replaced == state.ResourceVersion: // the cache is behind: it may have accounts of counters that are gone
+		return a.last.ledger.Or(traffic.Ledger{}), nil // a copy
+	default: // nobody else writes the status, but somebody may have edited it
+		return saved.Or(a.last.ledger), nil
+	}
+}
+
 // ledgerOf reads the ledger back from a saved status.
 func ledgerOf(status v1alpha1.XDPNodeStateStatus) (l traffic.Ledger, err error) {
 	l = traffic.Ledger{
