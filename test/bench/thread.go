@@ -13,7 +13,6 @@ import (
 func onOneCPU(fn func() error) error {
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocks: the thread ends with the goroutine
 		done <- func() error {
 			if err := settle(); err != nil {
 				return err
@@ -24,8 +23,10 @@ func onOneCPU(fn func() error) error {
 	return <-done
 }
 
-// settle binds this thread to a CPU and blocks its signals.
+// settle keeps the calling goroutine on its thread, binds that to a CPU and blocks its signals. The thread ends with the
+// goroutine.
 func settle() error {
+	runtime.LockOSThread() // and nothing unlocks it
 	var allowed, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
 		return fmt.Errorf("find the CPUs of this thread: %w", err)

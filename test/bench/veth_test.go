@@ -14,6 +14,9 @@ func TestEveryFrameOnTheWireArrivesAndIsCounted(t *testing.T) {
 	namespace := netns.New(t)
 	k := kinds()[0]
 	const n = 10_000
+	if err := settle(); err != nil {
+		t.Fatal(err)
+	}
 	live := knowsFragments(t) // live frames came with them, in Linux 5.18; without them nothing is sent, with an error
 	namespace.Do(func() {
 		w, err := newWire()
