@@ -151,9 +151,8 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 		if a.brake.holds(a.Clock.Now()) {
 			return pause, nil // and detach nothing: its counts are not saved
 		}
-		state.Status = status
 		replaced := state.ResourceVersion
-		err := a.Client.Status().Update(ctx, state)
+		err := a.save(ctx, state, status)
 		a.seen.write(err)
 		if err != nil {
 			return 0, fmt.Errorf("save node state: %w", err)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"math"
 
@@ -35,6 +36,13 @@ func listed(spec v1alpha1.XDPNodeStateSpec) []string {
 		uids = append(uids, string(c.UID))
 	}
 	return uids
+}
+
+// save writes the status if nobody has written the state since. The spec is left out, which the API server ignores here.
+func (a *Agent) save(ctx context.Context, state *v1alpha1.XDPNodeState, status v1alpha1.XDPNodeStateStatus) error {
+	next := &v1alpha1.XDPNodeState{Status: status}
+	next.Name, next.UID, next.ResourceVersion = state.Name, state.UID, state.ResourceVersion
+	return a.Client.Status().Update(ctx, next)
 }
 
 // ledger returns what is known of the node: what the state holds, and what the agent remembers of it.

@@ -50,11 +50,13 @@ func TestTheSizeOfAReportIsGuessed(t *testing.T) {
 		"no counter left":             {0, 1, 8},
 	} {
 		state := reporting("node-0123.example.org", tc.counters, tc.interfaces, tc.classes)
+		guess := reportSize(state.Spec.Counters, state)
+		state.Spec = v1alpha1.XDPNodeStateSpec{} // agents do not send it
 		raw, err := json.Marshal(state)
 		if err != nil {
 			t.Fatal(err)
 		}
-		guess, size := reportSize(state.Spec.Counters, state), len(raw)
+		size := len(raw)
 		if guess < size || guess > size+size/2 {
 			t.Errorf("%s: %d bytes are taken for %d", name, size, guess)
 		}

@@ -174,30 +174,13 @@ type ProtocolCounts struct {
 	BitsPerSecond int64 `json:"bitsPerSecond"`
 }
 
-// ClassCounts is what was counted in one class, in the compact form of the accounts.
-type ClassCounts struct {
-	// class is family and protocol, for example IPv4/TCP, or the family alone for ARP, Other and Malformed.
-	Class string `json:"class"`
-	// packets is the number of frames.
-	Packets int64 `json:"packets"`
-	// bytes is their length from the Ethernet header on.
-	Bytes int64 `json:"bytes"`
-	// pps is the packets per second, the mean since the report before; in accounts only, and left out if zero.
-	// +optional
-	PPS int64 `json:"pps,omitempty"`
-	// bps is the bits per second, 8 times the bytes, the mean since the report before; in accounts only, and left out
-	// if zero.
-	// +optional
-	BPS int64 `json:"bps,omitempty"`
-}
-
 // DepartingNode is the share of one XDPNodeState that is about to go, or was deleted while its node is still there.
 type DepartingNode struct {
 	// name is the name of the node and of its XDPNodeState.
 	Name string `json:"name"`
 	// uid is the UID of the XDPNodeState. While an entry exists the object itself, if it is there, is not added to the totals.
 	UID types.UID `json:"uid"`
-	// counts is the share, by class.
+	// counts is the share: for each class its name, the frames and their bytes.
 	// +optional
 	// +listType=atomic
 	Counts []ClassCounts `json:"counts,omitempty"`
@@ -205,7 +188,8 @@ type DepartingNode struct {
 
 // Retired is the share of nodes that have left the cluster. It is part of the totals.
 type Retired struct {
-	// counts is the share of nodes that are gone with their XDPNodeState, by class.
+	// counts is the share of nodes that are gone with their XDPNodeState: for each class its name, the frames and their
+	// bytes.
 	// +optional
 	// +listType=atomic
 	Counts []ClassCounts `json:"counts,omitempty"`

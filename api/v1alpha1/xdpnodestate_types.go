@@ -101,7 +101,8 @@ type NodeInterface struct {
 	// map is the kernel's ID of the map that holds the counts, unique within status.agent.bootID.
 	// +optional
 	Map int64 `json:"map,omitempty"`
-	// counts is the reading of the map that the accounts contain, by class.
+	// counts is the reading of the map that the accounts contain: for each class that was seen its name, the frames and
+	// their bytes from the Ethernet header on, for example "IPv4/TCP 120 84000".
 	// +optional
 	// +listType=atomic
 	Counts []ClassCounts `json:"counts,omitempty"`
@@ -122,7 +123,9 @@ type CounterAccount struct {
 	PacketsPerSecond int64 `json:"packetsPerSecond"`
 	// bitsPerSecond is the sum over all classes, 8 times the bytes: the mean since the report before.
 	BitsPerSecond int64 `json:"bitsPerSecond"`
-	// counts holds the non-zero classes and their rates.
+	// counts holds for each class that was seen its name, the frames, their bytes from the Ethernet header on, and if there
+	// was traffic the frames and the bits per second, the mean since the report before: for example
+	// "IPv4/TCP 120 84000 12 67200".
 	// +optional
 	// +listType=atomic
 	Counts []ClassCounts `json:"counts,omitempty"`

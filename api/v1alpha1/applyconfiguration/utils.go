@@ -18,8 +18,6 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 	// Group=xdp-operator.io, Version=v1alpha1
 	case v1alpha1.SchemeGroupVersion.WithKind("AgentInfo"):
 		return &apiv1alpha1.AgentInfoApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("ClassCounts"):
-		return &apiv1alpha1.ClassCountsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CounterAccount"):
 		return &apiv1alpha1.CounterAccountApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DepartingNode"):

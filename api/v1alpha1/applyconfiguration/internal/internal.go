@@ -41,23 +41,7 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.AttachMode
   scalar: string
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.ClassCounts
-  map:
-    fields:
-    - name: bps
-      type:
-        scalar: numeric
-    - name: bytes
-      type:
-        scalar: numeric
-    - name: class
-      type:
-        scalar: string
-    - name: packets
-      type:
-        scalar: numeric
-    - name: pps
-      type:
-        scalar: numeric
+  scalar: string
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.Coexistence
   scalar: string
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.CounterAccount

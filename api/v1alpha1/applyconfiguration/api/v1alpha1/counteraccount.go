@@ -3,6 +3,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	types "k8s.io/apimachinery/pkg/types"
 )
 
@@ -23,8 +24,10 @@ type CounterAccountApplyConfiguration struct {
 	PacketsPerSecond *int64 `json:"packetsPerSecond,omitempty"`
 	// bitsPerSecond is the sum over all classes, 8 times the bytes: the mean since the report before.
 	BitsPerSecond *int64 `json:"bitsPerSecond,omitempty"`
-	// counts holds the non-zero classes and their rates.
-	Counts []ClassCountsApplyConfiguration `json:"counts,omitempty"`
+	// counts holds for each class that was seen its name, the frames, their bytes from the Ethernet header on, and if there
+	// was traffic the frames and the bits per second, the mean since the report before: for example
+	// "IPv4/TCP 120 84000 12 67200".
+	Counts []apiv1alpha1.ClassCounts `json:"counts,omitempty"`
 }
 
 // CounterAccountApplyConfiguration constructs a declarative configuration of the CounterAccount type for use with
@@ -84,12 +87,9 @@ func (b *CounterAccountApplyConfiguration) WithBitsPerSecond(value int64) *Count
 // WithCounts adds the given value to the Counts field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Counts field.
-func (b *CounterAccountApplyConfiguration) WithCounts(values ...*ClassCountsApplyConfiguration) *CounterAccountApplyConfiguration {
+func (b *CounterAccountApplyConfiguration) WithCounts(values ...apiv1alpha1.ClassCounts) *CounterAccountApplyConfiguration {
 	for i := range values {
-		if values[i] == nil {
-			panic("nil value passed to WithCounts")
-		}
-		b.Counts = append(b.Counts, *values[i])
+		b.Counts = append(b.Counts, values[i])
 	}
 	return b
 }

@@ -3,6 +3,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	types "k8s.io/apimachinery/pkg/types"
 )
 
@@ -15,8 +16,8 @@ type DepartingNodeApplyConfiguration struct {
 	Name *string `json:"name,omitempty"`
 	// uid is the UID of the XDPNodeState. While an entry exists the object itself, if it is there, is not added to the totals.
 	UID *types.UID `json:"uid,omitempty"`
-	// counts is the share, by class.
-	Counts []ClassCountsApplyConfiguration `json:"counts,omitempty"`
+	// counts is the share: for each class its name, the frames and their bytes.
+	Counts []apiv1alpha1.ClassCounts `json:"counts,omitempty"`
 }
 
 // DepartingNodeApplyConfiguration constructs a declarative configuration of the DepartingNode type for use with
@@ -44,12 +45,9 @@ func (b *DepartingNodeApplyConfiguration) WithUID(value types.UID) *DepartingNod
 // WithCounts adds the given value to the Counts field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Counts field.
-func (b *DepartingNodeApplyConfiguration) WithCounts(values ...*ClassCountsApplyConfiguration) *DepartingNodeApplyConfiguration {
+func (b *DepartingNodeApplyConfiguration) WithCounts(values ...apiv1alpha1.ClassCounts) *DepartingNodeApplyConfiguration {
 	for i := range values {
-		if values[i] == nil {
-			panic("nil value passed to WithCounts")
-		}
-		b.Counts = append(b.Counts, *values[i])
+		b.Counts = append(b.Counts, values[i])
 	}
 	return b
 }

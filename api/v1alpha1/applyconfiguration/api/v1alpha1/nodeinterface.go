@@ -37,8 +37,9 @@ type NodeInterfaceApplyConfiguration struct {
 	Counters []types.UID `json:"counters,omitempty"`
 	// map is the kernel's ID of the map that holds the counts, unique within status.agent.bootID.
 	Map *int64 `json:"map,omitempty"`
-	// counts is the reading of the map that the accounts contain, by class.
-	Counts []ClassCountsApplyConfiguration `json:"counts,omitempty"`
+	// counts is the reading of the map that the accounts contain: for each class that was seen its name, the frames and
+	// their bytes from the Ethernet header on, for example "IPv4/TCP 120 84000".
+	Counts []apiv1alpha1.ClassCounts `json:"counts,omitempty"`
 }
 
 // NodeInterfaceApplyConfiguration constructs a declarative configuration of the NodeInterface type for use with
@@ -148,12 +149,9 @@ func (b *NodeInterfaceApplyConfiguration) WithMap(value int64) *NodeInterfaceApp
 // WithCounts adds the given value to the Counts field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Counts field.
-func (b *NodeInterfaceApplyConfiguration) WithCounts(values ...*ClassCountsApplyConfiguration) *NodeInterfaceApplyConfiguration {
+func (b *NodeInterfaceApplyConfiguration) WithCounts(values ...apiv1alpha1.ClassCounts) *NodeInterfaceApplyConfiguration {
 	for i := range values {
-		if values[i] == nil {
-			panic("nil value passed to WithCounts")
-		}
-		b.Counts = append(b.Counts, *values[i])
+		b.Counts = append(b.Counts, values[i])
 	}
 	return b
 }

@@ -2,13 +2,18 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
 // RetiredApplyConfiguration represents a declarative configuration of the Retired type for use
 // with apply.
 //
 // Retired is the share of nodes that have left the cluster. It is part of the totals.
 type RetiredApplyConfiguration struct {
-	// counts is the share of nodes that are gone with their XDPNodeState, by class.
-	Counts []ClassCountsApplyConfiguration `json:"counts,omitempty"`
+	// counts is the share of nodes that are gone with their XDPNodeState: for each class its name, the frames and their
+	// bytes.
+	Counts []apiv1alpha1.ClassCounts `json:"counts,omitempty"`
 	// departing lists the shares that are part of the totals and not of counts yet: of nodes that are just being retired,
 	// and of nodes whose XDPNodeState somebody deleted.
 	Departing []DepartingNodeApplyConfiguration `json:"departing,omitempty"`
@@ -23,12 +28,9 @@ func Retired() *RetiredApplyConfiguration {
 // WithCounts adds the given value to the Counts field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Counts field.
-func (b *RetiredApplyConfiguration) WithCounts(values ...*ClassCountsApplyConfiguration) *RetiredApplyConfiguration {
+func (b *RetiredApplyConfiguration) WithCounts(values ...apiv1alpha1.ClassCounts) *RetiredApplyConfiguration {
 	for i := range values {
-		if values[i] == nil {
-			panic("nil value passed to WithCounts")
-		}
-		b.Counts = append(b.Counts, *values[i])
+		b.Counts = append(b.Counts, values[i])
 	}
 	return b
 }

@@ -1,0 +1,109 @@
+package scale
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/uuid"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/hack/cluster"
+)
+
+// What one report costs the API server and etcd, by the number of counters that its node has. The agent's own pass makes the
+// first one; then the totals grow, and nothing else changes.
+func BenchmarkReport(b *testing.B) {
+	for _, counters := range []int{1, 5, 20} {
+		b.Run(fmt.Sprintf("counters=%d", counters), func(b *testing.B) {
+			state := reported(b, counters)
+			body, err := json.Marshal(state)
+			if err != nil {
+				b.Fatal(err)
+			}
+			before, err := cpuTimes()
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				now := metav1.NowMicro()
+				state.Status.ReportTime = &now
+				for i := range state.Status.Accounts {
+					state.Status.Accounts[i].Packets++
+				}
+				state.Spec = v1alpha1.XDPNodeStateSpec{}
+				if err := c.Client.Status().Update(b.Context(), state); err != nil {
+					b.Fatal(err)
+				}
+			}
+			after, err := cpuTimes()
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(len(body)), "bytes")
+			for _, program := range []string{apiServer, etcd} {
+				b.ReportMetric(1000*(after[program]-before[program])/float64(b.N), program+"-ms/op")
+			}
+		})
+	}
+}
+
+// reported returns a node state with that many counters, once its agent has told of traffic.
+func reported(b *testing.B, counters int) *v1alpha1.XDPNodeState {
+	b.Helper()
+	f, err := newFleet(c, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := f.join(b.Context(), c.Client); err != nil {
+		b.Fatal(err)
+	}
+	state := &v1alpha1.XDPNodeState{}
+	state.Name = f.nodes[0].name
+	state.Spec.ReportInterval.Duration = time.Second
+	for i := range counters {
+		state.Spec.Counters = append(state.Spec.Counters, v1alpha1.NodeCounter{
+			Name: name(i), UID: uuid.NewUUID(), Generation: 1, Active: true, Primary: true, AttachMode: v1alpha1.AttachAuto,
+		})
+	}
+	if err := c.Client.Create(b.Context(), state); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		f.stop()
+		node := &corev1.Node{}
+		node.Name = state.Name
+		if err := c.Client.Delete(context.Background(), node); err != nil {
+			b.Error(err)
+		}
+		if err := c.Client.Delete(context.Background(), state); err != nil {
+			b.Error(err)
+		}
+	})
+	if err := f.start(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	err = cluster.Eventually(b.Context(), patience, func() error {
+		f.wire.ticks.Add(1_000_000)
+		if err := c.Client.Get(b.Context(), types.NamespacedName{Name: state.Name}, state); err != nil {
+			return err
+		}
+		if len(state.Status.Accounts) < counters || state.Status.Accounts[0].Packets == 0 {
+			return fmt.Errorf("%d accounts are reported", len(state.Status.Accounts))
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	f.stop()
+	if err := c.Client.Get(b.Context(), types.NamespacedName{Name: state.Name}, state); err != nil {
+		b.Fatal(err)
+	}
+	return state
+}
