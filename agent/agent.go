@@ -40,12 +40,11 @@ type Links interface {
 }
 
 const (
-	followUp   = 20 * time.Millisecond  // when a pass left something for the next one
-	retry      = 500 * time.Millisecond // when an interface could not be attached: nobody tells that a hook became free
-	askDriver  = 30 * time.Second       // when a driver refused and nothing about the interface has changed: some reset for it
-	look       = 2 * time.Second        // whether all is as it was: nobody tells of a link that is cut
-	idle       = 30 * time.Second       // when there is nothing to do
-	reportSlew = 0.1                    // of the interval: jitter, so that a cluster's agents do not report in step
+	followUp  = 20 * time.Millisecond  // when a pass left something for the next one
+	retry     = 500 * time.Millisecond // when an interface could not be attached: nobody tells that a hook became free
+	askDriver = 30 * time.Second       // when a driver refused and nothing about the interface has changed: some reset for it
+	look      = 2 * time.Second        // whether all is as it was: nobody tells of a link that is cut
+	idle      = 30 * time.Second       // when there is nothing to do
 )
 
 // Agent makes one pass per Reconcile: gather, plan, attach, read, save, detach. Nothing that the next pass needs
@@ -59,6 +58,7 @@ type Agent struct {
 	Clock    clock.PassiveClock
 
 	pulse   pulse
+	turns   turns
 	brake   brake
 	last    remembered
 	refused map[int]refusal // by interface index
@@ -143,25 +143,26 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	status := a.report(state, s, outcome{want: want, selected: selected, declined: declined, failed: failed, detach: detach}, before, after)
 	a.seen.interfaces(status.Interfaces)
 
-	wait := state.Spec.ReportInterval.Duration
+	now := a.Clock.Now()
+	a.turns.node = a.Node
+	wait := a.turns.due(state, status, now)
+	if wait > 0 && !a.turns.told.IsZero() {
+		a.turns.pass(now)
+		return min(wait, look), nil // and detach nothing: nobody is told yet
+	}
 	// What a map counted goes with it, so that is saved even where a report is not due: an earlier pass may have said
 	// that it detaches, and ended before it did.
-	grown := len(detach) > 0 && !maps.Equal(before.Accounts, after.Accounts)
-	if due := reportDue(state.Status, status, wait, a.Clock.Now()); due <= 0 || grown {
-		if a.brake.holds(a.Clock.Now()) {
+	if grown := len(detach) > 0 && !maps.Equal(before.Accounts, after.Accounts); wait <= 0 || grown {
+		if a.brake.holds(state.ResourceVersion, now) {
 			return pause, nil // and detach nothing: its counts are not saved
 		}
-		replaced := state.ResourceVersion
-		err := a.save(ctx, state, status)
-		a.seen.write(err)
-		if err != nil {
-			return 0, fmt.Errorf("save node state: %w", err)
+		if err := a.save(ctx, state, status); err != nil {
+			return 0, err
 		}
-		a.last = remembered{state.UID, replaced, after}
-		wait = jitter(wait)
-	} else {
-		wait = min(wait, due)
+		a.last = remembered{state.UID, state.ResourceVersion, after}
+		wait = look
 	}
+	a.turns.pass(now)
 
 	if err := a.detach(ctx, detach); err != nil {
 		return 0, err

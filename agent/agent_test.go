@@ -57,7 +57,7 @@ func newNode(t *testing.T, counters ...v1alpha1.NodeCounter) *node {
 	}
 	n := &node{
 		t:          t,
-		clock:      testclock.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)),
+		clock:      testclock.NewFakeClock(turnAfter(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 10*time.Second, "n1")),
 		interfaces: []plan.Interface{{Name: "lo", Index: 1}, {Name: "eth0", Index: 2, MTU: 1500, Driver: "virtio_net", Primary: true}, {Name: "eth1", Index: 3}},
 		counts:     map[uint32]uint64{},
 		nextID:     100,
@@ -531,53 +531,6 @@ func TestWhatIsSelectedAndNotCounted(t *testing.T) {
 				t.Errorf("%s, want %s", ready, tc.ready)
 			}
 		})
-	}
-}
-
-func TestReportsAreWrittenWhenTheyAreDue(t *testing.T) {
-	n := newNode(t, counter("a"))
-	n.settle()
-	saves := func() bool { steps, _, _ := n.pass(); return slices.Contains(steps, "save") }
-
-	n.receive("eth0", 100)
-	n.clock.Step(9 * time.Second)
-	if saves() {
-		t.Error("totals were reported before the interval was over")
-	}
-	n.clock.Step(time.Second)
-	if !saves() {
-		t.Error("totals were not reported after the interval")
-	}
-	account := n.state().Status.Accounts[0]
-	if account.PacketsPerSecond != 10 || account.BitsPerSecond != 8000 {
-		t.Errorf("100 packets of 100 bytes in 10 s are told as %d packets/s and %d bits/s", account.PacketsPerSecond, account.BitsPerSecond)
-	}
-	want := []v1alpha1.ClassCounts{{Class: "IPv4/TCP", Packets: 100, Bytes: 10_000, PPS: 10, BPS: 8000}}
-	if diff := cmp.Diff(want, account.Counts); diff != "" {
-		t.Errorf("the classes (-want +got):\n%s", diff)
-	}
-	n.clock.Step(10 * time.Second)
-	if !saves() {
-		t.Error("the rate was not set to zero when traffic ended")
-	}
-	if account := n.state().Status.Accounts[0]; account.PacketsPerSecond != 0 || account.Counts[0].PPS != 0 {
-		t.Errorf("after 10 s without traffic the rates are %d and %d packets/s", account.PacketsPerSecond, account.Counts[0].PPS)
-	}
-	n.clock.Step(99 * time.Second)
-	if saves() {
-		t.Error("a quiet node wrote before its heartbeat")
-	}
-	n.clock.Step(time.Second)
-	if !saves() {
-		t.Error("a quiet node wrote no heartbeat")
-	}
-	n.interfaces[1].MTU = 9000
-	if !saves() {
-		t.Error("a change of state was not reported at once")
-	}
-	n.clock.Step(-time.Hour)
-	if !saves() {
-		t.Error("a clock that was set back silenced the agent")
 	}
 }
 

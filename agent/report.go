@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -225,26 +223,6 @@ func readiness(spec v1alpha1.XDPNodeStateSpec, interfaces []v1alpha1.NodeInterfa
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, fmt.Sprintf("%d interfaces are being counted", attached)
 	}
 	return c
-}
-
-// reportDue returns how long a report may still wait; zero or less means that it is due. A change of state is due
-// at once, totals once per interval, and a quiet node lets hear of it once per heartbeat.
-func reportDue(saved, next v1alpha1.XDPNodeStateStatus, interval time.Duration, now time.Time) time.Duration {
-	if saved.ReportTime == nil || !equality.Semantic.DeepEqual(saved.WithoutTotals(), next.WithoutTotals()) {
-		return 0
-	}
-	age := now.Sub(saved.ReportTime.Time)
-	if age < 0 { // the clock was set back
-		return 0
-	}
-	if !equality.Semantic.DeepEqual(saved.Accounts, next.Accounts) {
-		return interval - age
-	}
-	return v1alpha1.HeartbeatInterval(interval) - age
-}
-
-func jitter(d time.Duration) time.Duration {
-	return d + time.Duration(rand.Float64()*reportSlew*float64(d))
 }
 
 func uids(list []string) []types.UID {

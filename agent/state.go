@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
@@ -42,7 +44,19 @@ func listed(spec v1alpha1.XDPNodeStateSpec) []string {
 func (a *Agent) save(ctx context.Context, state *v1alpha1.XDPNodeState, status v1alpha1.XDPNodeStateStatus) error {
 	next := &v1alpha1.XDPNodeState{Status: status}
 	next.Name, next.UID, next.ResourceVersion = state.Name, state.UID, state.ResourceVersion
-	return a.Client.Status().Update(ctx, next)
+	err := a.Client.Status().Update(ctx, next)
+	a.seen.write(err)
+	now := a.Clock.Now()
+	if err == nil || apierrors.IsConflict(err) {
+		a.brake.replace(state.ResourceVersion, now)
+	}
+	if !apierrors.IsConflict(err) {
+		a.turns.tried(now, err)
+	}
+	if err != nil {
+		return fmt.Errorf("save node state: %w", err)
+	}
+	return nil
 }
 
 // ledger returns what is known of the node: what the state holds, and what the agent remembers of it.

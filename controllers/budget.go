@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	tokens "golang.org/x/time/rate"
+
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
@@ -29,6 +31,30 @@ func (b Budget) stretch(interval time.Duration, nodes, size int) time.Duration {
 		interval *= 2
 	}
 	return interval
+}
+
+// slots hands out when reports may be written that no interval bounds: those that follow a change of a spec. So however many
+// nodes are told something at the same time, they do not report at the same time. The zero value is ready to use.
+type slots struct{ limiter *tokens.Limiter }
+
+// A slot is paid for in microseconds of the cluster's budget, of which a second is there to begin with.
+const aSecond = 1_000_000
+
+// take returns how long a report of so many bytes is to wait, one of so many nodes that report once in an interval. What those
+// need is not handed out, nor more than three quarters withheld.
+func (s *slots) take(b Budget, reports, size, nodes int, interval time.Duration, now time.Time) time.Duration {
+	cost := func(budget, each float64) float64 { // in seconds
+		if budget <= 0 {
+			return 0
+		}
+		left := max(budget/4, budget-float64(nodes)*each/interval.Seconds())
+		return float64(reports) * each / left
+	}
+	seconds := max(cost(b.WritesPerSecond, 1), cost(b.BytesPerSecond, float64(size)))
+	if s.limiter == nil {
+		s.limiter = tokens.NewLimiter(aSecond, aSecond)
+	}
+	return s.limiter.ReserveN(now, min(int(seconds*aSecond), aSecond)).DelayFrom(now)
 }
 
 // What the parts of a report take in JSON, in bytes, with counts of twelve digits.

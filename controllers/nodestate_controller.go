@@ -32,6 +32,7 @@ type NodeStateReconciler struct {
 	lost   lost
 	writes writes
 	census census // filled by the watch; without one no interval is stretched
+	slots  slots
 }
 
 // Reconcile brings the state of the node named in the request in line with the nodes and counters there are.
@@ -65,14 +66,20 @@ func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 // counters goes once its agent has detached everything, so that as long as something may be attached it can be seen.
 func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, state *v1alpha1.XDPNodeState, spec v1alpha1.XDPNodeStateSpec) error {
 	log := ctrl.LoggerFrom(ctx)
+	now := r.Clock.Now()
+	slot := func(reports int) metav1.Duration {
+		size := reportSize(spec.Counters, state)
+		return metav1.Duration{Duration: r.slots.take(r.Budget, reports, size, r.census.sharers(), spec.ReportInterval.Duration, now)}
+	}
 	if state != nil {
-		spec.UpdateTime = state.Spec.UpdateTime
+		spec.UpdateTime, spec.ReportDelay = state.Spec.UpdateTime, state.Spec.ReportDelay
 	}
 	switch {
 	case state == nil && len(spec.Counters) == 0:
 		return nil
 	case state == nil:
 		log.Info("Creating node state", "counters", len(spec.Counters))
+		spec.ReportDelay = slot(2) // its agent opens its ledger, attaches and reports again
 		state = &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: node.Name}, Spec: spec}
 		if err := r.writes.count("create", r.Client.Create(ctx, state)); err != nil {
 			return fmt.Errorf("create node state: %w", err)
@@ -81,9 +88,11 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 		return r.delete(ctx, state)
 	case !equality.Semantic.DeepEqual(state.Spec, spec):
 		log.V(1).Info("Updating node state", "counters", len(spec.Counters))
-		now := r.Clock.Now()
-		if at := silentFrom(state, unreachableSince(node)); now.Before(at) && state.Status.ObservedGeneration == state.Generation {
-			spec.UpdateTime = &metav1.Time{Time: now} // else a report is owed since longer
+		if state.Status.ObservedGeneration == state.Generation { // else a report is owed since longer, and has its slot
+			spec.ReportDelay = slot(1)
+			if at := silentFrom(state, unreachableSince(node)); now.Before(at) {
+				spec.UpdateTime = &metav1.Time{Time: now}
+			}
 		}
 		state.Spec = spec
 		if err := r.writes.count("update", r.Client.Update(ctx, state)); err != nil {

@@ -29,8 +29,8 @@ func (s *XDPNodeState) Follows(c *XDPCounter) bool {
 	return account != nil && account.Generation == c.Generation
 }
 
-// An agent owes a report: one that follows its spec at once, the next one an interval after one that tells of traffic,
-// and a heartbeat after one that tells of none.
+// An agent owes a report: one that follows its spec, at once or after the delay that the spec has, the next one within an
+// interval after one that tells of traffic, and a heartbeat after one that tells of none.
 const (
 	// FirstWord is how long an agent may take to follow a spec that was changed. A node that has just joined still has to
 	// get the image.
@@ -49,7 +49,7 @@ func (s *XDPNodeState) SilentFrom() time.Time {
 		if told := s.Told(); told.After(last) {
 			last = told
 		}
-		return last.Add(FirstWord)
+		return last.Add(s.Spec.ReportDelay.Duration + FirstWord)
 	}
 	interval := s.Spec.ReportInterval.Duration
 	if s.moving() {

@@ -44,8 +44,12 @@ type XDPNodeStateSpec struct {
 	// reportInterval is how often the totals shall be reported while they change, at least 1s.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be at least 1s"
 	ReportInterval metav1.Duration `json:"reportInterval"`
+	// reportDelay is how long the report that follows this spec waits, unless a regular one comes sooner. Where many nodes are
+	// told something at the same time, so the reports of the cluster stay within their budget.
+	// +optional
+	ReportDelay metav1.Duration `json:"reportDelay,omitzero"`
 	// updateTime is when this spec was last changed while its agent was heard of. A report that follows it is owed since
-	// then, and comes at once.
+	// then, reportDelay later.
 	// +optional
 	UpdateTime *metav1.Time `json:"updateTime,omitempty"`
 }

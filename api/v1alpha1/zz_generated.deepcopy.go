@@ -520,6 +520,7 @@ func (in *XDPNodeStateSpec) DeepCopyInto(out *XDPNodeStateSpec) {
 		}
 	}
 	out.ReportInterval = in.ReportInterval
+	out.ReportDelay = in.ReportDelay
 	if in.UpdateTime != nil {
 		in, out := &in.UpdateTime, &out.UpdateTime
 		*out = (*in).DeepCopy()

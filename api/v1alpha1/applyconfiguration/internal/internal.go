@@ -457,6 +457,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.NodeCounter
           elementRelationship: atomic
+    - name: reportDelay
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
     - name: reportInterval
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration

@@ -15,8 +15,11 @@ type XDPNodeStateSpecApplyConfiguration struct {
 	Counters []NodeCounterApplyConfiguration `json:"counters,omitempty"`
 	// reportInterval is how often the totals shall be reported while they change, at least 1s.
 	ReportInterval *v1.Duration `json:"reportInterval,omitempty"`
+	// reportDelay is how long the report that follows this spec waits, unless a regular one comes sooner. Where many nodes are
+	// told something at the same time, so the reports of the cluster stay within their budget.
+	ReportDelay *v1.Duration `json:"reportDelay,omitempty"`
 	// updateTime is when this spec was last changed while its agent was heard of. A report that follows it is owed since
-	// then, and comes at once.
+	// then, reportDelay later.
 	UpdateTime *v1.Time `json:"updateTime,omitempty"`
 }
 
@@ -44,6 +47,14 @@ func (b *XDPNodeStateSpecApplyConfiguration) WithCounters(values ...*NodeCounter
 // If called multiple times, the ReportInterval field is set to the value of the last call.
 func (b *XDPNodeStateSpecApplyConfiguration) WithReportInterval(value v1.Duration) *XDPNodeStateSpecApplyConfiguration {
 	b.ReportInterval = &value
+	return b
+}
+
+// WithReportDelay sets the ReportDelay field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ReportDelay field is set to the value of the last call.
+func (b *XDPNodeStateSpecApplyConfiguration) WithReportDelay(value v1.Duration) *XDPNodeStateSpecApplyConfiguration {
+	b.ReportDelay = &value
 	return b
 }
 

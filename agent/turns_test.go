@@ -1,0 +1,221 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+func TestReportsAreWrittenWhenTheyAreDue(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.settle()
+	saves := func() bool { steps, _, _ := n.pass(); return slices.Contains(steps, "save") }
+
+	n.receive("eth0", 100)
+	n.clock.Step(9 * time.Second)
+	if saves() {
+		t.Error("totals were reported before the node's turn")
+	}
+	n.clock.Step(time.Second)
+	if !saves() {
+		t.Error("totals were not reported when it was the node's turn")
+	}
+	account := n.state().Status.Accounts[0]
+	if account.PacketsPerSecond != 10 || account.BitsPerSecond != 8000 {
+		t.Errorf("100 packets of 100 bytes in 10 s are told as %d packets/s and %d bits/s", account.PacketsPerSecond, account.BitsPerSecond)
+	}
+	want := []v1alpha1.ClassCounts{{Class: "IPv4/TCP", Packets: 100, Bytes: 10_000, PPS: 10, BPS: 8000}}
+	if diff := cmp.Diff(want, account.Counts); diff != "" {
+		t.Errorf("the classes (-want +got):\n%s", diff)
+	}
+	n.clock.Step(10 * time.Second)
+	if !saves() {
+		t.Error("the rate was not set to zero when traffic ended")
+	}
+	if account := n.state().Status.Accounts[0]; account.PacketsPerSecond != 0 || account.Counts[0].PPS != 0 {
+		t.Errorf("after 10 s without traffic the rates are %d and %d packets/s", account.PacketsPerSecond, account.Counts[0].PPS)
+	}
+	heartbeat := turnAfter(n.clock.Now(), 100*time.Second, "n1")
+	n.clock.SetTime(heartbeat.Add(-1))
+	if saves() {
+		t.Error("a quiet node wrote before its heartbeat")
+	}
+	n.clock.SetTime(heartbeat)
+	if !saves() {
+		t.Error("a quiet node wrote no heartbeat")
+	}
+	n.interfaces[1].MTU = 9000
+	if !saves() {
+		t.Error("a change of state was not reported at once")
+	}
+	n.clock.Step(-time.Hour)
+	n.receive("eth0", 1)
+	saves()
+	n.clock.Step(10 * time.Second)
+	if !saves() {
+		t.Error("a clock that was set back silenced the agent")
+	}
+}
+
+func TestANewSpecIsReportedAfterItsDelayOrWithARegularReport(t *testing.T) {
+	for name, tc := range map[string]struct {
+		delay, turn time.Duration // of the turn: how far off it is
+		want        time.Duration
+	}{
+		"at once":                      {0, 9 * time.Second, 0},
+		"when the delay is over":       {4 * time.Second, 9 * time.Second, 4 * time.Second},
+		"at its turn, if it is sooner": {time.Hour, 9 * time.Second, 9 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, counter("a"))
+			n.settle()
+			n.clock.SetTime(turnAfter(n.clock.Now(), 10*time.Second, "n1").Add(10*time.Second - tc.turn))
+			n.pass() // which takes the turn
+			n.edit(func(s *v1alpha1.XDPNodeState) {
+				s.Spec.Counters, s.Spec.ReportDelay.Duration = append(s.Spec.Counters, counter("b")), tc.delay
+				s.Spec.Counters[1].Primary, s.Spec.Counters[1].Names = false, []string{"eth1"}
+			})
+			told := n.clock.Now()
+			var attached bool
+			for n.clock.Since(told) <= time.Minute {
+				steps, result, err := n.pass()
+				if err != nil {
+					t.Fatal(err)
+				}
+				attached = attached || slices.Contains(steps, "attach eth1")
+				if !attached {
+					t.Fatalf("eth1 is not attached at once: %v", steps)
+				}
+				if slices.Contains(steps, "save") {
+					break
+				}
+				n.clock.Step(result.RequeueAfter)
+			}
+			if got := n.clock.Since(told); got != tc.want {
+				t.Errorf("reported after %v, want %v", got, tc.want)
+			}
+			if s := n.state(); s.Status.ObservedGeneration != s.Generation {
+				t.Errorf("generation %d is followed, and not %d", s.Status.ObservedGeneration, s.Generation)
+			}
+		})
+	}
+}
+
+func TestNothingIsDetachedBeforeTheSpecThatAsksForItIsReported(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.settle()
+	n.receive("eth0", 5)
+	n.edit(func(s *v1alpha1.XDPNodeState) {
+		s.Spec.Counters[0].Active, s.Spec.ReportDelay.Duration = false, 5*time.Second
+	})
+	n.expectSteps("read")
+	n.receive("eth0", 2)
+	n.clock.Step(5 * time.Second)
+	n.expectSteps("read", "save", "detach eth0")
+	n.settle()
+	if diff := cmp.Diff(map[string]int64{"a": 7}, n.accounts()); diff != "" { // until it is reported
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+}
+
+// What is in the way of one report is likely in the way of all nodes', so not all try again at once when it is gone.
+func TestAReportThatCouldNotBeWrittenWaitsForTheNextTurn(t *testing.T) {
+	for name, tc := range map[string]struct{ interval, want time.Duration }{
+		"of its interval":                     {time.Minute, time.Minute},
+		"at most of what it takes to make up": {time.Hour, makeUp},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, counter("a"))
+			n.edit(func(s *v1alpha1.XDPNodeState) { s.Spec.ReportInterval.Duration = tc.interval })
+			n.settle()
+			n.receive("eth0", 1)
+			n.clock.SetTime(turnAfter(n.clock.Now(), tc.interval, "n1"))
+			n.saveError = errAPIDown
+			if steps, _, err := n.pass(); err == nil || !slices.Contains(steps, "save refused") {
+				t.Fatalf("the pass made %v, %v", steps, err)
+			}
+			n.saveError = nil
+			failed := n.clock.Now()
+			next := turnAfter(failed, tc.want, "n1")
+			n.expectSteps("read")
+			n.clock.SetTime(next.Add(-1))
+			n.expectSteps("read")
+			n.clock.SetTime(next)
+			n.expectSteps("read", "save")
+		})
+	}
+}
+
+func TestAStateIsReportedAgainAsSoonAsItCanBe(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.settle()
+	n.interfaces[1].MTU = 9000
+	n.saveError = errAPIDown
+	for range 2 {
+		if steps, _, err := n.pass(); err == nil || !slices.Contains(steps, "save refused") {
+			t.Fatalf("the pass made %v, %v", steps, err)
+		}
+	}
+	n.saveError = nil
+	n.expectSteps("read", "save")
+}
+
+func TestAVersionThatIsKnownToBeReplacedIsNotWrittenOn(t *testing.T) {
+	states := v1alpha1.GroupVersion.WithResource("xdpnodestates").GroupResource()
+	n := newNode(t, counter("a"))
+	n.settle()
+	n.interfaces[1].MTU = 9000
+	n.saveError = apierrors.NewConflict(states, "n1", fmt.Errorf("changed"))
+	n.expectSteps("read", "save refused")
+	n.saveError = nil
+	for range 3 {
+		n.expectSteps("read") // the cache is still behind
+		n.clock.Step(pause)
+	}
+	n.edit(func(*v1alpha1.XDPNodeState) {}) // now it is not
+	n.expectSteps("read", "save")
+}
+
+func TestAVersionIsNotWaitedOutForEver(t *testing.T) {
+	states := v1alpha1.GroupVersion.WithResource("xdpnodestates").GroupResource()
+	n := newNode(t, counter("a"))
+	n.settle()
+	n.interfaces[1].MTU = 9000
+	n.saveError = apierrors.NewConflict(states, "n1", fmt.Errorf("changed"))
+	n.expectSteps("read", "save refused")
+	n.saveError = nil
+	n.clock.Step(patience)
+	n.expectSteps("read", "save")
+}
+
+func TestTheTurnsOfNodesAreSpread(t *testing.T) {
+	const nodes, period = 1000, 10 * time.Second
+	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var perSecond [10]int
+	for i := range nodes {
+		node := fmt.Sprintf("ip-10-0-%d-%d.internal", i/250, i%250)
+		turn := turnAfter(began, period, node)
+		if !turn.After(began) || turn.Sub(began) > period {
+			t.Fatalf("the turn of %s is %v", node, turn)
+		}
+		if next := turnAfter(turn, period, node); next.Sub(turn) != period {
+			t.Errorf("the next turn of %s comes after %v", node, next.Sub(turn))
+		}
+		if again := turnAfter(turn.Add(-1), period, node); !again.Equal(turn) {
+			t.Errorf("the turn of %s is at %v and at %v", node, turn, again)
+		}
+		perSecond[min(9, int(turn.Sub(began)/time.Second))]++
+	}
+	for _, n := range perSecond {
+		if n < 60 || n > 140 { // 100 each, give or take four standard deviations
+			t.Errorf("of %d turns %v are in each second", nodes, perSecond)
+			break
+		}
+	}
+}
