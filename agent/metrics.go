@@ -28,7 +28,7 @@ var (
 		"1 for the program that counts on the interface, known by the kernel's tag of its instructions.",
 		"1 per counted interface", "interface", "tag")
 	programRuns = metric.Counter("xdpcounter_program_runs_total", "runs",
-		"Runs of the program on the interface while the kernel kept statistics (kernel.bpf_stats_enabled).",
+		"Runs of the program on the interface while the kernel kept statistics (kernel.bpf_stats_enabled). None where a dispatcher calls it: the kernel keeps them of the dispatcher.",
 		"1 per counted interface with statistics", "interface")
 	programRunTime = metric.Counter("xdpcounter_program_run_seconds_total", "seconds",
 		"Time that these runs took.",
@@ -143,7 +143,7 @@ func (o observation) counts() (list []prometheus.Metric) {
 			continue // attached or detached meanwhile
 		}
 		p := o.programs[at]
-		live := plan.Attachment{Index: r.Index, Program: p.ID, Map: p.Map}.Live
+		live := plan.Attachment{Index: r.Index, Shared: p.Shared, Program: p.ID, Map: p.Map}.Live
 		at = slices.IndexFunc(o.interfaces, live)
 		if at < 0 {
 			continue

@@ -156,7 +156,8 @@ func (f folder) pinProgram(program *ebpf.Program) error {
 type linkState struct {
 	index   int
 	program uint32
-	shared  bool // it is no link: a dispatcher calls our program, and is the program
+	shared  bool   // it is no link: a dispatcher calls our program, and is the program
+	tag     string // of our program, if shared
 }
 
 func (f folder) link() (linkState, error) {

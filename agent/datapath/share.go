@@ -32,7 +32,7 @@ func (d *Datapath) state(f folder, counts uint32) (linkState, error) {
 	if err != nil || m.Program == 0 {
 		return linkState{}, err
 	}
-	return linkState{index: h.Index, program: m.Dispatcher, shared: true}, nil
+	return linkState{index: h.Index, program: m.Dispatcher, shared: true, tag: m.Tag}, nil
 }
 
 // otherMember reports that the dispatcher calls another version of ours than Attach would load, or one that counts in an

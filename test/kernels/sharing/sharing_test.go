@@ -114,12 +114,14 @@ func TestTheAgentFindsItselfAgain(t *testing.T) {
 		t.Errorf("a restart changed %v to %v", before, after)
 	}
 	s.traffic("ours", "other_pass")
+	s.expectProgram()
 
 	s.load("other_drop") // by somebody else, who makes another dispatcher
 	s.pass(s.wish(plan.Auto))
 	if after := s.status(); after[0] != before[0] {
 		t.Errorf("that somebody joins changed %v to %v", before[0], after[0])
 	}
+	s.expectProgram()
 	s.traffic("ours", "other_drop")
 }
 
