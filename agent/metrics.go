@@ -23,7 +23,7 @@ var (
 		"as xdpcounter_packets_total", "interface", "family", "protocol")
 	interfaceAttached = metric.Gauge("xdpcounter_interface_attached", "1",
 		"1 if an interface that is selected is being counted, in the mode attained; 0 if not, for the reason given.",
-		"1 per selected interface, and 1 per other mode that a younger XDPCounter wants on it", "interface", "mode", "requested_mode", "reason")
+		"1 per selected interface that is not skipped (CountedElsewhere), and 1 per other mode that a younger XDPCounter wants on it", "interface", "mode", "requested_mode", "reason")
 	programInfo = metric.Gauge("xdpcounter_program_info", "1",
 		"1 for the program that counts on the interface, known by the kernel's tag of its instructions.",
 		"1 per counted interface", "interface", "tag")

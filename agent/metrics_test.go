@@ -115,6 +115,7 @@ func busy() observation {
 				{Name: "a\xff\"\\\nb", State: v1alpha1.InterfaceAttached, RequestedMode: v1alpha1.AttachAuto, Mode: v1alpha1.AttachGeneric},
 				{Name: "taken", State: v1alpha1.InterfaceFailed, RequestedMode: v1alpha1.AttachNative, Reason: v1alpha1.ReasonXDPHookInUse},
 				{Name: "shared", State: v1alpha1.InterfaceAttached, RequestedMode: v1alpha1.AttachAuto, Mode: v1alpha1.AttachNative, Coexistence: v1alpha1.CoexistenceDispatcher},
+				{Name: "bond0", State: v1alpha1.InterfaceSkipped, RequestedMode: v1alpha1.AttachAuto, Reason: v1alpha1.ReasonCountedElsewhere, Counters: uids([]string{"x"})},
 			}),
 		},
 	}
