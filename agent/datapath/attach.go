@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
 // Attach makes the interface a.Index counted in a.Mode. What is there already is left alone; its program is replaced
@@ -126,7 +127,7 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
 	program, err := choose(d.spec, counts, func(program *ebpf.Program) error {
 		if err := l.Update(program); err != nil {
-			return sentinel(fmt.Errorf("update the program: %w", err))
+			return xdp.Sentinel(fmt.Errorf("update the program: %w", err))
 		}
 		return nil
 	})
@@ -151,7 +152,7 @@ func attachLink(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.At
 	case plan.Auto:
 		// Both modes are asked for by name: left to choose, the kernel does not try the other one after an error.
 		l, program, native := attachNative(w, spec, counts, a.Index)
-		if native == nil || !isTheDrivers(native) {
+		if native == nil || !xdp.IsTheDrivers(native) {
 			return l, program, nil, native
 		}
 		l, program, err := attachGeneric(w, spec, counts, a.Index)
@@ -206,7 +207,7 @@ func free(index int) error {
 	if err != nil {
 		return nil //nolint:nilerr // to attach will tell
 	}
-	if hook := hookOf(l); hook.Mode != "" {
+	if hook := xdp.HookOf(l); hook.Mode != "" {
 		return busy(hook, unix.EBUSY)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
@@ -126,7 +127,7 @@ func (u *Unpinned) Detach() error {
 	var errs []error
 	for _, h := range u.held {
 		if err := h.link.Detach(); err != nil {
-			errs = append(errs, fmt.Errorf("detach: %w", sentinel(err)))
+			errs = append(errs, fmt.Errorf("detach: %w", xdp.Sentinel(err)))
 		}
 	}
 	return errors.Join(errs...)

@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
@@ -55,7 +56,7 @@ func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, try func(*ebpf.Program)
 				refused = err
 			}
 		}
-		if !isTheDrivers(err) {
+		if !xdp.IsTheDrivers(err) {
 			break
 		}
 	}
