@@ -264,8 +264,23 @@ func (d *Datapath) removeEmpty() {
 }
 
 // Cleanup detaches and removes everything of the project in the bpffs, of any layout, whether this version knows it
-// or not. It goes on after errors, and is no error if there is nothing.
+// or not. It goes on after errors, and is no error if there is nothing. The error wraps plan.ErrUpperHasProgram where a
+// dispatcher cannot be left, since an interface above has a program of somebody else.
 func (d *Datapath) Cleanup() error {
+	err := d.detachAll()
+	if err != nil {
+		err = d.detachAll() // what was in the way may have been ours: the program of an interface above a shared one
+	}
+	if err == nil { // else the counts tell which programs are still ours
+		err = os.RemoveAll(d.root())
+	}
+	if err != nil {
+		return permission(fmt.Errorf("clean up %s: %w", d.root(), err))
+	}
+	return nil
+}
+
+func (d *Datapath) detachAll() error {
 	var errs []error
 	walk := func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -277,12 +292,6 @@ func (d *Datapath) Cleanup() error {
 		}
 		return nil
 	}
-	errs = append(errs, filepath.WalkDir(d.root(), walk))
-	if errors.Join(errs...) == nil { // else the counts tell which programs are still ours
-		errs = append(errs, os.RemoveAll(d.root()))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return permission(fmt.Errorf("clean up %s: %w", d.root(), err))
-	}
-	return nil
+	err := filepath.WalkDir(d.root(), walk)
+	return errors.Join(append(errs, err)...)
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
@@ -95,8 +96,9 @@ func (h Hook) isOurs(info *ebpf.ProgramInfo) bool {
 // passes any of them by.
 //
 // Errors wrap those of package plan: ErrHookInUse if what is there is no dispatcher, or one in another mode;
-// ErrDispatcherRefused, with the reason; ErrPermission, ErrNativeUnsupported, ErrMTUTooLarge, ErrInterfaceGone. Nothing
-// was changed then.
+// ErrDispatcherRefused, with the reason; ErrUpperHasProgram, ErrPermission,
+// ErrInterfaceGone; and those of a driver that refuses native mode, for which Auto takes generic mode. Nothing was changed
+// then.
 func (h Hook) Join(mode plan.Mode, p Program) error {
 	if err := mayShare(); err != nil {
 		return err
@@ -105,7 +107,8 @@ func (h Hook) Join(mode plan.Mode, p Program) error {
 }
 
 // Leave takes every program of ours out, also out of what a killed process has left, and with the last program the
-// dispatcher too. It is no error if there is none. Others go on.
+// dispatcher too. It is no error if there is none. Others go on. The error wraps plan.ErrUpperHasProgram as long as an
+// interface above has a program.
 func (h Hook) Leave() error {
 	if _, err := os.Stat(h.root()); errors.Is(err, os.ErrNotExist) {
 		return nil // nobody shares anything
@@ -329,7 +332,7 @@ func (h Hook) replace(now present, next []member, p Program, modes []plan.Mode) 
 		h.between()
 		err = exchange(h.Index, mode, now.program, made.program)
 		h.between()
-		if !errors.Is(err, plan.ErrNativeUnsupported) && !errors.Is(err, plan.ErrMTUTooLarge) {
+		if err == nil || errors.Is(err, errChanged) || !xdp.IsTheDrivers(err) {
 			break
 		}
 	}

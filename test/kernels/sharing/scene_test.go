@@ -384,6 +384,39 @@ func seen(t *testing.T, numbers map[string]*ebpf.Map) map[string]uint64 {
 	return frames
 }
 
+// above makes an interface above the scene's, and returns the wish to count it by a link.
+func (s *scene) above() plan.Attachment {
+	s.t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "br0"
+	l := &netlink.Bridge{LinkAttrs: attrs}
+	s.ns.Do(func() {
+		below, err := netlink.LinkByIndex(s.index)
+		err = errors.Join(err, netlink.LinkAdd(l))
+		if err == nil {
+			err = netlink.LinkSetMasterByIndex(below, l.Index)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	})
+	return plan.Attachment{Index: l.Index, Name: "br0", Mode: plan.Generic}
+}
+
+// few makes an interface in the place of the scene's that receives with fewer queues than its peer sends with.
+func (s *scene) few() {
+	s.t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.NumTxQueues, attrs.NumRxQueues = "few", 1, 1
+	l := &netlink.Veth{LinkAttrs: attrs, PeerName: "many", PeerNumTxQueues: 2, PeerNumRxQueues: 2}
+	s.ns.Do(func() {
+		if err := netlink.LinkAdd(l); err != nil {
+			s.t.Fatal(err)
+		}
+	})
+	s.index = l.Index
+}
+
 func (s *scene) deleteInterface() {
 	s.t.Helper()
 	s.ns.Do(func() {
