@@ -101,7 +101,7 @@ func (d *Datapath) join(f folder, a plan.Attachment, counts *ebpf.Map, id uint32
 	}
 	// Others may need frames of many buffers, or come to need them, and a dispatcher takes them only if all can.
 	err := join(bpf.FragsProgram, true, bpf.NewFragsExtension)
-	if errors.Is(err, plan.ErrDispatcherRefused) { // before Linux 5.18
+	if errors.Is(err, dispatcher.ErrNotLoaded) { // before Linux 5.18
 		err = join(bpf.Program, false, bpf.NewExtension)
 	}
 	return err

@@ -96,7 +96,7 @@ func (h Hook) isOurs(info *ebpf.ProgramInfo) bool {
 // passes any of them by.
 //
 // Errors wrap those of package plan: ErrHookInUse if what is there is no dispatcher, or one in another mode;
-// ErrDispatcherRefused, with the reason; ErrUpperHasProgram, ErrPermission,
+// ErrDispatcherRefused, with the reason, and ErrNotLoaded too if it is that; ErrUpperHasProgram, ErrPermission,
 // ErrInterfaceGone; and those of a driver that refuses native mode, for which Auto takes generic mode. Nothing was changed
 // then.
 func (h Hook) Join(mode plan.Mode, p Program) error {
@@ -130,6 +130,9 @@ func (h Hook) Settle() error {
 	}
 	return nil
 }
+
+// ErrNotLoaded is, beside plan.ErrDispatcherRefused, a program that the kernel does not load. It may load another one.
+var ErrNotLoaded = errors.New("the kernel refuses it")
 
 // attempts are how often a change is tried when others change the hook at the same time.
 const attempts = 10
@@ -369,7 +372,7 @@ func build(members []member, p Program) (m made, err error) {
 	m.members = slices.Clone(members)
 	c := configOf(members)
 	if m.program, err = bpf.NewDispatcher(c.bytes(), c.Frags != 0); err != nil {
-		return m, refused("load the dispatcher", err)
+		return m, refused("load the dispatcher", fmt.Errorf("%w: %w", ErrNotLoaded, err))
 	}
 	if m.id, err = idOf(m.program); err != nil {
 		return m, err
@@ -377,7 +380,7 @@ func build(members []member, p Program) (m made, err error) {
 	for i := range m.members {
 		if m.members[i].program == nil {
 			if m.loaded, err = p.Load(bpf.Place{Dispatcher: m.program, Function: place(i)}); err != nil {
-				return m, refused("load the program that it shall call (type EXT)", err)
+				return m, refused("load the program that it shall call (type EXT)", fmt.Errorf("%w: %w", ErrNotLoaded, err))
 			}
 			m.members[i].program = m.loaded
 		}

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/bpf"
 	"github.com/xdp-operator/xdp-operator/test/bpffs"
 	"github.com/xdp-operator/xdp-operator/test/netns"
 )
@@ -207,5 +209,19 @@ func TestAutoIsGenericWhereTheDriverRefuses(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Only for what was not loaded another variant of it is worth a try.
+func TestWhatIsNotLoadedIsToldApart(t *testing.T) {
+	m, err := build([]member{{name: "ours"}}, Program{Load: func(bpf.Place) (*ebpf.Program, error) { return nil, errors.New("not today") }})
+	m.close()
+	if !errors.Is(err, plan.ErrDispatcherRefused) || !errors.Is(err, ErrNotLoaded) || !strings.Contains(err.Error(), "not today") {
+		t.Errorf("%v", err)
+	}
+	m, err = build([]member{{name: "theirs", program: passes(t)}}, Program{}) // which replaces no function
+	m.close()
+	if !errors.Is(err, plan.ErrDispatcherRefused) || errors.Is(err, ErrNotLoaded) {
+		t.Errorf("%v", err)
 	}
 }
