@@ -98,9 +98,6 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 		return err
 	}
 	defer counts.Close()
-	if err := counts.Pin(f.counts()); err != nil {
-		return permission(fmt.Errorf("pin the map: %w", err))
-	}
 	before := look(a.Index)
 	l, program, refused, err := attachLink(&d.words, d.spec, counts, a)
 	if err != nil {

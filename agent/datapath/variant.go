@@ -93,9 +93,9 @@ func (d *Datapath) findTags() (tags, error) {
 	return found, nil
 }
 
-// otherVersion reports that the link runs another program than Attach would load, in whatever variant, or one that is
-// not pinned beside it.
-func (d *Datapath) otherVersion(f folder, l linkState) (bool, error) {
+// otherVersion reports that the program that the link runs is another one than Attach would load, in whatever variant, or
+// is not pinned beside it.
+func (d *Datapath) otherVersion(f folder, runs uint32) (bool, error) {
 	ours, err := d.tags()
 	if err != nil {
 		return false, nil //nolint:nilerr // a program that cannot be loaded here is nothing better to offer
@@ -104,5 +104,5 @@ func (d *Datapath) otherVersion(f folder, l linkState) (bool, error) {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {
 		return true, nil
 	}
-	return id != l.program || !slices.Contains(slices.Collect(maps.Values(ours)), tag), err
+	return id != runs || !slices.Contains(slices.Collect(maps.Values(ours)), tag), err
 }
