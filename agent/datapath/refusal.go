@@ -103,6 +103,15 @@ func refusal(err error, said string, index int, native bool) error {
 	}
 }
 
+// nameUpper adds to the error that an interface above has a program which one that is.
+func nameUpper(err error, index int) error {
+	all, _ := netlink.LinkList()
+	if upper := above(index, all); upper != nil {
+		return fmt.Errorf("%s has %s: %w", upper.Attrs().Name, describe(xdp.HookOf(upper)), err)
+	}
+	return err
+}
+
 // busy tells whose the hook is, as far as it can be found out.
 func busy(hook plan.Hook, err error) error {
 	if hook.Program == 0 { // it was let go in between

@@ -104,6 +104,9 @@ func (d *Datapath) join(f folder, a plan.Attachment, counts *ebpf.Map, id uint32
 	if errors.Is(err, dispatcher.ErrNotLoaded) { // before Linux 5.18
 		err = join(bpf.Program, false, bpf.NewExtension)
 	}
+	if errors.Is(err, plan.ErrUpperHasProgram) {
+		err = nameUpper(err, a.Index)
+	}
 	return err
 }
 

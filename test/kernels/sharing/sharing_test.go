@@ -191,6 +191,8 @@ func TestAnInterfaceAboveHasAProgram(t *testing.T) {
 	s.pass(above)
 	if err := s.attach(s.wish(plan.Auto)); errors.Is(err, plan.ErrUpperHasProgram) != (refused != nil) || (err != nil) != (refused != nil) {
 		t.Errorf("join: %v, as a link: %v", err, refused)
+	} else if err != nil && !strings.Contains(err.Error(), "br0 has id") {
+		t.Errorf("join: %v, which does not say which", err)
 	}
 	s.pass()
 
