@@ -23,12 +23,12 @@ var (
 		"as xdpcounter_packets_total", "interface", "family", "protocol")
 	interfaceAttached = metric.Gauge("xdpcounter_interface_attached", "1",
 		"1 if an interface that is selected is being counted, in the mode attained; 0 if not, for the reason given.",
-		"1 per selected interface, and 1 per other mode that a younger XDPCounter wants on it", "interface", "mode", "requested_mode", "reason")
+		"1 per selected interface that is not skipped (CountedElsewhere), and 1 per other mode that a younger XDPCounter wants on it", "interface", "mode", "requested_mode", "reason")
 	programInfo = metric.Gauge("xdpcounter_program_info", "1",
 		"1 for the program that counts on the interface, known by the kernel's tag of its instructions.",
 		"1 per counted interface", "interface", "tag")
 	programRuns = metric.Counter("xdpcounter_program_runs_total", "runs",
-		"Runs of the program on the interface while the kernel kept statistics (kernel.bpf_stats_enabled).",
+		"Runs of the program on the interface while the kernel kept statistics (kernel.bpf_stats_enabled). None where a dispatcher calls it: the kernel keeps them of the dispatcher.",
 		"1 per counted interface with statistics", "interface")
 	programRunTime = metric.Counter("xdpcounter_program_run_seconds_total", "seconds",
 		"Time that these runs took.",
@@ -143,7 +143,7 @@ func (o observation) counts() (list []prometheus.Metric) {
 			continue // attached or detached meanwhile
 		}
 		p := o.programs[at]
-		live := plan.Attachment{Index: r.Index, Program: p.ID, Map: p.Map}.Live
+		live := plan.Attachment{Index: r.Index, Shared: p.Shared, Program: p.ID, Map: p.Map}.Live
 		at = slices.IndexFunc(o.interfaces, live)
 		if at < 0 {
 			continue

@@ -81,12 +81,14 @@ func busy() observation {
 			{Name: "eth0", Index: 2, Hook: plan.Hook{Program: 20, Mode: plan.Native}},
 			{Name: "a\xff\"\\\nb", Index: 3, Hook: plan.Hook{Program: 30, Mode: plan.Generic}},
 			{Name: "taken", Index: 4, Hook: plan.Hook{Program: 999, Mode: plan.Native}},
+			{Name: "shared", Index: 5, Hook: plan.Hook{Program: 51, Mode: plan.Native}}, // by another dispatcher than a moment ago
 		},
 		programs: []plan.Program{
 			{Map: 10, ID: 20, Tag: "ae4c2ac4ab6d1c9e", Runs: 1 << 53, RunTime: 90*time.Second + 7},
 			{Map: 11, ID: 30}, // an update was killed
 			{Map: 12, ID: 40, Tag: "ae4c2ac4ab6d1c9e"},
 			{Map: 13},
+			{Map: 15, ID: 50, Shared: true, Tag: "3ddb4658cecffec8"},
 		},
 		readings: []traffic.Reading{
 			reading(10, 2, map[traffic.Class]traffic.Counts{
@@ -100,6 +102,7 @@ func busy() observation {
 			reading(12, 4, map[traffic.Class]traffic.Counts{traffic.ClassOther: {Packets: 7, Bytes: 420}}), // the link was cut
 			reading(13, 0, map[traffic.Class]traffic.Counts{traffic.ClassOther: {Packets: 8, Bytes: 480}}), // the interface is gone
 			reading(14, 2, map[traffic.Class]traffic.Counts{traffic.ClassOther: {Packets: 9, Bytes: 540}}), // just being attached
+			reading(15, 5, map[traffic.Class]traffic.Counts{traffic.ClassARP: {Packets: 6, Bytes: 252}}),
 		},
 		past: past{
 			passed: true, lastPass: 12 * time.Millisecond,
@@ -111,6 +114,8 @@ func busy() observation {
 				{Name: "eth0", State: v1alpha1.InterfaceFailed, RequestedMode: v1alpha1.AttachGeneric, Reason: v1alpha1.ReasonModeConflict, Counters: uids([]string{"y"})},
 				{Name: "a\xff\"\\\nb", State: v1alpha1.InterfaceAttached, RequestedMode: v1alpha1.AttachAuto, Mode: v1alpha1.AttachGeneric},
 				{Name: "taken", State: v1alpha1.InterfaceFailed, RequestedMode: v1alpha1.AttachNative, Reason: v1alpha1.ReasonXDPHookInUse},
+				{Name: "shared", State: v1alpha1.InterfaceAttached, RequestedMode: v1alpha1.AttachAuto, Mode: v1alpha1.AttachNative, Coexistence: v1alpha1.CoexistenceDispatcher},
+				{Name: "bond0", State: v1alpha1.InterfaceSkipped, RequestedMode: v1alpha1.AttachAuto, Reason: v1alpha1.ReasonCountedElsewhere, Counters: uids([]string{"x"})},
 			}),
 		},
 	}

@@ -26,12 +26,16 @@ type wish struct {
 	attached        bool
 }
 
-// wishes returns those of a report, each once: two younger counters may want an interface in the same other mode.
+// wishes returns those of a report, each once: two younger counters may want an interface in the same other mode. What is
+// skipped is no wish that failed: its frames are counted elsewhere.
 func wishes(interfaces []v1alpha1.NodeInterface) []wish {
 	var list []wish
 	for _, i := range interfaces {
+		if i.State == v1alpha1.InterfaceDetaching || i.State == v1alpha1.InterfaceSkipped {
+			continue
+		}
 		w := wish{i.Name, i.Reason, i.Mode, i.RequestedMode, i.State == v1alpha1.InterfaceAttached}
-		if i.State != v1alpha1.InterfaceDetaching && !slices.Contains(list, w) {
+		if !slices.Contains(list, w) {
 			list = append(list, w)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
 // Attach makes the interface a.Index counted in a.Mode. What is there already is left alone; its program is replaced
@@ -97,9 +98,6 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 		return err
 	}
 	defer counts.Close()
-	if err := counts.Pin(f.counts()); err != nil {
-		return permission(fmt.Errorf("pin the map: %w", err))
-	}
 	before := look(a.Index)
 	l, program, refused, err := attachLink(&d.words, d.spec, counts, a)
 	if err != nil {
@@ -126,7 +124,7 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
 	program, err := choose(d.spec, counts, func(program *ebpf.Program) error {
 		if err := l.Update(program); err != nil {
-			return sentinel(fmt.Errorf("update the program: %w", err))
+			return xdp.Sentinel(fmt.Errorf("update the program: %w", err))
 		}
 		return nil
 	})
@@ -151,7 +149,7 @@ func attachLink(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.At
 	case plan.Auto:
 		// Both modes are asked for by name: left to choose, the kernel does not try the other one after an error.
 		l, program, native := attachNative(w, spec, counts, a.Index)
-		if native == nil || !isTheDrivers(native) {
+		if native == nil || !xdp.IsTheDrivers(native) {
 			return l, program, nil, native
 		}
 		l, program, err := attachGeneric(w, spec, counts, a.Index)
@@ -206,7 +204,7 @@ func free(index int) error {
 	if err != nil {
 		return nil //nolint:nilerr // to attach will tell
 	}
-	if hook := hookOf(l); hook.Mode != "" {
+	if hook := xdp.HookOf(l); hook.Mode != "" {
 		return busy(hook, unix.EBUSY)
 	}
 	return nil
@@ -263,8 +261,23 @@ func (d *Datapath) removeEmpty() {
 }
 
 // Cleanup detaches and removes everything of the project in the bpffs, of any layout, whether this version knows it
-// or not. It goes on after errors, and is no error if there is nothing.
+// or not. It goes on after errors, and is no error if there is nothing. The error wraps plan.ErrUpperHasProgram where a
+// dispatcher cannot be left, since an interface above has a program of somebody else.
 func (d *Datapath) Cleanup() error {
+	err := d.detachAll()
+	if err != nil {
+		err = d.detachAll() // what was in the way may have been ours: the program of an interface above a shared one
+	}
+	if err == nil { // else the counts tell which programs are still ours
+		err = os.RemoveAll(d.root())
+	}
+	if err != nil {
+		return permission(fmt.Errorf("clean up %s: %w", d.root(), err))
+	}
+	return nil
+}
+
+func (d *Datapath) detachAll() error {
 	var errs []error
 	walk := func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -276,12 +289,6 @@ func (d *Datapath) Cleanup() error {
 		}
 		return nil
 	}
-	errs = append(errs, filepath.WalkDir(d.root(), walk))
-	if errors.Join(errs...) == nil { // else the counts tell which programs are still ours
-		errs = append(errs, os.RemoveAll(d.root()))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return permission(fmt.Errorf("clean up %s: %w", d.root(), err))
-	}
-	return nil
+	err := filepath.WalkDir(d.root(), walk)
+	return errors.Join(append(errs, err)...)
 }

@@ -2,14 +2,19 @@
 // its counts. All that it knows is in the pins of a bpffs, so a restart changes nothing:
 //
 //	<bpffs>/xdp-operator/v<layout>/<ifindex>/counts     the map, one table per possible CPU (bpf/counter.h)
+//	                                        /refusal    a symbolic link that leads nowhere: why Auto is generic here
 //	                                        /program    the program that counts into it
 //	                                        /link       the attachment of the program to the interface
-//	                                        /refusal    a symbolic link that leads nowhere: why Auto is generic here
 //
-// They are made in this order and removed in the other, after the link was detached. Where the hook is shared there is
-// only the map: program and link are in the folder of the dispatcher (package dispatcher), and ours is the program that
-// uses the map. A folder with neither is an attachment that is gone but whose counts may be wanted; one without counts is
-// of no use to anybody.
+// They are made in this order, and removed in the other after the link was detached. A folder without a link is an
+// attachment that is gone but whose counts may be wanted; one without counts is of no use to anybody.
+//
+// Where the hook is shared there is no program, link or refusal: programs and links are in the folder of the dispatcher
+// (package dispatcher), and ours is the program that uses the map. While such a hook is being changed, what is to be
+// cleared up should we be killed is beside the map:
+//
+//	/dispatcher  the dispatcher that is being made
+//	/replaced    the one that it takes the place of
 //
 // Kernel 5.10 and later; CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, before 5.11 also CAP_SYS_RESOURCE or a raised limit
 // of locked memory.
@@ -156,7 +161,7 @@ func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attach
 		a.Outdated, err = d.otherMember(f, a)
 		return a, err
 	}
-	other, err := d.otherVersion(f, linkState{index: a.Index, program: a.Program})
+	other, err := d.otherVersion(f, a.Program)
 	a.Outdated = d.mtuChanged(a, interfaces) || other || f.layout != d.current()
 	if then, refused := f.refused(); refused != nil {
 		a.Improved = then.improved(refused, look(a.Index))

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
@@ -71,7 +72,7 @@ func (d *Datapath) move(l link.Link, old, to folder) (err error) {
 			return err
 		}
 		if err := l.Update(program); err != nil {
-			return sentinel(fmt.Errorf("update the program: %w", err))
+			return xdp.Sentinel(fmt.Errorf("update the program: %w", err))
 		}
 		return nil
 	})

@@ -462,7 +462,7 @@ func TestMeaningOfADriversRefusal(t *testing.T) {
 		"not a word, an old kernel: EOPNOTSUPP":    {unix.EOPNOTSUPP, "", situation{MTU: 9000}, plan.ErrNativeUnsupported},
 		"not a word: the driver says it has none":  {unix.EINVAL, "", situation{MTU: 9000, Announce: cannot}, plan.ErrNativeUnsupported},
 		"not a word: no memory":                    {unix.ENOMEM, "", situation{MTU: 1500}, plan.ErrOutOfMemory},
-		"an errno of the kernel's own":             {enotsupp, "", situation{MTU: 1500}, plan.ErrNativeUnsupported},
+		"an errno of the kernel's own":             {unix.Errno(524), "", situation{MTU: 1500}, plan.ErrNativeUnsupported},
 		"no rights":                                {unix.EPERM, "", jumbo, plan.ErrPermission},
 		"the hook is held, whatever else":          {unix.EBUSY, "", jumbo, plan.ErrHookInUse},
 	} {

@@ -94,15 +94,10 @@ func (d *Datapath) counts(f folder) (counts *ebpf.Map, id uint32, err error) {
 	if counts.ValueSize() != uint32(d.cpus*f.layout.slots*16) || counts.Flags()&unix.BPF_F_MMAPABLE == 0 {
 		return nil, 0, fmt.Errorf("%s: %w: a map of another shape", f.counts(), errForeign)
 	}
-	info, err := counts.Info()
-	if err != nil {
+	if id, err = mapID(counts); err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", f.counts(), err)
 	}
-	mapID, ok := info.ID()
-	if !ok {
-		return nil, 0, fmt.Errorf("%s: the kernel gives no ID", f.counts())
-	}
-	return counts, uint32(mapID), nil
+	return counts, id, nil
 }
 
 // program returns ID and tag of the pinned program.
@@ -120,7 +115,7 @@ func (f folder) program() (id uint32, tag string, err error) {
 	return uint32(programID), info.Tag, nil
 }
 
-// makeCounts makes the folder and a map in it, all zero.
+// makeCounts makes the folder and a map, all zero, which it pins there.
 func (d *Datapath) makeCounts(f folder) (*ebpf.Map, error) {
 	if err := os.MkdirAll(f.path, 0o700); err != nil {
 		return nil, permission(fmt.Errorf("make the folder of the pins: %w", err))
@@ -156,7 +151,8 @@ func (f folder) pinProgram(program *ebpf.Program) error {
 type linkState struct {
 	index   int
 	program uint32
-	shared  bool // it is no link: a dispatcher calls our program, and is the program
+	shared  bool   // it is no link: a dispatcher calls our program, and is the program
+	tag     string // of our program, if shared
 }
 
 func (f folder) link() (linkState, error) {

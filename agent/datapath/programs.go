@@ -39,11 +39,14 @@ func (d *Datapath) programOf(f folder) (plan.Program, error) {
 	if err := counts.Close(); err != nil {
 		return plan.Program{}, err
 	}
-	l, err := f.link()
+	l, err := d.state(f, id)
 	if err != nil {
 		return plan.Program{}, err
 	}
-	p := plan.Program{Map: id, ID: l.program}
+	p := plan.Program{Map: id, ID: l.program, Shared: l.shared, Tag: l.tag}
+	if p.Shared {
+		return p, nil
+	}
 	pinned, err := ebpf.LoadPinnedProgram(f.programPin(), nil)
 	if err != nil {
 		if err := pinError(f.programPin(), err); !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errForeign) {

@@ -11,43 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
-
-// enotsupp is an errno of the kernel's own that some drivers let through (include/linux/errno.h).
-const enotsupp = unix.Errno(524)
-
-// meanings are what the errors of BPF_LINK_CREATE and BPF_LINK_UPDATE for XDP mean wherever they come from
-// (net/core/dev.c, dev_xdp_attach). All kernels from 5.10 to 7.2 agree.
-var meanings = []struct{ errno, meaning error }{
-	{unix.EBUSY, plan.ErrHookInUse},
-	{unix.EEXIST, plan.ErrHookInUse}, // in the other mode
-	{unix.EOPNOTSUPP, plan.ErrNativeUnsupported},
-	{enotsupp, plan.ErrNativeUnsupported},
-	{unix.ERANGE, plan.ErrMTUTooLarge},     // veth
-	{unix.ENOSPC, plan.ErrNotEnoughQueues}, // veth, bnxt, ice
-	{unix.ENODEV, plan.ErrInterfaceGone},
-	{unix.ENOLINK, plan.ErrInterfaceGone}, // update of a link whose interface was deleted
-	{unix.EPERM, plan.ErrPermission},
-	{unix.EACCES, plan.ErrPermission},
-	{unix.ENOMEM, plan.ErrOutOfMemory},
-	{ebpf.ErrNotSupported, plan.ErrKernelTooOld},
-}
-
-func sentinel(err error) error {
-	if meaning := meaningOf(err); meaning != nil {
-		return fmt.Errorf("%w: %w", meaning, err)
-	}
-	return err
-}
-
-func meaningOf(err error) error {
-	for _, m := range meanings {
-		if errors.Is(err, m.errno) {
-			return m.meaning
-		}
-	}
-	return nil
-}
 
 // spoken are what the words of an extended ack mean: those of net/core/dev.c and of the drivers' ndo_bpf, up to Linux
 // 7.2. The first that fits counts: that an MTU is "not supported" is about the MTU.
@@ -71,7 +36,7 @@ const pageful = 1500
 // meaning returns what a refusal of a native attach, or of a generic one, means. said is what the kernel said, "" if
 // nothing was heard; s is what can be seen of the interface, and above whether an interface above it has a program.
 func meaning(err error, said string, native bool, s situation, hook plan.Hook, above bool) error {
-	told := meaningOf(err)
+	told := xdp.MeaningOf(err)
 	for _, w := range spoken {
 		if w.words.MatchString(said) {
 			return w.meaning
@@ -80,7 +45,7 @@ func meaning(err error, said string, native bool, s situation, hook plan.Hook, a
 	switch {
 	case errors.Is(told, plan.ErrHookInUse) && hook.Program == 0 && above:
 		return plan.ErrUpperHasProgram
-	case !native || errors.Is(told, plan.ErrNotEnoughQueues) || errors.Is(told, plan.ErrMTUTooLarge) || told != nil && !isTheDrivers(told):
+	case !native || errors.Is(told, plan.ErrNotEnoughQueues) || errors.Is(told, plan.ErrMTUTooLarge) || told != nil && !xdp.IsTheDrivers(told):
 		return told
 	}
 	// The errnos that drivers use for anything, and not a word: what is unusual about the interface will be it.
@@ -119,10 +84,10 @@ func refusal(err error, said string, index int, native bool) error {
 		if listed == nil && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV)) {
 			return fmt.Errorf("%w: %w", plan.ErrInterfaceGone, err)
 		}
-		return sentinel(err)
+		return xdp.Sentinel(err)
 	}
 	upper := above(index, all)
-	means := meaning(err, said, native, look(index), hookOf(self), upper != nil)
+	means := meaning(err, said, native, look(index), xdp.HookOf(self), upper != nil)
 	if said != "" {
 		err = fmt.Errorf("the kernel says %q: %w", said, err)
 	}
@@ -130,12 +95,21 @@ func refusal(err error, said string, index int, native bool) error {
 	case means == nil:
 		return err
 	case errors.Is(means, plan.ErrUpperHasProgram) && upper != nil:
-		return fmt.Errorf("%w: %s has %s: %w", means, upper.Attrs().Name, describe(hookOf(upper)), err)
+		return fmt.Errorf("%w: %s has %s: %w", means, upper.Attrs().Name, describe(xdp.HookOf(upper)), err)
 	case errors.Is(means, plan.ErrHookInUse):
-		return busy(hookOf(self), err)
+		return busy(xdp.HookOf(self), err)
 	default:
 		return fmt.Errorf("%w: %w", means, err)
 	}
+}
+
+// nameUpper adds to the error that an interface above has a program which one that is.
+func nameUpper(err error, index int) error {
+	all, _ := netlink.LinkList()
+	if upper := above(index, all); upper != nil {
+		return fmt.Errorf("%s has %s: %w", upper.Attrs().Name, describe(xdp.HookOf(upper)), err)
+	}
+	return err
 }
 
 // busy tells whose the hook is, as far as it can be found out.
@@ -158,17 +132,6 @@ func describe(hook plan.Hook) string {
 		return fmt.Sprintf("id %d", hook.Program)
 	}
 	return fmt.Sprintf("id %d name %q tag %s", hook.Program, info.Name, info.Tag)
-}
-
-// isTheDrivers tells what lies with the driver, and may be cured by another variant or by generic mode, from what lies
-// with the hook or with us.
-func isTheDrivers(err error) bool {
-	for _, lasting := range []error{plan.ErrHookInUse, plan.ErrUpperHasProgram, plan.ErrInterfaceGone, plan.ErrPermission, plan.ErrKernelTooOld} {
-		if errors.Is(err, lasting) {
-			return false
-		}
-	}
-	return true
 }
 
 // permission marks the errors of making and loading that lie with our rights or with the kernel's memory; the other

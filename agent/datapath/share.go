@@ -32,7 +32,7 @@ func (d *Datapath) state(f folder, counts uint32) (linkState, error) {
 	if err != nil || m.Program == 0 {
 		return linkState{}, err
 	}
-	return linkState{index: h.Index, program: m.Dispatcher, shared: true}, nil
+	return linkState{index: h.Index, program: m.Dispatcher, shared: true, tag: m.Tag}, nil
 }
 
 // otherMember reports that the dispatcher calls another version of ours than Attach would load, or one that counts in an
@@ -101,8 +101,11 @@ func (d *Datapath) join(f folder, a plan.Attachment, counts *ebpf.Map, id uint32
 	}
 	// Others may need frames of many buffers, or come to need them, and a dispatcher takes them only if all can.
 	err := join(bpf.FragsProgram, true, bpf.NewFragsExtension)
-	if errors.Is(err, plan.ErrDispatcherRefused) { // before Linux 5.18
+	if errors.Is(err, dispatcher.ErrNotLoaded) { // before Linux 5.18
 		err = join(bpf.Program, false, bpf.NewExtension)
+	}
+	if errors.Is(err, plan.ErrUpperHasProgram) {
+		err = nameUpper(err, a.Index)
 	}
 	return err
 }

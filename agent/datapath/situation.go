@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
 // situation is what can be seen of an interface, without changing anything, that makes drivers take or refuse a
@@ -63,7 +64,7 @@ func look(index int) situation {
 	if _, bond := l.(*netlink.Bond); bond {
 		all, _ := netlink.LinkList()
 		for _, member := range all {
-			if member.Attrs().MasterIndex == index && hookOf(member).Program != 0 {
+			if member.Attrs().MasterIndex == index && xdp.HookOf(member).Program != 0 {
 				s.Members = append(s.Members, member.Attrs().Index)
 			}
 		}
@@ -129,23 +130,6 @@ func announced(index int) announce {
 	return ""
 }
 
-// hookOf translates IFLA_XDP. The constants are XDP_ATTACHED_* of include/uapi/linux/if_link.h, which are not the
-// XDP_FLAGS_* that ask for a mode.
-func hookOf(l netlink.Link) plan.Hook {
-	xdp := l.Attrs().Xdp
-	if xdp == nil || !xdp.Attached {
-		return plan.Hook{}
-	}
-	h := plan.Hook{Program: xdp.ProgId}
-	switch xdp.AttachMode {
-	case 1: // XDP_ATTACHED_DRV
-		h.Mode = plan.Native
-	case 2: // XDP_ATTACHED_SKB
-		h.Mode = plan.Generic
-	}
-	return h
-}
-
 // above returns the first interface above this one that has a program: the kernel then refuses any program below. A
 // bridge, bond or VRF is its ports' master; a VLAN, macvlan or ipvlan names what it is on, and a veth its peer.
 func above(index int, all []netlink.Link) netlink.Link {
@@ -163,7 +147,7 @@ func above(index int, all []netlink.Link) netlink.Link {
 			if !master && (peer || l.Attrs().ParentIndex != todo[0]) {
 				continue
 			}
-			if hookOf(l).Program != 0 {
+			if xdp.HookOf(l).Program != 0 {
 				return l
 			}
 			todo = append(todo, l.Attrs().Index)

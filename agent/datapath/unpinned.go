@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
@@ -69,13 +70,9 @@ func (u *Unpinned) attach(a plan.Attachment) (h held, err error) {
 		return held{}, permission(fmt.Errorf("make the map: %w", err))
 	}
 	defer counts.Close() // the mapping and the program hold it
-	info, err := counts.Info()
+	id, err := mapID(counts)
 	if err != nil {
-		return held{}, permission(fmt.Errorf("look at the map: %w", err))
-	}
-	id, ok := info.ID()
-	if !ok {
-		return held{}, errors.New("the kernel gives the map no ID")
+		return held{}, permission(err)
 	}
 	// Before it is attached, so that what can be counted can be read.
 	t, err := mapTable(counts)
@@ -87,7 +84,7 @@ func (u *Unpinned) attach(a plan.Attachment) (h held, err error) {
 		return held{}, errors.Join(err, t.unmap())
 	}
 	defer program.Close() // the link holds it
-	return held{id: uint32(id), link: l, table: t, refused: refused}, nil
+	return held{id: id, link: l, table: t, refused: refused}, nil
 }
 
 // Attached returns one fact per attachment in the order in which they were made: Index, Program, Map and Refused. Index and
@@ -126,7 +123,7 @@ func (u *Unpinned) Detach() error {
 	var errs []error
 	for _, h := range u.held {
 		if err := h.link.Detach(); err != nil {
-			errs = append(errs, fmt.Errorf("detach: %w", sentinel(err)))
+			errs = append(errs, fmt.Errorf("detach: %w", xdp.Sentinel(err)))
 		}
 	}
 	return errors.Join(errs...)

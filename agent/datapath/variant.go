@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
@@ -55,7 +56,7 @@ func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, try func(*ebpf.Program)
 				refused = err
 			}
 		}
-		if !isTheDrivers(err) {
+		if !xdp.IsTheDrivers(err) {
 			break
 		}
 	}
@@ -92,9 +93,9 @@ func (d *Datapath) findTags() (tags, error) {
 	return found, nil
 }
 
-// otherVersion reports that the link runs another program than Attach would load, in whatever variant, or one that is
-// not pinned beside it.
-func (d *Datapath) otherVersion(f folder, l linkState) (bool, error) {
+// otherVersion reports that the program that the link runs is another one than Attach would load, in whatever variant, or
+// is not pinned beside it.
+func (d *Datapath) otherVersion(f folder, runs uint32) (bool, error) {
 	ours, err := d.tags()
 	if err != nil {
 		return false, nil //nolint:nilerr // a program that cannot be loaded here is nothing better to offer
@@ -103,5 +104,5 @@ func (d *Datapath) otherVersion(f folder, l linkState) (bool, error) {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {
 		return true, nil
 	}
-	return id != l.program || !slices.Contains(slices.Collect(maps.Values(ours)), tag), err
+	return id != runs || !slices.Contains(slices.Collect(maps.Values(ours)), tag), err
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
@@ -95,8 +96,9 @@ func (h Hook) isOurs(info *ebpf.ProgramInfo) bool {
 // passes any of them by.
 //
 // Errors wrap those of package plan: ErrHookInUse if what is there is no dispatcher, or one in another mode;
-// ErrDispatcherRefused, with the reason; ErrPermission, ErrNativeUnsupported, ErrMTUTooLarge, ErrInterfaceGone. Nothing
-// was changed then.
+// ErrDispatcherRefused, with the reason, and ErrNotLoaded too if it is that; ErrUpperHasProgram, ErrPermission,
+// ErrInterfaceGone; and those of a driver that refuses native mode, for which Auto takes generic mode. Nothing was changed
+// then.
 func (h Hook) Join(mode plan.Mode, p Program) error {
 	if err := mayShare(); err != nil {
 		return err
@@ -105,7 +107,8 @@ func (h Hook) Join(mode plan.Mode, p Program) error {
 }
 
 // Leave takes every program of ours out, also out of what a killed process has left, and with the last program the
-// dispatcher too. It is no error if there is none. Others go on.
+// dispatcher too. It is no error if there is none. Others go on. The error wraps plan.ErrUpperHasProgram as long as an
+// interface above has a program.
 func (h Hook) Leave() error {
 	if _, err := os.Stat(h.root()); errors.Is(err, os.ErrNotExist) {
 		return nil // nobody shares anything
@@ -127,6 +130,9 @@ func (h Hook) Settle() error {
 	}
 	return nil
 }
+
+// ErrNotLoaded is, beside plan.ErrDispatcherRefused, a program that the kernel does not load. It may load another one.
+var ErrNotLoaded = errors.New("the kernel refuses it")
 
 // attempts are how often a change is tried when others change the hook at the same time.
 const attempts = 10
@@ -329,7 +335,7 @@ func (h Hook) replace(now present, next []member, p Program, modes []plan.Mode) 
 		h.between()
 		err = exchange(h.Index, mode, now.program, made.program)
 		h.between()
-		if !errors.Is(err, plan.ErrNativeUnsupported) && !errors.Is(err, plan.ErrMTUTooLarge) {
+		if err == nil || errors.Is(err, errChanged) || !xdp.IsTheDrivers(err) {
 			break
 		}
 	}
@@ -366,7 +372,7 @@ func build(members []member, p Program) (m made, err error) {
 	m.members = slices.Clone(members)
 	c := configOf(members)
 	if m.program, err = bpf.NewDispatcher(c.bytes(), c.Frags != 0); err != nil {
-		return m, refused("load the dispatcher", err)
+		return m, refused("load the dispatcher", fmt.Errorf("%w: %w", ErrNotLoaded, err))
 	}
 	if m.id, err = idOf(m.program); err != nil {
 		return m, err
@@ -374,7 +380,7 @@ func build(members []member, p Program) (m made, err error) {
 	for i := range m.members {
 		if m.members[i].program == nil {
 			if m.loaded, err = p.Load(bpf.Place{Dispatcher: m.program, Function: place(i)}); err != nil {
-				return m, refused("load the program that it shall call (type EXT)", err)
+				return m, refused("load the program that it shall call (type EXT)", fmt.Errorf("%w: %w", ErrNotLoaded, err))
 			}
 			m.members[i].program = m.loaded
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
 // attached returns what is on the interface's hook: ID 0 if nothing is. The error wraps plan.ErrInterfaceGone if there
@@ -24,17 +25,11 @@ func attached(index int) (plan.Hook, error) {
 		}
 		return plan.Hook{}, fmt.Errorf("look at the hook: %w", err)
 	}
-	xdp := l.Attrs().Xdp
-	if xdp == nil || !xdp.Attached {
-		return plan.Hook{}, nil
+	on := xdp.HookOf(l)
+	if there := l.Attrs().Xdp; on.Mode == "" && there != nil && there.Attached {
+		return plan.Hook{}, fmt.Errorf("%w: in a mode that cannot be shared", plan.ErrHookInUse)
 	}
-	switch xdp.AttachMode {
-	case nl.XDP_ATTACHED_DRV:
-		return plan.Hook{Program: xdp.ProgId, Mode: plan.Native}, nil
-	case nl.XDP_ATTACHED_SKB:
-		return plan.Hook{Program: xdp.ProgId, Mode: plan.Generic}, nil
-	}
-	return plan.Hook{}, fmt.Errorf("%w: in a mode that cannot be shared", plan.ErrHookInUse)
+	return on, nil
 }
 
 func isGone(index int) bool {
@@ -56,6 +51,9 @@ var errChanged = errors.New("the hook changes at the same time")
 
 // exchange puts a program in the place of another, at once; nil is none. It fails with errChanged if that other one is
 // not there. It is a message of rtnetlink, and not a link, since that is what others exchange it by.
+//
+// Errors wrap those of package plan. Those of a driver that refuses a first program natively do so too: see
+// xdp.IsTheDrivers.
 func exchange(index int, mode plan.Mode, from, to *ebpf.Program) error {
 	flags, toFD := uint32(flagIfNoexist), int32(-1)
 	if to != nil {
@@ -76,33 +74,55 @@ func exchange(index int, mode plan.Mode, from, to *ebpf.Program) error {
 	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	message.Index = int32(index)
 	request.AddData(message)
-	xdp := nl.NewRtAttr(unix.IFLA_XDP|unix.NLA_F_NESTED, nil)
-	xdp.AddRtAttr(nl.IFLA_XDP_FD, nl.Uint32Attr(uint32(toFD)))
-	xdp.AddRtAttr(nl.IFLA_XDP_FLAGS, nl.Uint32Attr(flags))
+	attr := nl.NewRtAttr(unix.IFLA_XDP|unix.NLA_F_NESTED, nil)
+	attr.AddRtAttr(nl.IFLA_XDP_FD, nl.Uint32Attr(uint32(toFD)))
+	attr.AddRtAttr(nl.IFLA_XDP_FLAGS, nl.Uint32Attr(flags))
 	if from != nil {
-		xdp.AddRtAttr(attrExpectedFD, nl.Uint32Attr(uint32(from.FD())))
+		attr.AddRtAttr(attrExpectedFD, nl.Uint32Attr(uint32(from.FD())))
 	}
-	request.AddData(xdp)
+	request.AddData(attr)
 	_, err := request.Execute(unix.NETLINK_ROUTE, 0)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("%w: %w", errChanged, err)
+		return unexpected(err, index, mode, from)
+	case errors.Is(err, unix.EBUSY) && from == nil:
+		return fmt.Errorf("%w: %w", errChanged, err) // somebody came first, by whatever means
 	case errors.Is(err, unix.EBUSY):
 		// A link. Whoever holds that is the only one who can exchange its program.
 		return fmt.Errorf("%w: it is attached by a link, which cannot be shared: %w", plan.ErrHookInUse, err)
-	case errors.Is(err, unix.EINVAL) && isGone(index), errors.Is(err, unix.ENODEV):
+	case errors.Is(err, unix.EINVAL) && isGone(index):
 		return fmt.Errorf("%w: %w", plan.ErrInterfaceGone, err)
-	case errors.Is(err, unix.ERANGE):
-		return fmt.Errorf("%w: %w", plan.ErrMTUTooLarge, err)
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, errNotSupported):
-		return fmt.Errorf("%w: %w", plan.ErrNativeUnsupported, err)
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w: %w", plan.ErrPermission, err)
+	}
+	return refusal(err, mode, from == nil)
+}
+
+// unexpected tells apart why the kernel says EEXIST. Before it looks at the hook it refuses any change below an interface
+// that has a program, also that the last one leaves (dev_xdp_attach of net/core/dev.c, since Linux 5.15).
+func unexpected(err error, index int, mode plan.Mode, from *ebpf.Program) error {
+	on, lookError := attached(index)
+	var expected plan.Hook
+	if from != nil {
+		expected.Mode = mode
+		var idError error
+		expected.Program, idError = idOf(from)
+		lookError = errors.Join(lookError, idError)
+	}
+	if lookError == nil && on == expected {
+		return fmt.Errorf("%w: %w", plan.ErrUpperHasProgram, err)
+	}
+	return fmt.Errorf("%w: %w", errChanged, err)
+}
+
+// refusal says what any other errno means. Drivers use whichever they like to refuse the first program; the one after it
+// has nothing that they had not accepted.
+func refusal(err error, mode plan.Mode, first bool) error {
+	switch {
+	case xdp.MeaningOf(err) != nil:
+		return xdp.Sentinel(err)
+	case mode == plan.Native && first:
+		return fmt.Errorf("%w: %w", plan.ErrNativeRefused, err)
 	}
 	return fmt.Errorf("exchange the program on the hook: %w", err)
 }
-
-// errNotSupported is an errno of the kernel's own that some drivers let through (include/linux/errno.h).
-const errNotSupported = unix.Errno(524)

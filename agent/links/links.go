@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
 // Links are the interfaces of the calling thread's network namespace: the host's, in an agent that has no namespace
@@ -46,7 +47,7 @@ func (Links) List() ([]plan.Interface, error) {
 			Driver:     driver(socket, attrs.Name),
 			MTU:        attrs.MTU,
 			Primary:    primary[attrs.Index],
-			Hook:       hook(attrs.Xdp),
+			Hook:       xdp.HookOf(l),
 			Master:     attrs.MasterIndex,
 			Parent:     parent,
 			PeerAway:   peerAway,
@@ -100,19 +101,4 @@ func driver(socket int, name string) string {
 		return ""
 	}
 	return unix.ByteSliceToString(info.Driver[:])
-}
-
-// hook translates IFLA_XDP. Mode is "" for a program that was offloaded to the device.
-func hook(xdp *netlink.LinkXdp) plan.Hook {
-	if xdp == nil || !xdp.Attached {
-		return plan.Hook{}
-	}
-	h := plan.Hook{Program: xdp.ProgId}
-	switch xdp.AttachMode { // XDP_ATTACHED_* of include/uapi/linux/if_link.h
-	case 1:
-		h.Mode = plan.Native
-	case 2:
-		h.Mode = plan.Generic
-	}
-	return h
 }

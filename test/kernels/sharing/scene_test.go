@@ -102,6 +102,22 @@ func (s *scene) attached() (found []plan.Attachment) {
 	return found
 }
 
+// expectProgram checks what is told of our program for the metrics, which ask without a pass before.
+func (s *scene) expectProgram() {
+	s.t.Helper()
+	var programs []plan.Program
+	var err error
+	s.ns.Do(func() { programs, err = s.datapath.Programs() })
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	at := slices.IndexFunc(s.status(), func(l listed) bool { return ours.MatchString(l.name) })
+	want := plan.Program{Map: s.attached()[0].Map, ID: s.hook().Program, Shared: true, Tag: s.status()[at].tag}
+	if !slices.Equal(programs, []plan.Program{want}) {
+		s.t.Errorf("programs %+v, want %+v", programs, want)
+	}
+}
+
 func (s *scene) leave() {
 	s.t.Helper()
 	for _, a := range s.attached() {
@@ -204,11 +220,12 @@ type listed struct {
 	name string
 	prio int
 	id   int
+	tag  string
 	goOn string // after which results the next one is called
 }
 
 // " =>              50     other_pass                       12       b590a6a72b2c4d6d  XDP_PASS"
-var listing = regexp.MustCompile(`(?m)^ => +(\d+) +(\S+) +(\d+) +[0-9a-f]{16} +(\S+)`)
+var listing = regexp.MustCompile(`(?m)^ => +(\d+) +(\S+) +(\d+) +([0-9a-f]{16}) +(\S+)`)
 
 // status returns the programs in the order in which they are called.
 func (s *scene) status() (programs []listed) {
@@ -216,7 +233,7 @@ func (s *scene) status() (programs []listed) {
 	for _, m := range listing.FindAllStringSubmatch(s.must("status", "eth0"), -1) {
 		prio, _ := strconv.Atoi(m[1])
 		id, _ := strconv.Atoi(m[3])
-		programs = append(programs, listed{m[2], prio, id, m[4]})
+		programs = append(programs, listed{m[2], prio, id, m[4], m[5]})
 	}
 	return programs
 }
@@ -365,6 +382,39 @@ func seen(t *testing.T, numbers map[string]*ebpf.Map) map[string]uint64 {
 		frames[name] = binary.NativeEndian.Uint64(b) + binary.NativeEndian.Uint64(b[8:])
 	}
 	return frames
+}
+
+// above makes an interface above the scene's, and returns the wish to count it by a link.
+func (s *scene) above() plan.Attachment {
+	s.t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "br0"
+	l := &netlink.Bridge{LinkAttrs: attrs}
+	s.ns.Do(func() {
+		below, err := netlink.LinkByIndex(s.index)
+		err = errors.Join(err, netlink.LinkAdd(l))
+		if err == nil {
+			err = netlink.LinkSetMasterByIndex(below, l.Index)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	})
+	return plan.Attachment{Index: l.Index, Name: "br0", Mode: plan.Generic}
+}
+
+// few makes an interface in the place of the scene's that receives with fewer queues than its peer sends with.
+func (s *scene) few() {
+	s.t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.NumTxQueues, attrs.NumRxQueues = "few", 1, 1
+	l := &netlink.Veth{LinkAttrs: attrs, PeerName: "many", PeerNumTxQueues: 2, PeerNumRxQueues: 2}
+	s.ns.Do(func() {
+		if err := netlink.LinkAdd(l); err != nil {
+			s.t.Fatal(err)
+		}
+	})
+	s.index = l.Index
 }
 
 func (s *scene) deleteInterface() {

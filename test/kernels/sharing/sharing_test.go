@@ -114,12 +114,14 @@ func TestTheAgentFindsItselfAgain(t *testing.T) {
 		t.Errorf("a restart changed %v to %v", before, after)
 	}
 	s.traffic("ours", "other_pass")
+	s.expectProgram()
 
 	s.load("other_drop") // by somebody else, who makes another dispatcher
 	s.pass(s.wish(plan.Auto))
 	if after := s.status(); after[0] != before[0] {
 		t.Errorf("that somebody joins changed %v to %v", before[0], after[0])
 	}
+	s.expectProgram()
 	s.traffic("ours", "other_drop")
 }
 
@@ -174,6 +176,68 @@ func TestWhatCannotBeSharedIsLeftAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Since Linux 5.15 nothing is changed below an interface that has a program, but for links. Those who are there go on.
+func TestAnInterfaceAboveHasAProgram(t *testing.T) {
+	s := newScene(t)
+	above := s.above()
+	if err := s.attach(above); err != nil {
+		t.Fatal(err)
+	}
+	exclusive := s.wish(plan.Native)
+	exclusive.Shared = false
+	refused := s.attach(exclusive)
+	s.pass(above)
+	if err := s.attach(s.wish(plan.Auto)); errors.Is(err, plan.ErrUpperHasProgram) != (refused != nil) || (err != nil) != (refused != nil) {
+		t.Errorf("join: %v, as a link: %v", err, refused)
+	} else if err != nil && !strings.Contains(err.Error(), "br0 has id") {
+		t.Errorf("join: %v, which does not say which", err)
+	}
+	s.pass()
+
+	s.load("other_pass")
+	s.join()
+	if err := s.attach(above); err != nil {
+		t.Fatal(err)
+	}
+	if refused != nil {
+		for _, a := range s.attached() {
+			if !a.Shared {
+				continue
+			}
+			var err error
+			s.ns.Do(func() { err = s.datapath.Detach(a) })
+			if !errors.Is(err, plan.ErrUpperHasProgram) {
+				t.Errorf("leave: %v", err)
+			}
+		}
+		s.expect("count_frame", "other_pass")
+	}
+	s.traffic("ours", "other_pass")
+	var err error
+	s.ns.Do(func() { err = s.datapath.Cleanup() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.expect("other_pass")
+	s.unload("other_pass")
+	s.expectNothing()
+}
+
+// The first one on a hook takes generic mode for Auto where the driver refuses native.
+func TestTooFewQueues(t *testing.T) {
+	s := newScene(t)
+	s.few()
+	if err := s.attach(s.wish(plan.Native)); !errors.Is(err, plan.ErrNotEnoughQueues) {
+		t.Errorf("attach: %v, want %v", err, plan.ErrNotEnoughQueues)
+	}
+	s.pass(s.wish(plan.Auto))
+	if hook := s.hook(); hook.Mode != plan.Generic {
+		t.Errorf("on the hook is %v", hook)
+	}
+	s.pass()
+	s.expectNothing()
 }
 
 // SYS_ADMIN is a right that agents do not have by default.
