@@ -54,7 +54,11 @@ func (s *slots) take(b Budget, reports, size, nodes int, interval time.Duration,
 	if s.limiter == nil {
 		s.limiter = tokens.NewLimiter(aSecond, aSecond)
 	}
-	return s.limiter.ReserveN(now, min(int(seconds*aSecond), aSecond)).DelayFrom(now)
+	var wait time.Duration
+	for left := int(seconds * aSecond); left > 0; left -= aSecond {
+		wait = s.limiter.ReserveN(now, min(left, aSecond)).DelayFrom(now)
+	}
+	return wait
 }
 
 // What the parts of a report take in JSON, in bytes, with counts of twelve digits.

@@ -1,0 +1,68 @@
+package controllers
+
+import (
+	"testing"
+	"time"
+)
+
+// The reports that follow a change of all specs, together with those that come anyhow, are within the budget, but for as many as
+// may come in a second.
+func TestReportsThatFollowAChangeStayWithinTheBudget(t *testing.T) {
+	budget := Budget{WritesPerSecond: 50, BytesPerSecond: 200_000}
+	for name, tc := range map[string]struct {
+		nodes, size int
+		within      time.Duration // all are told
+	}{
+		"5,000 nodes at once":                {5000, 2000, time.Second},
+		"5,000 nodes one after another":      {5000, 2000, 30 * time.Second},
+		"5,000 nodes with large reports":     {5000, 10_000, 30 * time.Second},
+		"a node whose report fills a second": {300, 190_000, time.Second},
+		"200 nodes":                          {200, 2000, 5 * time.Second},
+	} {
+		var s slots
+		interval := budget.stretch(10*time.Second, tc.nodes, tc.size)
+		var times []float64 // seconds
+		for i := range tc.nodes {
+			told := now.Add(tc.within * time.Duration(i) / time.Duration(tc.nodes))
+			at := told.Add(s.take(budget, 1, tc.size, tc.nodes, interval, told))
+			times = append(times, at.Sub(now).Seconds())
+		}
+		allowed := min(budget.WritesPerSecond, budget.BytesPerSecond/float64(tc.size))
+		room := max(allowed/4, allowed-float64(tc.nodes)/interval.Seconds())
+		for i, at := range times { // the last of these
+			if most := allowed + room*at + 1; float64(i+1) > most {
+				t.Errorf("%s: %d reports in %.1f s, want at most %.1f", name, i+1, at, most)
+				break
+			}
+		}
+		if last := times[len(times)-1]; last > float64(tc.nodes)/room+tc.within.Seconds() {
+			t.Errorf("%s: the last one comes after %.1f s", name, last)
+		}
+	}
+}
+
+func TestFewNodesReportAtOnce(t *testing.T) {
+	var s slots
+	for i := range 30 {
+		if wait := s.take(Budget{WritesPerSecond: 50, BytesPerSecond: 200_000}, 1, 2000, 30, 10*time.Second, now); wait != 0 {
+			t.Errorf("report %d of 30 waits %v", i, wait)
+		}
+	}
+	for range 1000 {
+		if wait := s.take(Budget{}, 2, 2000, 1000, 10*time.Second, now); wait != 0 {
+			t.Fatalf("without a budget a report waits %v", wait)
+		}
+	}
+}
+
+func TestATurnOfAQuietClusterIsNotWaitedFor(t *testing.T) {
+	var s slots
+	budget := Budget{WritesPerSecond: 50, BytesPerSecond: 200_000}
+	for range 5000 {
+		s.take(budget, 1, 2000, 5000, time.Minute, now)
+	}
+	later := now.Add(time.Hour)
+	if wait := s.take(budget, 2, 2000, 5000, time.Minute, later); wait != 0 {
+		t.Errorf("a node that joins an hour after a change of all waits %v", wait)
+	}
+}
