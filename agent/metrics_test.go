@@ -3,13 +3,10 @@ package agent
 import (
 	"bytes"
 	"errors"
-	"flag"
-	"os"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
@@ -18,9 +15,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/golden"
 )
-
-var update = flag.Bool("update", false, "Write the golden files anew.")
 
 func (o observation) Describe(descs chan<- *prometheus.Desc) { (&Collector{}).Describe(descs) }
 
@@ -123,18 +119,7 @@ func TestWhatIsServed(t *testing.T) {
 		"testdata/broken.metrics": {info: v1alpha1.AgentInfo{Version: "1.2.3"}, duration: time.Second},
 	} {
 		got := text(t, scrape(t, o))
-		if *update {
-			if err := os.WriteFile(file, got, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s (-want +got; -update writes it):\n%s", file, diff)
-		}
+		golden.Check(t, file, string(got))
 		problems, err := promlint.New(bytes.NewReader(got)).Lint()
 		if err != nil || len(problems) > 0 {
 			t.Errorf("%s: %v, %v", file, problems, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/test/golden"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -75,7 +76,7 @@ func TestCommandLineThatSaysNothing(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	expectGolden(t, "usage.txt", usage())
+	golden.Check(t, "testdata/usage.txt", usage())
 }
 
 func TestNothingOfKubernetesIsLinked(t *testing.T) {
