@@ -59,11 +59,11 @@ func TestCommandLineThatSaysNothing(t *testing.T) {
 		"--pinned --output= --count": "flag needs an argument: -count",
 	} {
 		_, err := parse(strings.Fields(args))
-		if !errors.Is(err, errUsage) || status(err) != 2 {
-			t.Errorf("%q: error %v with status %d", args, err, status(err))
+		if !errors.Is(err, errUsage) || statuses.Status(err) != 2 {
+			t.Errorf("%q: error %v with status %d", args, err, statuses.Status(err))
 			continue
 		}
-		if got := line(err); got != "usage: "+want+" (xdpcount -h lists the flags)" {
+		if got := statuses.Line(err); got != "usage: "+want+" (xdpcount -h lists the flags)" {
 			t.Errorf("%q: %s", args, got)
 		}
 	}
