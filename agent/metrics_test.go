@@ -1,26 +1,18 @@
 package agent
 
 import (
-	"bytes"
 	"errors"
-	"flag"
-	"os"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/scrape"
 )
-
-var update = flag.Bool("update", false, "Write the golden files anew.")
 
 func (o observation) Describe(descs chan<- *prometheus.Desc) { (&Collector{}).Describe(descs) }
 
@@ -28,38 +20,6 @@ func (o observation) Collect(metrics chan<- prometheus.Metric) {
 	for m := range o.metrics() {
 		metrics <- m
 	}
-}
-
-// scrape returns what a Prometheus would read, checked as the library checks it: no series twice, every label UTF-8.
-func scrape(t *testing.T, c prometheus.Collector) []*dto.MetricFamily {
-	t.Helper()
-	registry := prometheus.NewPedanticRegistry()
-	if err := registry.Register(c); err != nil {
-		t.Fatal(err)
-	}
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return families
-}
-
-func text(t *testing.T, families []*dto.MetricFamily) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	for _, f := range families {
-		if _, err := expfmt.MetricFamilyToText(&out, f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return out.Bytes()
-}
-
-func count(families []*dto.MetricFamily) (series int) {
-	for _, f := range families {
-		series += len(f.GetMetric())
-	}
-	return series
 }
 
 // busy is a node on which everything is the case that can be.
@@ -127,23 +87,7 @@ func TestWhatIsServed(t *testing.T) {
 		// The counts cannot be read, and no pass was made.
 		"testdata/broken.metrics": {info: v1alpha1.AgentInfo{Version: "1.2.3"}, duration: time.Second},
 	} {
-		got := text(t, scrape(t, o))
-		if *update {
-			if err := os.WriteFile(file, got, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s (-want +got; -update writes it):\n%s", file, diff)
-		}
-		problems, err := promlint.New(bytes.NewReader(got)).Lint()
-		if err != nil || len(problems) > 0 {
-			t.Errorf("%s: %v, %v", file, problems, err)
-		}
+		scrape.Check(t, file, o)
 	}
 }
 
@@ -163,7 +107,7 @@ func TestTheNumberOfSeries(t *testing.T) {
 				}
 				o.readings = append(o.readings, r)
 			}
-			if got, want := count(scrape(t, o)), MaxSeries(interfaces, interfaces*classes); got != want {
+			if got, want := scrape.Series(t, o), MaxSeries(interfaces, interfaces*classes); got != want {
 				t.Errorf("%d interfaces with %d classes each are %d series, want %d", interfaces, classes, got, want)
 			}
 		}
@@ -180,7 +124,7 @@ func TestAScrapeTellsWhatTheKernelHasThen(t *testing.T) {
 	}}
 	value := func(name string, labels ...string) float64 {
 		t.Helper()
-		for _, f := range scrape(t, c) {
+		for _, f := range scrape.Families(t, c) {
 			for _, m := range f.GetMetric() {
 				var got []string
 				for _, l := range m.GetLabel() {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/audit"
 	"github.com/xdp-operator/xdp-operator/test/memapi"
 )
 
@@ -61,7 +62,7 @@ type world struct {
 
 	want    map[types.UID]traffic.Totals        // by counter, what agents reported
 	lost    map[types.UID]traffic.Totals        // of it, by counter, as stated
-	highest map[types.UID]traffic.Totals        // by counter, what its status told
+	highest audit.Highest                       // what the status of each counter told
 	deleted map[types.UID]v1alpha1.XDPNodeState // by hand, and no controller ended since
 	edited  map[types.UID]bool                  // node states by hand
 }
@@ -73,7 +74,7 @@ var errFault = errors.New("the call failed")
 func newWorld(t *testing.T, random *rand.Rand, name string) *world {
 	w := &world{
 		t: t, name: name, random: random, clock: testclock.NewFakeClock(now),
-		want: map[types.UID]traffic.Totals{}, lost: map[types.UID]traffic.Totals{}, highest: map[types.UID]traffic.Totals{},
+		want: map[types.UID]traffic.Totals{}, lost: map[types.UID]traffic.Totals{}, highest: audit.Highest{},
 		deleted: map[types.UID]v1alpha1.XDPNodeState{}, edited: map[types.UID]bool{},
 	}
 	w.server = memapi.New(w.clock.Now)
@@ -93,21 +94,13 @@ func (w *world) logf(format string, args ...any) { w.log = append(w.log, fmt.Spr
 // check sees every version of every object.
 func (w *world) check(change memapi.Change) {
 	x, ok := change.New.(*v1alpha1.XDPCounter)
-	if !ok || x.Status.Total == nil {
+	if !ok {
 		return
 	}
+	if err := w.highest.CheckCounter(x); err != nil {
+		w.fatalf("%v", err)
+	}
 	totals := v1alpha1.TotalsOfProtocols(x.Status.Protocols)
-	families := int64(0)
-	for _, f := range x.Status.Families {
-		families += f.Packets
-	}
-	if sum := totals.Sum(); int64(sum.Packets) != x.Status.Total.Packets || int64(sum.Bytes) != x.Status.Total.Bytes || families != x.Status.Total.Packets {
-		w.fatalf("counter %s: the classes sum up to %v, the families to %d, the total is %v", x.UID, sum, families, *x.Status.Total)
-	}
-	if before := w.highest[x.UID]; totals.Max(before) != totals {
-		w.fatalf("counter %s fell from %v to %v", x.UID, before.Sum(), totals.Sum())
-	}
-	w.highest[x.UID] = totals
 	if want := w.want[x.UID]; totals.Max(want) != want {
 		w.fatalf("counter %s says %v, more than the %v ever reported", x.UID, totals.Sum(), want.Sum())
 	}

@@ -1,17 +1,11 @@
 package controllers
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-	"github.com/prometheus/common/expfmt"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/scrape"
 )
 
 var conflict = apierrors.NewConflict(schema.GroupResource{}, "n", errors.New("old"))
@@ -36,27 +31,6 @@ func collector(t *testing.T, objects ...client.Object) *Collector {
 		Reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build(),
 		States: &NodeStateReconciler{}, Clock: testclock.NewFakePassiveClock(now),
 	}
-}
-
-// served returns what a Prometheus would read, and of how many series.
-func served(t *testing.T, c *Collector) (text []byte, series int) {
-	t.Helper()
-	registry := prometheus.NewPedanticRegistry()
-	if err := registry.Register(c); err != nil {
-		t.Fatal(err)
-	}
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	for _, f := range families {
-		series += len(f.GetMetric())
-		if _, err := expfmt.MetricFamilyToText(&out, f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return out.Bytes(), series
 }
 
 func TestWhatIsServed(t *testing.T) {
@@ -89,24 +63,7 @@ func TestWhatIsServed(t *testing.T) {
 			}
 		}
 	}
-	got, _ := served(t, c)
-	const file = "testdata/controller.metrics"
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got; -update writes it):\n%s", file, diff)
-	}
-	problems, err := promlint.New(bytes.NewReader(got)).Lint()
-	if err != nil || len(problems) > 0 {
-		t.Errorf("%v, %v", problems, err)
-	}
+	scrape.Check(t, "testdata/controller.metrics", c)
 }
 
 // TestTheNumberOfSeries holds the formula of docs/metrics.md against controllers of which nothing is missing.
@@ -126,7 +83,7 @@ func TestTheNumberOfSeries(t *testing.T) {
 				_ = c.States.writes.count(operation, err)
 			}
 		}
-		if _, got := served(t, c); got != MaxSeries(counters) {
+		if got := scrape.Series(t, c); got != MaxSeries(counters) {
 			t.Errorf("%d counters are %d series, want %d", counters, got, MaxSeries(counters))
 		}
 	}

@@ -1,8 +1,6 @@
 package controllers
 
 import (
-	"flag"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,9 +11,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // phasesDir holds an XDPCounter of every phase of its life. Others judge them: kstatus and Argo CD in test/gitops, and
 // kubectl in api/v1alpha1.
@@ -138,22 +135,7 @@ func expectGolden(t *testing.T, phase string, c v1alpha1.XDPCounter) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(phasesDir, phase+".yaml")
-	if *update {
-		if err := os.MkdirAll(phasesDir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, got, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got; go test ./controllers -update writes it anew):\n%s", file, diff)
-	}
+	golden.Check(t, filepath.Join(phasesDir, phase+".yaml"), string(got))
 }
 
 func TestReconcilingAndStalledAreThereWhileTheyAreTrue(t *testing.T) {

@@ -2,14 +2,14 @@ package plan
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/xdp-operator/xdp-operator/test/golden"
 )
 
 // The interfaces of nodes, lowest first.
@@ -165,8 +165,6 @@ func FuzzLayers(f *testing.F) {
 	})
 }
 
-var update = flag.Bool("update", false, "rewrite the table of docs/interfaces.md")
-
 func TestTheTableOfTheDocs(t *testing.T) {
 	const document, begin, end = "../../docs/interfaces.md", "<!-- The table is written by go test ./agent/plan -update. -->\n\n", "\n<!-- The end of the table. -->"
 	var table strings.Builder
@@ -206,22 +204,5 @@ func TestTheTableOfTheDocs(t *testing.T) {
 		}
 		fmt.Fprintf(&table, "| %s | %s | %s | %s |\n", row.node, row.asked, strings.Join(counted, ", "), strings.Join(skipped, ", "))
 	}
-	text, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, found := strings.Cut(string(text), begin)
-	was, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		t.Fatalf("no table in %s", document)
-	}
-	if *update {
-		if err := os.WriteFile(document, []byte(before+begin+table.String()+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(was, table.String()); diff != "" {
-		t.Errorf("%s is not true any more: go test ./agent/plan -update (-said +is):\n%s", document, diff)
-	}
+	golden.CheckPart(t, document, begin, end, table.String())
 }

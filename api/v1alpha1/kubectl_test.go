@@ -2,7 +2,6 @@ package v1alpha1_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,15 +10,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/hack/controlplane"
+	"github.com/xdp-operator/xdp-operator/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // kubectl runs the real one against the real API server.
 func kubectl(t *testing.T, args ...string) (string, error) {
@@ -32,26 +29,6 @@ func kubectl(t *testing.T, args ...string) (string, error) {
 	command.Env = append(os.Environ(), "HOME="+t.TempDir())
 	out, err := command.CombinedOutput()
 	return string(out), err
-}
-
-func expectGolden(t *testing.T, file, got string) {
-	t.Helper()
-	file = filepath.Join("testdata", file)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got; go test ./api/v1alpha1 -update writes it anew):\n%s", file, diff)
-	}
 }
 
 // makePhase makes a counter with the spec and the status that one of this phase has, under the phase's name.
@@ -93,14 +70,14 @@ func TestWhatKubectlShows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err, out)
 		}
-		expectGolden(t, file, withoutAge(out))
+		golden.Check(t, "testdata/"+file, withoutAge(out))
 	}
 	out, err := kubectl(t, "describe", "xdpcounter", "partially-attached")
 	if err != nil {
 		t.Fatal(err, out)
 	}
 	out = regexp.MustCompile(`(?m)^(  (?:Creation Timestamp|Resource Version|UID): +).*$`).ReplaceAllString(out, "${1}...")
-	expectGolden(t, "describe.txt", out)
+	golden.Check(t, "testdata/describe.txt", out)
 }
 
 // withoutAge replaces the ages in a table: they are between zero and some seconds.
@@ -125,7 +102,7 @@ func TestWhatKubectlExplains(t *testing.T) {
 		if err != nil {
 			t.Fatal(err, out)
 		}
-		expectGolden(t, "explain-"+field+".txt", out)
+		golden.Check(t, "testdata/explain-"+field+".txt", out)
 	}
 }
 

@@ -38,7 +38,7 @@ func TestTheDocsListTheStatuses(t *testing.T) {
 	} {
 		known := false
 		for _, s := range statuses {
-			known = known || s.status == status
+			known = known || s.Status == status
 		}
 		if !known || !strings.Contains(docs, about) {
 			t.Errorf("status %d: known %v, or not in the docs: %s", status, known, about)

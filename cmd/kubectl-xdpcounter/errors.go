@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/exit"
 )
 
 // What can go wrong, told apart by exit status.
@@ -24,45 +24,14 @@ var (
 )
 
 // statuses are the exit statuses of docs/kubectl-xdpcounter.md, each with a hint for the one who reads the error.
-var statuses = []struct {
-	cause  error
-	status int
-	hint   string
-}{
-	{errUsage, 2, "kubectl xdpcounter --help lists commands and flags"},
-	{errNoCounter, 3, ""},
-	{errNotReady, 4, ""},
-	{errForbidden, 5, "the ClusterRole xdp-operator-xdpcounter-viewer has it; kubectl create clusterrolebinding binds it"},
-	{errUnknown, 5, "kubectl auth whoami tells whether the credentials of the kubeconfig are good"},
-	{errNotInstalled, 6, "install it: helm install xdp-operator charts/xdp-operator --namespace xdp-operator-system; or choose another cluster: --context"},
-	{errAway, 7, "--context and --kubeconfig choose another cluster"},
-}
-
-// status returns the exit status: 0 without an error, 1 for one that has none of its own.
-func status(err error) int {
-	if err == nil {
-		return 0
-	}
-	for _, s := range statuses {
-		if errors.Is(err, s.cause) {
-			return s.status
-		}
-	}
-	return 1
-}
-
-// line returns the error in one line, "" if what was printed says it already.
-func line(err error) string {
-	if err == nil || errors.Is(err, errNotReady) {
-		return ""
-	}
-	text := strings.ReplaceAll(err.Error(), "\n", "; ")
-	for _, s := range statuses {
-		if errors.Is(err, s.cause) && s.hint != "" {
-			return text + " (" + s.hint + ")"
-		}
-	}
-	return text
+var statuses = exit.Causes{
+	{Err: errUsage, Status: 2, Hint: "kubectl xdpcounter --help lists commands and flags"},
+	{Err: errNoCounter, Status: 3},
+	{Err: errNotReady, Status: 4},
+	{Err: errForbidden, Status: 5, Hint: "the ClusterRole xdp-operator-xdpcounter-viewer has it; kubectl create clusterrolebinding binds it"},
+	{Err: errUnknown, Status: 5, Hint: "kubectl auth whoami tells whether the credentials of the kubeconfig are good"},
+	{Err: errNotInstalled, Status: 6, Hint: "install it: helm install xdp-operator charts/xdp-operator --namespace xdp-operator-system; or choose another cluster: --context"},
+	{Err: errAway, Status: 7, Hint: "--context and --kubeconfig choose another cluster"},
 }
 
 // explain says in our words what the API server or the way to it has against a request for a collection.

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"io"
 	"math"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
 // The schema of -o json. docs/kubectl-xdpcounter.md describes it: fields may be added, none changes its meaning.
@@ -23,7 +23,7 @@ type (
 		Ready    metav1.ConditionStatus `json:"ready"`
 		Reason   string                 `json:"reason"`
 		Reported *time.Time             `json:"lastReportTime,omitempty"`
-		Totals   jsonCounts             `json:"totals"`
+		Totals   display.Numbers        `json:"totals"`
 		Rows     []jsonRow              `json:"rows,omitempty"`
 	}
 	jsonRow struct {
@@ -33,13 +33,7 @@ type (
 		Node      string `json:"node,omitempty"`
 		Interface string `json:"interface,omitempty"`
 		Mode      string `json:"mode,omitempty"`
-		jsonCounts
-	}
-	jsonCounts struct {
-		Packets          uint64   `json:"packets"`
-		Bytes            uint64   `json:"bytes"`
-		PacketsPerSecond *float64 `json:"packetsPerSecond,omitempty"` // only if known
-		BitsPerSecond    *float64 `json:"bitsPerSecond,omitempty"`
+		display.Numbers
 	}
 )
 
@@ -47,7 +41,7 @@ type (
 func writeJSON(out io.Writer, r report) error {
 	j := jsonReport{Time: r.time.UTC(), By: r.by, Note: r.note, Counters: []jsonCounter{}}
 	for _, s := range r.sections {
-		c := jsonCounter{Name: s.name, Ready: s.ready, Reason: s.reason, Totals: jsonCountsOf(s.all)}
+		c := jsonCounter{Name: s.name, Ready: s.ready, Reason: s.reason, Totals: numbersOf(s.all)}
 		if !s.reported.IsZero() {
 			reported := s.reported.UTC()
 			c.Reported = &reported
@@ -59,14 +53,11 @@ func writeJSON(out io.Writer, r report) error {
 		}
 		j.Counters = append(j.Counters, c)
 	}
-	if err := json.NewEncoder(out).Encode(j); err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
-	return nil
+	return display.WriteJSON(out, j)
 }
 
 func jsonRowOf(by string, x row) jsonRow {
-	j := jsonRow{jsonCounts: jsonCountsOf(x)}
+	j := jsonRow{Numbers: numbersOf(x)}
 	switch by {
 	case byProtocol:
 		j.Protocol, j.Number, j.Family = x.name, x.number, x.family
@@ -85,16 +76,10 @@ func jsonRowOf(by string, x row) jsonRow {
 	return j
 }
 
-func jsonCountsOf(x row) jsonCounts {
-	j := jsonCounts{Packets: x.counts.Packets, Bytes: x.counts.Bytes}
-	if x.rate != nil {
-		j.PacketsPerSecond, j.BitsPerSecond = tenths(x.rate.Packets), tenths(x.rate.Bits)
+// numbersOf rounds rates to tenths: more is not known.
+func numbersOf(x row) display.Numbers {
+	if x.rate == nil {
+		return display.NumbersOf(x.counts, nil)
 	}
-	return j
-}
-
-// tenths rounds: more is not known.
-func tenths(rate float64) *float64 {
-	rate = math.Round(10*rate) / 10
-	return &rate
+	return display.NumbersOf(x.counts, &display.Rate{Packets: math.Round(10*x.rate.Packets) / 10, Bits: math.Round(10*x.rate.Bits) / 10})
 }

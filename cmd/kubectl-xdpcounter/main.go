@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -27,10 +28,10 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
 	err := newCommand(streams).ExecuteContext(ctx)
-	if text := line(err); text != "" {
-		fmt.Fprintln(os.Stderr, "kubectl xdpcounter: "+text)
+	if err != nil && !errors.Is(err, errNotReady) { // what was printed says that already
+		fmt.Fprintln(os.Stderr, "kubectl xdpcounter: "+statuses.Line(err))
 	}
-	os.Exit(status(err))
+	os.Exit(statuses.Status(err))
 }
 
 // newCommand returns the whole command line.

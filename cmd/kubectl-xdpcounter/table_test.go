@@ -16,6 +16,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
+	"github.com/xdp-operator/xdp-operator/test/golden"
 )
 
 const longNode = "ip-10-0-113-207.eu-central-1.compute.internal"
@@ -120,7 +121,7 @@ func TestTop(t *testing.T) {
 					text.WriteString(line + "\n")
 				}
 			}
-			expectGolden(t, "top "+name+".txt", text.String())
+			golden.Check(t, "testdata/top "+name+".txt", text.String())
 
 			var out bytes.Buffer
 			if err := writeJSON(&out, r); err != nil {
@@ -129,7 +130,7 @@ func TestTop(t *testing.T) {
 			if n := strings.Count(out.String(), "\n"); n != 1 {
 				t.Errorf("%d lines of JSON", n)
 			}
-			expectGolden(t, "top "+name+".json", out.String())
+			golden.Check(t, "testdata/top "+name+".json", out.String())
 		})
 	}
 }
@@ -147,7 +148,7 @@ func TestLowTerminals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			lines := render(test.report, display.Size{Columns: 80, Lines: test.lines})
-			expectGolden(t, "low "+strings.ReplaceAll(name, ",", "")+".txt", strings.Join(lines, "\n")+"\n")
+			golden.Check(t, "testdata/low "+strings.ReplaceAll(name, ",", "")+".txt", strings.Join(lines, "\n")+"\n")
 		})
 	}
 }

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"io"
 	"time"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
 // The schema of --output json. docs/xdpcount.md describes it: fields may be added, none changes its meaning.
@@ -18,23 +17,17 @@ type (
 		Interfaces      []jsonInterface `json:"interfaces"`
 	}
 	jsonInterface struct {
-		Name    string      `json:"name"`
-		Mode    plan.Mode   `json:"mode"`
-		Gone    bool        `json:"gone,omitempty"`
-		Totals  jsonCounts  `json:"totals"`
-		Classes []jsonClass `json:"classes"`
+		Name    string          `json:"name"`
+		Mode    plan.Mode       `json:"mode"`
+		Gone    bool            `json:"gone,omitempty"`
+		Totals  display.Numbers `json:"totals"`
+		Classes []jsonClass     `json:"classes"`
 	}
 	jsonClass struct {
 		Family   string `json:"family"`
 		Protocol string `json:"protocol"`
 		Number   *uint8 `json:"number,omitempty"` // 0 is a protocol
-		jsonCounts
-	}
-	jsonCounts struct {
-		Packets          uint64  `json:"packets"`
-		Bytes            uint64  `json:"bytes"`
-		PacketsPerSecond float64 `json:"packetsPerSecond"`
-		BitsPerSecond    float64 `json:"bitsPerSecond"`
+		display.Numbers
 	}
 )
 
@@ -57,14 +50,14 @@ func writeJSON(out io.Writer, r report) error {
 	for _, s := range r.sections {
 		i := jsonInterface{
 			Name: s.name, Mode: s.mode, Gone: s.gone,
-			Totals:  jsonCounts{s.all.Packets, s.all.Bytes, s.allRate.Packets, s.allRate.Bits},
+			Totals:  display.NumbersOf(s.all, &s.allRate),
 			Classes: []jsonClass{},
 		}
 		for _, c := range s.classes {
 			entry := jsonClass{
-				Family:     c.class.Family().String(),
-				Protocol:   c.class.Protocol(),
-				jsonCounts: jsonCounts{c.counts.Packets, c.counts.Bytes, c.rate.Packets, c.rate.Bits},
+				Family:   c.class.Family().String(),
+				Protocol: c.class.Protocol(),
+				Numbers:  display.NumbersOf(c.counts, &c.rate),
 			}
 			if number, ok := c.class.Number(); ok {
 				entry.Number = &number
@@ -73,8 +66,5 @@ func writeJSON(out io.Writer, r report) error {
 		}
 		j.Interfaces = append(j.Interfaces, i)
 	}
-	if err := json.NewEncoder(out).Encode(j); err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
-	return nil
+	return display.WriteJSON(out, j)
 }

@@ -29,9 +29,9 @@ func main() {
 		err = count(o, os.Stdout)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "xdpcount: "+line(err))
+		fmt.Fprintln(os.Stderr, "xdpcount: "+statuses.Line(err))
 	}
-	os.Exit(status(err))
+	os.Exit(statuses.Status(err))
 }
 
 // count counts as the options say until that is done or a signal comes.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/test/golden"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -58,11 +59,11 @@ func TestCommandLineThatSaysNothing(t *testing.T) {
 		"--pinned --output= --count": "flag needs an argument: -count",
 	} {
 		_, err := parse(strings.Fields(args))
-		if !errors.Is(err, errUsage) || status(err) != 2 {
-			t.Errorf("%q: error %v with status %d", args, err, status(err))
+		if !errors.Is(err, errUsage) || statuses.Status(err) != 2 {
+			t.Errorf("%q: error %v with status %d", args, err, statuses.Status(err))
 			continue
 		}
-		if got := line(err); got != "usage: "+want+" (xdpcount -h lists the flags)" {
+		if got := statuses.Line(err); got != "usage: "+want+" (xdpcount -h lists the flags)" {
 			t.Errorf("%q: %s", args, got)
 		}
 	}
@@ -75,7 +76,7 @@ func TestCommandLineThatSaysNothing(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	expectGolden(t, "usage.txt", usage())
+	golden.Check(t, "testdata/usage.txt", usage())
 }
 
 func TestNothingOfKubernetesIsLinked(t *testing.T) {

@@ -294,7 +294,7 @@ func TestTotalsAgreeWithTheSenderAndTheInterface(t *testing.T) {
 			}
 			all := l.sent.Sum()
 			if i.Name != "eth0" || i.Mode != test.want || i.Gone || i.Totals.Packets != all.Packets || i.Totals.Bytes != all.Bytes {
-				t.Errorf("told %+v of %s in %s mode, sent %+v", i.Totals, i.Name, i.Mode, all)
+				t.Errorf("told %d packets and %d bytes of %s in %s mode, sent %+v", i.Totals.Packets, i.Totals.Bytes, i.Name, i.Mode, all)
 			}
 			if got := after.RxPackets - before.RxPackets; got != all.Packets {
 				t.Errorf("rx_packets grew by %d, sent %d", got, all.Packets)
@@ -308,7 +308,7 @@ func TestTotalsAgreeWithTheSenderAndTheInterface(t *testing.T) {
 				t.Errorf("rx_bytes grew by %d, sent %d in %d frames", got, all.Bytes, all.Packets)
 			}
 			mean := float64(all.Packets) / last.IntervalSeconds
-			if got := i.Totals.PacketsPerSecond; got < mean*0.999 || got > mean*1.001 {
+			if got := *i.Totals.PacketsPerSecond; got < mean*0.999 || got > mean*1.001 {
 				t.Errorf("%v packets/s on the mean, sent %d in %v s", got, all.Packets, last.IntervalSeconds)
 			}
 			if first.Type != typeInterval || first.IntervalSeconds < 0.02 || time.Since(first.Time) > time.Hour {

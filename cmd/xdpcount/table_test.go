@@ -12,6 +12,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
+	"github.com/xdp-operator/xdp-operator/test/golden"
 )
 
 // manySections is a report of n interfaces with classes of every width.
@@ -68,7 +69,7 @@ func TestTable(t *testing.T) {
 			if test.bounds.Lines > 0 && len(lines) >= test.bounds.Lines {
 				t.Errorf("%d lines do not fit into %d with the cursor's", len(lines), test.bounds.Lines)
 			}
-			expectGolden(t, strings.ReplaceAll(name, " ", "_")+".txt", strings.Join(lines, "\n")+"\n")
+			golden.Check(t, "testdata/"+name+".txt", strings.Join(lines, "\n")+"\n")
 		})
 	}
 }
@@ -129,5 +130,5 @@ func TestJSON(t *testing.T) {
 	if n := strings.Count(out.String(), "\n"); n != 3 {
 		t.Errorf("%d lines for 3 reports", n)
 	}
-	expectGolden(t, "reports.jsonl", out.String())
+	golden.Check(t, "testdata/reports.jsonl", out.String())
 }

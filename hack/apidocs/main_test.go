@@ -1,26 +1,20 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/xdp-operator/xdp-operator/test/golden"
 )
 
+// The page is as make manifests writes it.
 func TestThePageIsCurrent(t *testing.T) {
 	const root = "../.."
-	want, err := document(root)
+	text, err := document(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile(filepath.Join(root, page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, string(got)); diff != "" {
-		t.Errorf("%s is not what make manifests writes (-want +got):\n%s", page, diff)
-	}
+	golden.Check(t, filepath.Join(root, page), text)
 }
 
 func TestRules(t *testing.T) {

@@ -51,26 +51,17 @@ func Assets(ctx context.Context, progress io.Writer) (string, error) {
 	if len(absent) == 0 {
 		return filepath.Abs(given)
 	}
-	source, err := sourceDir(ctx)
+	source, cache, err := places(ctx)
 	if err != nil {
 		return "", err
 	}
-	root, err := cacheRoot()
-	if err != nil {
-		return "", err
-	}
-	key, err := cacheKey(source)
-	if err != nil {
-		return "", err
-	}
-	cache := filepath.Join(root, key)
 	if err := fill(ctx, cache, source, absent, &reporter{out: progress}); err != nil {
 		return "", err
 	}
 	if len(absent) == len(binaries()) {
 		return cache, nil
 	}
-	return mix(root, given, cache)
+	return mix(given, cache)
 }
 
 // missing returns those names that are not executable files in dir, all of them if dir is empty.
@@ -82,6 +73,19 @@ func missing(dir string, names []string) []string {
 		info, err := os.Stat(filepath.Join(dir, name))
 		return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 	})
+}
+
+// places returns the folder of the two modules that are built, and the one below cacheRoot for what is made of them.
+func places(ctx context.Context) (source, cache string, err error) {
+	if source, err = sourceDir(ctx); err != nil {
+		return "", "", err
+	}
+	root, err := cacheRoot()
+	if err != nil {
+		return "", "", err
+	}
+	key, err := cacheKey(source)
+	return source, filepath.Join(root, key), err
 }
 
 // sourceDir returns the folder of this file in the clone: the two modules that are built lie in it.
@@ -167,14 +171,14 @@ func fill(ctx context.Context, cache, source string, names []string, report *rep
 	return nil
 }
 
-// mix returns a folder of links to the four binaries: those that given has, the others from cache.
-func mix(root, given, cache string) (string, error) {
+// mix returns a folder beside cache of links to the four binaries: those that given has, the others from cache.
+func mix(given, cache string) (string, error) {
 	given, err := filepath.Abs(given)
 	if err != nil {
 		return "", err
 	}
 	sum := sha256.Sum256([]byte(given + "\n" + cache))
-	dir := filepath.Join(root, "mixed-"+hex.EncodeToString(sum[:])[:12])
+	dir := filepath.Join(filepath.Dir(cache), "mixed-"+hex.EncodeToString(sum[:])[:12])
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make a directory of links to the control plane: %w", err)
 	}

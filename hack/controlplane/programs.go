@@ -16,19 +16,10 @@ import (
 // others: kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl. They come from where
 // Assets gets its own, but for KUBEBUILDER_ASSETS.
 func Programs(ctx context.Context, progress io.Writer, names ...string) (string, error) {
-	source, err := sourceDir(ctx)
+	source, cache, err := places(ctx)
 	if err != nil {
 		return "", err
 	}
-	root, err := cacheRoot()
-	if err != nil {
-		return "", err
-	}
-	key, err := cacheKey(source)
-	if err != nil {
-		return "", err
-	}
-	cache := filepath.Join(root, key)
 	return cache, fill(ctx, cache, source, names, &reporter{out: progress})
 }
 

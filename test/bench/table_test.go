@@ -2,14 +2,10 @@ package main
 
 import (
 	"bytes"
-	"flag"
-	"os"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/xdp-operator/xdp-operator/test/golden"
 )
-
-var update = flag.Bool("update", false, "Rewrite the golden files.")
 
 func TestTableOfCosts(t *testing.T) {
 	var out bytes.Buffer
@@ -28,17 +24,5 @@ func TestTableOfCosts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const golden = "testdata/costs.txt"
-	if *update {
-		if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), out.String()); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", golden, diff)
-	}
+	golden.Check(t, "testdata/costs.txt", out.String())
 }

@@ -226,7 +226,7 @@ func addAndRemoveNode(t *testing.T) {
 		if x.Status.Retired == nil {
 			return errors.New("nothing has retired")
 		}
-		return difference("the retired share", v1alpha1.TotalsOf(x.Status.Retired.Counts), share)
+		return differs("the retired share", v1alpha1.TotalsOf(x.Status.Retired.Counts), share)
 	})
 	awaitReady(t)
 	expectTotals(t)

@@ -14,6 +14,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/hack/realcluster"
+	"github.com/xdp-operator/xdp-operator/test/audit"
 	"github.com/xdp-operator/xdp-operator/test/frames"
 )
 
@@ -135,7 +136,7 @@ func expectTotals(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return difference(name, v1alpha1.TotalsOfProtocols(x.Status.Protocols), sent)
+			return differs(name, v1alpha1.TotalsOfProtocols(x.Status.Protocols), sent)
 		})
 	}
 	sum := sent.Sum()
@@ -156,34 +157,28 @@ func expectShare(t *testing.T, node string, want traffic.Totals) {
 		}
 		for _, account := range s.Status.Accounts {
 			if account.UID == x.UID {
-				return difference("the share of "+node, v1alpha1.TotalsOf(account.Counts), want)
+				return differs("the share of "+node, v1alpha1.TotalsOf(account.Counts), want)
 			}
 		}
 		return fmt.Errorf("counter quick has no account on %s", node)
 	})
 }
 
-// difference tells in which classes two totals differ.
-func difference(what string, got, want traffic.Totals) error {
-	if got == want {
-		return nil
+// differs says whose totals are not as wanted, and in which classes.
+func differs(who string, got, want traffic.Totals) error {
+	if err := audit.Difference(got, want); err != nil {
+		return fmt.Errorf("%s: %w", who, err)
 	}
-	text := ""
-	for class := range traffic.Class(traffic.NumClasses) {
-		if got[class] != want[class] && len(text) < 500 {
-			text += fmt.Sprintf(" %s is %v, want %v;", class, got[class], want[class])
-		}
-	}
-	return fmt.Errorf("%s differs:%s", what, text)
+	return nil
 }
 
 // observe watches every version of every counter until the function that it returns is called, and fails the test if
-// in one of them the protocols do not sum up to the total, or a total is less than in an earlier one.
+// in one of them the parts do not sum up to the total, or a total is less than in an earlier one.
 func observe(t *testing.T) (end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
-	highest := map[types.UID]traffic.Totals{}
+	highest := audit.Highest{}
 	versions := 0
 	group.Go(func() {
 		for ctx.Err() == nil {
@@ -202,16 +197,9 @@ func observe(t *testing.T) (end func()) {
 					continue
 				}
 				versions++
-				now := v1alpha1.TotalsOfProtocols(x.Status.Protocols)
-				sum, total := now.Sum(), x.Status.Total
-				if int64(sum.Packets) != total.Packets || int64(sum.Bytes) != total.Bytes {
-					t.Errorf("counter %s, version %s: the protocols sum up to %v, the total is %v", x.Name, x.ResourceVersion, sum, *total)
+				if err := highest.CheckCounter(x); err != nil {
+					t.Error(err)
 				}
-				if now.Max(highest[x.UID]) != now {
-					before := highest[x.UID]
-					t.Errorf("counter %s, version %s: fell from %v to %v", x.Name, x.ResourceVersion, before.Sum(), sum)
-				}
-				highest[x.UID] = now
 			}
 		}
 	})

@@ -2,19 +2,17 @@ package faults
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/audit"
 )
 
 // observer watches every version of every XDPCounter: no total ever falls, and protocols and families sum up to the
@@ -28,9 +26,9 @@ type observer struct {
 	version  string // of the last event
 	seen     int    // versions
 	gaps     int    // how often the server did not know any more what had happened since
-	highest  map[types.UID]traffic.Totals
+	highest  audit.Highest
 	mistakes []string // since they were last taken
-	wrong    int      // mistakes in all
+	wrong    int      // versions with a mistake
 }
 
 func newObserver(c *cluster.Cluster) (*observer, error) {
@@ -39,7 +37,7 @@ func newObserver(c *cluster.Cluster) (*observer, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	o := &observer{client: watcher, cancel: cancel, done: make(chan struct{}), highest: map[types.UID]traffic.Totals{}}
+	o := &observer{client: watcher, cancel: cancel, done: make(chan struct{}), highest: audit.Highest{}}
 	go func() {
 		defer close(o.done)
 		for ctx.Err() == nil {
@@ -86,32 +84,13 @@ func (o *observer) follow(ctx context.Context) {
 }
 
 func (o *observer) check(x *v1alpha1.XDPCounter) {
-	if x.Status.Total == nil {
-		return
+	if x.Status.Total != nil {
+		o.seen++
 	}
-	o.seen++
-	wrong := func(format string, args ...any) {
+	if err := o.highest.CheckCounter(x); err != nil {
 		o.wrong++
-		o.mistakes = append(o.mistakes, fmt.Sprintf("counter %s, version %s: ", x.Name, x.ResourceVersion)+fmt.Sprintf(format, args...))
+		o.mistakes = append(o.mistakes, err.Error())
 	}
-	want := [2]int64{x.Status.Total.Packets, x.Status.Total.Bytes}
-	var protocols, families [2]int64
-	for _, p := range x.Status.Protocols {
-		protocols[0] += p.Packets
-		protocols[1] += p.Bytes
-	}
-	for _, f := range x.Status.Families {
-		families[0] += f.Packets
-		families[1] += f.Bytes
-	}
-	if protocols != want || families != want {
-		wrong("the protocols sum up to %v, the families to %v, the total is %v", protocols, families, want)
-	}
-	now := v1alpha1.TotalsOfProtocols(x.Status.Protocols)
-	if fell := o.highest[x.UID].Since(now); !fell.IsZero() {
-		wrong("fell by %s", inWords(fell))
-	}
-	o.highest[x.UID] = now.Max(o.highest[x.UID])
 }
 
 // take returns what was wrong since it was last asked.

@@ -24,6 +24,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/controllers"
+	"github.com/xdp-operator/xdp-operator/test/audit"
 	"github.com/xdp-operator/xdp-operator/test/memapi"
 )
 
@@ -64,14 +65,14 @@ type world struct {
 	boots       int
 
 	booked  map[types.UID]traffic.Totals // by counter, what was booked for it in any node state
-	highest map[types.UID]traffic.Totals // by counter
-	opened  map[types.UID]bool           // node states that have a report
+	highest audit.Highest
+	opened  map[types.UID]bool // node states that have a report
 }
 
 func newWorld(t *testing.T, random *rand.Rand, name string) *world {
 	w := &world{
 		t: t, name: name, random: random, clock: testclock.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)),
-		kernels: map[string]*kernel{}, booked: map[types.UID]traffic.Totals{}, highest: map[types.UID]traffic.Totals{},
+		kernels: map[string]*kernel{}, booked: map[types.UID]traffic.Totals{}, highest: audit.Highest{},
 		opened: map[types.UID]bool{},
 	}
 	w.server = memapi.New(w.clock.Now)
@@ -266,14 +267,9 @@ func (w *world) traffic() {
 func (w *world) written(change memapi.Change) {
 	switch o := change.New.(type) {
 	case *v1alpha1.XDPCounter:
-		totals := v1alpha1.TotalsOfProtocols(o.Status.Protocols)
-		if sum := totals.Sum(); o.Status.Total != nil && int64(sum.Packets) != o.Status.Total.Packets {
-			w.fatalf("counter %s: the classes sum up to %v, the total is %v", o.UID, sum, *o.Status.Total)
+		if err := w.highest.CheckCounter(o); err != nil {
+			w.fatalf("%v", err)
 		}
-		if before := w.highest[o.UID]; totals.Max(before) != totals {
-			w.fatalf("counter %s fell from %v to %v", o.UID, before.Sum(), totals.Sum())
-		}
-		w.highest[o.UID] = totals
 	case *v1alpha1.XDPNodeState:
 		if w.acting == nil {
 			return

@@ -16,6 +16,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/audit"
 	"github.com/xdp-operator/xdp-operator/test/frames"
 )
 
@@ -56,7 +57,7 @@ func expectTotals(t testing.TB, name string, want traffic.Totals) {
 		if err != nil {
 			return err
 		}
-		return difference(v1alpha1.TotalsOfProtocols(x.Status.Protocols), want)
+		return audit.Difference(v1alpha1.TotalsOfProtocols(x.Status.Protocols), want)
 	})
 }
 
@@ -113,7 +114,7 @@ func TestEveryClassIsCountedExactlyOnEveryNode(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return difference(got, sent[i])
+			return audit.Difference(got, sent[i])
 		})
 	}
 	if len(kinds) != traffic.NumClasses {

@@ -4,7 +4,6 @@ package reasons
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/google/go-cmp/cmp"
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -34,10 +32,9 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/bpffs"
 	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/golden"
 	"github.com/xdp-operator/xdp-operator/test/netns"
 )
-
-var update = flag.Bool("update", false, "Rewrite the table in docs/troubleshooting.md.")
 
 const document = "../../docs/troubleshooting.md"
 
@@ -250,25 +247,7 @@ func TestTheTableOfSituations(t *testing.T) {
 			t.Logf("%s, %v: %s", s.name, s.modes, i.Message)
 		}
 	}
-	text, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const begin, end = "<!-- situations -->\n", "<!-- end of situations -->"
-	before, rest, ok := strings.Cut(string(text), begin)
-	found, after, ends := strings.Cut(rest, end)
-	if !ok || !ends {
-		t.Fatalf("%s has no %s", document, begin)
-	}
-	if *update {
-		if err := os.WriteFile(document, []byte(before+begin+table.String()+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(found, table.String()); diff != "" {
-		t.Errorf("%s (-it says +the agent says; -update rewrites it):\n%s", document, diff)
-	}
+	golden.CheckPart(t, document, "<!-- situations -->\n", "<!-- end of situations -->", table.String())
 }
 
 // A program that holds the hook is named, and the interface is counted within a second of its going.

@@ -1,5 +1,5 @@
-// Package display is how the programs show counts to people: rates, numbers in units, and tables that take each other's
-// place on a terminal. It knows neither the kernel nor Kubernetes.
+// Package display is how the programs show counts: rates, numbers in units, tables that take each other's place on a
+// terminal, and JSON. It knows neither the kernel nor Kubernetes.
 package display
 
 import (

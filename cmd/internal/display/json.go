@@ -1,0 +1,35 @@
+package display
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/xdp-operator/xdp-operator/api/traffic"
+)
+
+// Numbers are counts, and their rate where it is known, as every program writes them in JSON: fields may be added, none
+// changes its meaning.
+type Numbers struct {
+	Packets          uint64   `json:"packets"`
+	Bytes            uint64   `json:"bytes"`
+	PacketsPerSecond *float64 `json:"packetsPerSecond,omitempty"` // 0 is a rate
+	BitsPerSecond    *float64 `json:"bitsPerSecond,omitempty"`
+}
+
+// NumbersOf returns them. rate is nil where it is not known.
+func NumbersOf(counts traffic.Counts, rate *Rate) Numbers {
+	n := Numbers{Packets: counts.Packets, Bytes: counts.Bytes}
+	if rate != nil {
+		n.PacketsPerSecond, n.BitsPerSecond = new(rate.Packets), new(rate.Bits)
+	}
+	return n
+}
+
+// WriteJSON writes the value in one line.
+func WriteJSON(out io.Writer, value any) error {
+	if err := json.NewEncoder(out).Encode(value); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
