@@ -80,7 +80,7 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 func ofCounters(counters []v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.Time) (list []prometheus.Metric) {
 	oldest := map[string]time.Time{}
 	for i := range states {
-		reported := lastSign(&states[i])
+		reported := states[i].LastReported()
 		for _, c := range states[i].Spec.Counters {
 			if first, ok := oldest[c.Name]; c.Active && (!ok || reported.Before(first)) {
 				oldest[c.Name] = reported
@@ -100,14 +100,6 @@ func ofCounters(counters []v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, 
 		}
 	}
 	return list
-}
-
-// lastSign returns when the agent of a node last reported, or when it was first told to.
-func lastSign(state *v1alpha1.XDPNodeState) time.Time {
-	if t := state.Status.ReportTime; t != nil {
-		return t.Time
-	}
-	return state.CreationTimestamp.Time
 }
 
 // writes counts writes of node states. The zero value is ready to use.

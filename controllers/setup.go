@@ -217,8 +217,9 @@ func (r *XDPCounterReconciler) onNodeState() handler.EventHandler {
 		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { add(q, e.Object, 0) },
 		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { add(q, e.Object, 0) },
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-			add(q, e.ObjectOld, r.delay(e.ObjectOld, e.ObjectNew))
-			add(q, e.ObjectNew, r.delay(e.ObjectOld, e.ObjectNew))
+			delay := r.delay(e.ObjectOld, e.ObjectNew)
+			add(q, e.ObjectOld, delay)
+			add(q, e.ObjectNew, delay)
 		},
 	}
 }

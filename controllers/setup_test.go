@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,7 +23,7 @@ func TestTheCachesKeepWhatIsLookedAt(t *testing.T) {
 	look := func(state *v1alpha1.XDPNodeState) []any {
 		nodes, states := []corev1.Node{node("n1", "edge")}, []v1alpha1.XDPNodeState{*state}
 		return []any{
-			summarize(&x, nodes, states, now), state.Spec, *state.Account(x.UID), len(levelsOf(x.UID, states)),
+			summarize(&x, nodes, states, now), state.Spec, *state.Account(x.UID), fmt.Sprint(levelsOf(x.UID, states)),
 			reportSize(state.Spec.Counters, state), silentFrom(state, now), nextSilence(nodes, states, now), detached(state),
 		}
 	}

@@ -2,10 +2,7 @@
 // It knows neither the kernel nor Kubernetes and imports the standard library only.
 package traffic
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // Family is the coarse class of a frame, told from its innermost ethertype.
 type Family uint8
@@ -28,15 +25,6 @@ func (f Family) String() string {
 		return fmt.Sprintf("Family(%d)", uint8(f))
 	}
 	return familyNames[f]
-}
-
-// ParseFamily is the inverse of Family.String. ok is false for any other text.
-func ParseFamily(name string) (f Family, ok bool) {
-	i := slices.Index(familyNames[:], name)
-	if i < 0 {
-		return 0, false
-	}
-	return Family(i), true
 }
 
 // Families returns every family in the order in which they are shown.

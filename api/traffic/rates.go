@@ -36,14 +36,6 @@ func perSecond(n float64, d time.Duration) uint64 {
 	return uint64(min(math.Round(n/d.Seconds()), 1<<63))
 }
 
-// Plus returns the sum, class by class.
-func (r Rates) Plus(s Rates) Rates {
-	for c := range r {
-		r[c] = r[c].Plus(s[c])
-	}
-	return r
-}
-
 // Sum returns the rate of all classes together.
 func (r *Rates) Sum() Rate {
 	var sum Rate

@@ -41,10 +41,7 @@ const (
 
 // SilentFrom returns when the node's agent counts as silent if no other report of it comes: when what it owes is late.
 func (s *XDPNodeState) SilentFrom() time.Time {
-	last := s.CreationTimestamp.Time
-	if t := s.Status.ReportTime; t != nil {
-		last = t.Time
-	}
+	last := s.LastReported()
 	if s.Status.ObservedGeneration != s.Generation {
 		if told := s.Told(); told.After(last) {
 			last = told
@@ -56,6 +53,14 @@ func (s *XDPNodeState) SilentFrom() time.Time {
 		return last.Add(2*interval + Tolerance)
 	}
 	return last.Add(2 * HeartbeatInterval(interval))
+}
+
+// LastReported returns when the node's agent last reported; of one that never has, when its node state was made.
+func (s *XDPNodeState) LastReported() time.Time {
+	if t := s.Status.ReportTime; t != nil {
+		return t.Time
+	}
+	return s.CreationTimestamp.Time
 }
 
 // Told returns when the agent was told the present spec.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -43,11 +45,7 @@ func (o options) namespace() string {
 }
 
 // direct returns a client without a cache.
-func direct() (client.Client, error) {
-	config, scheme, err := connect()
-	if err != nil {
-		return nil, err
-	}
+func direct(config *rest.Config, scheme *runtime.Scheme) (client.Client, error) {
 	live, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
@@ -64,7 +62,7 @@ func uninstallAll(ctx context.Context, o options) error {
 	}
 	// One run for all nodes: it may be as fast as the API server lets it.
 	config.QPS, config.Burst = 200, 400
-	live, err := direct()
+	live, err := direct(config, scheme)
 	if err != nil {
 		return err
 	}
@@ -135,7 +133,11 @@ func (l *leading) Start(ctx context.Context) error {
 
 // awaitSweep returns no error when the time is over: the rest of the operator is to go all the same.
 func awaitSweep(ctx context.Context, o options) error {
-	live, err := direct()
+	config, scheme, err := connect()
+	if err != nil {
+		return err
+	}
+	live, err := direct(config, scheme)
 	if err != nil {
 		return err
 	}
@@ -146,7 +148,11 @@ func awaitSweep(ctx context.Context, o options) error {
 }
 
 func check(ctx context.Context, o options) error {
-	live, err := direct()
+	config, scheme, err := connect()
+	if err != nil {
+		return err
+	}
+	live, err := direct(config, scheme)
 	if err != nil {
 		return err
 	}

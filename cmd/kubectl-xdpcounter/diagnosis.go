@@ -85,7 +85,13 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 		d.reasons[reason]++
 		return branch{text: state.Name + "  " + reason, details: []string{message}}, false
 	}
+	// Only the controller sees the Node, from which it knows before the agent's report is late.
+	gone := slices.IndexFunc(c.Status.Failures, func(f v1alpha1.Failure) bool {
+		return f.Node == state.Name && f.Reason == v1alpha1.ReasonNodeUnreachable
+	})
 	switch {
+	case gone >= 0:
+		return whole(v1alpha1.ReasonNodeUnreachable, c.Status.Failures[gone].Message)
 	case state.Silent(now):
 		message := "its agent has never reported"
 		if t := state.Status.ReportTime; t != nil {

@@ -2,7 +2,6 @@ package uninstall
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -36,21 +35,30 @@ func (n *NamespaceEnd) Start(ctx context.Context) error {
 	if n.Namespace == "" {
 		return nil
 	}
-	log := ctrl.Log.WithName("namespace")
-	forbidden := false
+	log := ctrl.LoggerFrom(ctx).WithName("namespace")
+	told := false // that it cannot be seen
 	_ = wait.PollUntilContextCancel(ctx, namespaceLook, false, func(ctx context.Context) (bool, error) {
 		namespace := &corev1.Namespace{}
 		err := n.Live.Get(ctx, types.NamespacedName{Name: n.Namespace}, namespace)
-		forbidden = apierrors.IsForbidden(err)
-		return forbidden || err == nil && !namespace.DeletionTimestamp.IsZero(), nil
+		if apierrors.IsForbidden(err) && !told { // the right may come later, as everything that is applied together
+			log.Info("Not told whether the namespace is being deleted", "namespace", n.Namespace)
+			told = true
+		}
+		return err == nil && !namespace.DeletionTimestamp.IsZero(), nil
 	}) // it ends with ctx, or because there is something to do
-	switch {
-	case forbidden:
-		log.Info("Not told whether the namespace is being deleted", "namespace", n.Namespace)
-	case ctx.Err() == nil:
+	if ctx.Err() == nil {
 		log.Info("The namespace is being deleted")
-		silent, err := n.Uninstaller.Run(ctrl.LoggerInto(ctx, log))
-		log.Info("The agents were told to detach", "silent", v1alpha1.FirstFew(silent), "error", fmt.Sprint(err))
+		n.detach(ctrl.LoggerInto(ctx, log))
 	}
 	return nil
+}
+
+func (n *NamespaceEnd) detach(ctx context.Context) {
+	log := ctrl.LoggerFrom(ctx)
+	silent, err := n.Uninstaller.Run(ctx)
+	if err != nil {
+		log.Error(err, "Not all was done that an uninstallation does", "silent", v1alpha1.FirstFew(silent))
+		return
+	}
+	log.Info("The agents were told to detach", "silent", v1alpha1.FirstFew(silent))
 }

@@ -31,12 +31,14 @@ of them. They belong to the attachment and not to the agent:
 Label ` + "`family`" + ` is IPv4, IPv6, ARP, Other or Malformed; ` + "`protocol`" + ` is the IANA keyword within IPv4 and IPv6 (` + "`Unassigned-N`" + `
 without one), else the family again. A byte of an interface's name that is not UTF-8 is written as ` + "`\\xNN`" + `.
 
-**How many series.** An agent that counts on I interfaces, on which C classes have been seen altogether, serves at most
+**How many series.** An agent on whose node I interfaces are selected, on which C classes have been seen altogether, serves at
+most
 
     2·C + 4·I + %d
 
-of these: %d for one interface with ten classes, and %d for one on which somebody sends every class that there is (%d). Nobody
-from outside can make more of them. Labels have no addresses, ports, IDs of the kernel or names of pods.
+of these: %d for one interface with ten classes, and %d for one on which somebody sends every class that there is (%d). There
+is one more for each other mode in which a younger XDPCounter wants an interface. Nobody from outside can make more of them.
+Labels have no addresses, ports, IDs of the kernel or names of pods.
 
 ## Controller
 
