@@ -89,7 +89,7 @@ func (s stack) layers(selected []Interface) (elsewhere map[int][]string) {
 func (s stack) members(i Interface) []int {
 	var members []int
 	for _, index := range s.below[i.Index] {
-		if s.byIndex[index].Master == i.Index {
+		if index != i.Index && s.byIndex[index].Master == i.Index {
 			members = append(members, index)
 		}
 	}
