@@ -94,8 +94,8 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 				spec.UpdateTime = &metav1.Time{Time: now}
 			}
 		}
-		state.Spec = spec
-		if err := r.writes.count("update", r.Client.Update(ctx, state)); err != nil {
+		next := &v1alpha1.XDPNodeState{ObjectMeta: state.ObjectMeta, Spec: spec} // the API server keeps the status
+		if err := r.writes.count("update", r.Client.Update(ctx, next)); err != nil {
 			return fmt.Errorf("update node state: %w", err)
 		}
 	}

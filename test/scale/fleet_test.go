@@ -10,7 +10,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
@@ -65,14 +67,14 @@ func newFleet(c *cluster.Cluster, nodes int) (*fleet, error) {
 }
 
 // each calls do for all nodes, some at a time.
-func (f *fleet) each(do func(*node) error) error {
+func each(nodes []*node, do func(*node) error) error {
 	var (
 		group sync.WaitGroup
 		mu    sync.Mutex
 		errs  []error
 	)
 	turn := make(chan struct{}, atOnce)
-	for _, n := range f.nodes {
+	for _, n := range nodes {
 		turn <- struct{}{}
 		group.Go(func() {
 			defer func() { <-turn }()
@@ -89,7 +91,7 @@ func (f *fleet) each(do func(*node) error) error {
 
 // join makes the Node objects.
 func (f *fleet) join(ctx context.Context, c client.Client) error {
-	return f.each(func(n *node) error {
+	return each(f.nodes, func(n *node) error {
 		object := &corev1.Node{}
 		object.Name, object.Labels = n.name, map[string]string{"pool": "edge"}
 		return c.Create(ctx, object)
@@ -98,7 +100,7 @@ func (f *fleet) join(ctx context.Context, c client.Client) error {
 
 // start starts all agents and returns when their caches are filled.
 func (f *fleet) start(ctx context.Context) error {
-	return f.each(func(n *node) error { return n.start(ctx) })
+	return each(f.nodes, func(n *node) error { return n.start(ctx) })
 }
 
 // stop ends all agents. What they have attached stays.
@@ -111,10 +113,39 @@ func (f *fleet) stop() {
 	}
 }
 
-// told returns how many agents have been told of that many counters.
-func (f *fleet) told(counters int) (agents int) {
+// kill ends some agents with their nodes, as far as the cluster can see it.
+func (f *fleet) kill(ctx context.Context, c client.Client, nodes []*node) error {
+	return f.set(ctx, c, nodes, corev1.ConditionUnknown, "NodeStatusUnknown", func(n *node) error {
+		n.cancel()
+		n.running.Wait()
+		return nil
+	})
+}
+
+// revive is the opposite of kill.
+func (f *fleet) revive(ctx context.Context, c client.Client, nodes []*node) error {
+	return f.set(ctx, c, nodes, corev1.ConditionTrue, "KubeletReady", func(n *node) error { return n.start(context.Background()) })
+}
+
+// set does something to some nodes and writes in their Ready conditions what Kubernetes would.
+func (f *fleet) set(ctx context.Context, c client.Client, nodes []*node, status corev1.ConditionStatus, reason string, do func(*node) error) error {
+	return each(nodes, func(n *node) error {
+		if err := do(n); err != nil {
+			return err
+		}
+		object := &corev1.Node{}
+		if err := c.Get(ctx, types.NamespacedName{Name: n.name}, object); err != nil {
+			return err
+		}
+		object.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: status, Reason: reason, LastTransitionTime: metav1.Now()}}
+		return c.Status().Update(ctx, object)
+	})
+}
+
+// told returns how many agents know of counters whose generations have that sum.
+func (f *fleet) told(generations int64) (agents int) {
 	for _, n := range f.nodes {
-		if int(n.told.Load()) == counters {
+		if n.told.Load() == generations {
 			agents++
 		}
 	}
@@ -127,7 +158,7 @@ type node struct {
 	fleet  *fleet
 	kernel kernel
 
-	told    atomic.Int32 // of how many counters its agent knows
+	told    atomic.Int64 // the sum of the generations of the counters that its agent knows of
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -180,7 +211,11 @@ func (n *node) handler(wake chan<- struct{}) toolscache.ResourceEventHandler {
 			return
 		}
 		generation = state.Generation
-		n.told.Store(int32(len(state.Spec.Counters)))
+		var told int64
+		for _, c := range state.Spec.Counters {
+			told += c.Generation
+		}
+		n.told.Store(told)
 		select {
 		case wake <- struct{}{}:
 		default:
@@ -212,11 +247,12 @@ func (n *node) run(ctx context.Context, a *agent.Agent, wake <-chan struct{}) {
 	}
 }
 
-// peak counts the requests that write, and knows in which second there were the most.
+// peak counts the requests that write and the bytes of their bodies, and knows in which second there were the most.
 type peak struct {
 	mu        sync.Mutex
 	second    int64
 	now, most int
+	bytes     int64
 }
 
 func (p *peak) count(next http.RoundTripper) http.RoundTripper {
@@ -227,6 +263,7 @@ func (p *peak) count(next http.RoundTripper) http.RoundTripper {
 				p.second, p.now = second, 0
 			}
 			p.now++
+			p.bytes += r.ContentLength
 			p.most = max(p.most, p.now)
 			p.mu.Unlock()
 		}
@@ -234,13 +271,13 @@ func (p *peak) count(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// reset returns the most writes within a second since it was last called.
-func (p *peak) reset() int {
+// reset returns the most writes within a second, and the bytes of all, since it was last called.
+func (p *peak) reset() (most int, bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	most := p.most
-	p.most, p.now = 0, 0
-	return most
+	most, bytes = p.most, p.bytes
+	p.most, p.now, p.bytes = 0, 0, 0
+	return most, bytes
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

@@ -3,12 +3,17 @@ package scale
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -24,11 +29,13 @@ type sample struct {
 	failed     float64 // those that were answered with anything else
 	specs      float64 // other writes of node states
 	statuses   float64 // writes of XDPCounters
-	bytes      float64 // of the bodies of updates of node states, the controller's included
 	seconds    float64 // that reports took altogether
 	events     float64 // that watchers of node states were sent
 	eventBytes float64
 	cpu        map[string]float64 // seconds, by program
+	started    float64            // when the API server was, in seconds since 1970
+	queued     float64            // keys that the controller has taken from its queues
+	waited     float64            // seconds that they were in there altogether
 }
 
 // The programs whose CPU time is told.
@@ -39,7 +46,9 @@ const (
 )
 
 var (
-	line  = regexp.MustCompile(`(?m)^(apiserver_request_total|apiserver_request_body_size_bytes_sum|apiserver_request_duration_seconds_sum|apiserver_watch_events_total|apiserver_watch_events_sizes_sum)\{(.*resource="xdp(?:nodestates|counters)".*)\} ([0-9.e+]+)$`)
+	start = regexp.MustCompile(`(?m)^process_start_time_seconds ([0-9.e+]+)$`)
+	queue = regexp.MustCompile(`(?m)^workqueue_(depth|queue_duration_seconds_sum|queue_duration_seconds_count)\{.*\} ([0-9.e+-]+)$`)
+	line  = regexp.MustCompile(`(?m)^(apiserver_request_total|apiserver_request_duration_seconds_sum|apiserver_watch_events_total|apiserver_watch_events_sizes_sum)\{(.*resource="xdp(?:nodestates|counters)".*)\} ([0-9.e+]+)$`)
 	label = regexp.MustCompile(`([a-z_]+)="([^"]*)"`)
 )
 
@@ -65,8 +74,76 @@ func measure(ctx context.Context, c *cluster.Cluster) (s sample, err error) {
 		}
 		s.add(string(found[1]), labels, value)
 	}
+	if found := start.FindSubmatch(text); found != nil {
+		if s.started, err = strconv.ParseFloat(string(found[1]), 64); err != nil {
+			return s, err
+		}
+	}
+	queues, err := controllerQueues(ctx)
+	if err != nil {
+		return s, err
+	}
+	s.queued, s.waited = queues["queue_duration_seconds_count"], queues["queue_duration_seconds_sum"]
 	s.cpu, err = cpuTimes()
 	return s, err
+}
+
+// controllerMetrics is where the controller serves its metrics, in clear: nobody else is in this network namespace.
+const controllerMetrics = "127.0.0.1:18080"
+
+// controllerQueues returns what the controller tells of its queues, all together: depth, queue_duration_seconds_sum and
+// queue_duration_seconds_count. There is nothing while no controller runs.
+func controllerQueues(ctx context.Context) (map[string]float64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+controllerMetrics+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	sums := map[string]float64{}
+	for _, found := range queue.FindAllSubmatch(text, -1) {
+		value, err := strconv.ParseFloat(string(found[2]), 64)
+		if err != nil {
+			return nil, err
+		}
+		sums[string(found[1])] += value
+	}
+	return sums, nil
+}
+
+// depths looks at the controller's queues and remembers how deep they were.
+type depths struct {
+	mu   sync.Mutex
+	most float64
+}
+
+func (d *depths) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		if queues, err := controllerQueues(ctx); err == nil {
+			d.mu.Lock()
+			d.most = max(d.most, queues["depth"])
+			d.mu.Unlock()
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// reset returns the greatest depth since it was last called.
+func (d *depths) reset() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	most := d.most
+	d.most = 0
+	return int(most)
 }
 
 func (s *sample) add(metric string, labels map[string]string, value float64) {
@@ -92,8 +169,6 @@ func (s *sample) add(metric string, labels map[string]string, value float64) {
 		}
 	case metric == "apiserver_request_total":
 		s.specs += value
-	case metric == "apiserver_request_body_size_bytes_sum" && states && (verb == "UPDATE" || verb == "PUT"):
-		s.bytes += value
 	case metric == "apiserver_request_duration_seconds_sum" && states && labels["subresource"] == "status":
 		s.seconds += value
 	}
@@ -144,28 +219,43 @@ type row struct {
 	events   float64 // per second
 	cores    map[string]float64
 	resident float64 // MiB, of the controller
+	depth    int     // the most keys in its queues
+	wait     float64 // milliseconds that a key is in there
 }
 
-func between(phase string, a, b sample, peak int, resident int64) row {
+func between(phase string, a, b sample) row {
 	seconds := b.at.Sub(a.at).Seconds()
+	if a.started != b.started { // all that the API server counts began anew
+		a = sample{cpu: map[string]float64{controller: a.cpu[controller], etcd: a.cpu[etcd]}, queued: a.queued, waited: a.waited}
+	}
 	r := row{
-		phase: phase, seconds: seconds, peak: peak,
-		reports: (b.reports - a.reports) / seconds, kilo: (b.bytes - a.bytes) / 1000 / seconds,
+		phase: phase, seconds: seconds,
+		reports: (b.reports - a.reports) / seconds,
 		refused: b.refused - a.refused, failed: b.failed - a.failed, specs: b.specs - a.specs, statuses: b.statuses - a.statuses, events: (b.events - a.events) / seconds,
-		cores: map[string]float64{}, resident: float64(resident) / (1 << 20),
+		cores: map[string]float64{},
 	}
 	if n := b.reports - a.reports + b.refused - a.refused + b.failed - a.failed; n > 0 {
 		r.each = 1000 * (b.seconds - a.seconds) / n
 	}
+	if b.queued < a.queued { // the controller's began anew
+		a.queued, a.waited = 0, 0
+	}
+	if n := b.queued - a.queued; n > 0 {
+		r.wait = 1000 * (b.waited - a.waited) / n
+	}
 	for program, used := range b.cpu {
-		r.cores[program] = max(0, used-a.cpu[program]) / seconds
+		before := a.cpu[program]
+		if used < before {
+			before = 0
+		}
+		r.cores[program] = (used - before) / seconds
 	}
 	return r
 }
 
-const header = "phase                            s  reports/s  refused  failed   KB/s  most in 1 s  ms each  spec writes  status writes  events/s | cores: API server  etcd  controller | controller MiB"
+const header = "phase                            s  reports/s  refused  failed   KB/s  most in 1 s  ms each  spec writes  status writes  events/s | cores: API server  etcd  controller | controller MiB  queue  ms in it"
 
 func (r row) String() string {
-	return fmt.Sprintf("%-25s %8.1f %10.1f %8.0f %7.0f %6.0f %12d %8.1f %12.0f %14.0f %9.1f | %17.2f %5.2f %11.2f | %14.0f",
-		r.phase, r.seconds, r.reports, r.refused, r.failed, r.kilo, r.peak, r.each, r.specs, r.statuses, r.events, r.cores[apiServer], r.cores[etcd], r.cores[controller], r.resident)
+	return fmt.Sprintf("%-25s %8.1f %10.1f %8.0f %7.0f %6.0f %12d %8.1f %12.0f %14.0f %9.1f | %17.2f %5.2f %11.2f | %14.0f %6d %9.0f",
+		r.phase, r.seconds, r.reports, r.refused, r.failed, r.kilo, r.peak, r.each, r.specs, r.statuses, r.events, r.cores[apiServer], r.cores[etcd], r.cores[controller], r.resident, r.depth, r.wait)
 }
