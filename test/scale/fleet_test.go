@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -115,29 +116,30 @@ func (f *fleet) stop() {
 
 // kill ends some agents with their nodes, as far as the cluster can see it.
 func (f *fleet) kill(ctx context.Context, c client.Client, nodes []*node) error {
-	return f.set(ctx, c, nodes, corev1.ConditionUnknown, "NodeStatusUnknown", func(n *node) error {
+	return each(nodes, func(n *node) error {
 		n.cancel()
 		n.running.Wait()
-		return nil
+		return n.condition(ctx, c, corev1.NodeCondition{
+			Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: "NodeStatusUnknown", LastTransitionTime: metav1.Now(),
+		})
 	})
 }
 
 // revive is the opposite of kill.
 func (f *fleet) revive(ctx context.Context, c client.Client, nodes []*node) error {
-	return f.set(ctx, c, nodes, corev1.ConditionTrue, "KubeletReady", func(n *node) error { return n.start(context.Background()) })
+	return each(nodes, func(n *node) error {
+		return errors.Join(n.start(context.Background()), n.condition(ctx, c))
+	})
 }
 
-// set does something to some nodes and writes in their Ready conditions what Kubernetes would.
-func (f *fleet) set(ctx context.Context, c client.Client, nodes []*node, status corev1.ConditionStatus, reason string, do func(*node) error) error {
-	return each(nodes, func(n *node) error {
-		if err := do(n); err != nil {
-			return err
-		}
+// condition makes the Node object have no conditions but these.
+func (n *node) condition(ctx context.Context, c client.Client, conditions ...corev1.NodeCondition) error {
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error { // with Kubernetes' own controller
 		object := &corev1.Node{}
 		if err := c.Get(ctx, types.NamespacedName{Name: n.name}, object); err != nil {
 			return err
 		}
-		object.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: status, Reason: reason, LastTransitionTime: metav1.Now()}}
+		object.Status.Conditions = conditions
 		return c.Status().Update(ctx, object)
 	})
 }
