@@ -22,7 +22,7 @@ type turns struct {
 
 // makeUp is how soon a report that could not be written is tried again: at the node's next turn of such a period, and not at
 // once, since whatever was in the way may have been in the way of all nodes.
-const makeUp = 5 * time.Minute
+const makeUp = 2 * time.Minute
 
 // due returns how long the next report may wait; zero or less if it is due.
 func (t *turns) due(state *v1alpha1.XDPNodeState, next v1alpha1.XDPNodeStateStatus, now time.Time) time.Duration {

@@ -40,8 +40,8 @@ type slots struct{ limiter *tokens.Limiter }
 // A slot is paid for in microseconds of the cluster's budget, of which a second is there to begin with.
 const aSecond = 1_000_000
 
-// take returns how long a report of so many bytes is to wait, one of so many nodes that report once in an interval. What those
-// need is not handed out, nor more than three quarters withheld.
+// take returns how long a report of so many bytes is to wait, one of so many nodes that report once in an interval: no longer
+// than for the regular one. What those need is not handed out, nor more than three quarters withheld.
 func (s *slots) take(b Budget, reports, size, nodes int, interval time.Duration, now time.Time) time.Duration {
 	cost := func(budget, each float64) float64 { // in seconds
 		if budget <= 0 {
@@ -56,7 +56,11 @@ func (s *slots) take(b Budget, reports, size, nodes int, interval time.Duration,
 	}
 	var wait time.Duration
 	for left := int(seconds * aSecond); left > 0; left -= aSecond {
-		wait = s.limiter.ReserveN(now, min(left, aSecond)).DelayFrom(now)
+		slot := s.limiter.ReserveN(now, min(left, aSecond))
+		if wait = slot.DelayFrom(now); wait >= interval { // the regular report tells of it
+			slot.CancelAt(now)
+			return interval
+		}
 	}
 	return wait
 }

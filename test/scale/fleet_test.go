@@ -30,6 +30,9 @@ import (
 // atOnce is how many nodes are made, and how many agents started, at a time.
 const atOnce = 32
 
+// passesPerSecond is how many passes of all agents together this machine shall make: in a cluster each has its own.
+const passesPerSecond = 500
+
 // fleet is the nodes and their agents. Each agent is the real one, with a client, a cache and a watch of its own; they
 // share connections, of which the API server lets 100 requests use one.
 type fleet struct {
@@ -236,6 +239,9 @@ func (n *node) run(ctx context.Context, a *agent.Agent, wake <-chan struct{}) {
 			wait, back = back, min(2*back, longest)
 		} else {
 			back = first
+		}
+		if wait >= time.Second { // to look whether all is as it was, which nobody changes here
+			wait = max(wait, time.Duration(len(n.fleet.nodes))*time.Second/passesPerSecond)
 		}
 		timer := time.NewTimer(wait)
 		select {
