@@ -76,7 +76,7 @@ func TestANewSpecIsReportedAfterItsDelayOrWithARegularReport(t *testing.T) {
 			n := newNode(t, counter("a"))
 			n.settle()
 			n.clock.SetTime(turnAfter(n.clock.Now(), 10*time.Second, "n1").Add(10*time.Second - tc.turn))
-			n.pass() // which takes the turn
+			n.settle() // which takes the turn
 			n.edit(func(s *v1alpha1.XDPNodeState) {
 				s.Spec.Counters, s.Spec.ReportDelay.Duration = append(s.Spec.Counters, counter("b")), tc.delay
 				s.Spec.Counters[1].Primary, s.Spec.Counters[1].Names = false, []string{"eth1"}
