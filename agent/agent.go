@@ -144,7 +144,6 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	a.seen.interfaces(status.Interfaces)
 
 	now := a.Clock.Now()
-	a.turns.node = a.Node
 	wait := a.turns.due(state, status, now)
 	if wait > 0 && !a.turns.told.IsZero() {
 		a.turns.pass(now)

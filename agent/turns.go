@@ -14,7 +14,6 @@ import (
 // follows from the node's name. So the nodes of a cluster report one after another and never in step, whatever they were told
 // or went through together. Only its own change of state is reported at once.
 type turns struct {
-	node   string
 	looked time.Time // no turn up to then is open
 	missed bool      // the report of the last turn could not be written
 	told   time.Time // since when there is a spec that no report follows; zero if there is none
@@ -37,13 +36,13 @@ func (t *turns) due(state *v1alpha1.XDPNodeState, next v1alpha1.XDPNodeStateStat
 	}
 	switch {
 	case !t.told.IsZero():
-		return min(t.told.Add(state.Spec.ReportDelay.Duration).Sub(now), t.next(interval).Sub(now))
+		return min(t.told.Add(state.Spec.ReportDelay.Duration).Sub(now), t.next(state.Name, interval).Sub(now))
 	case !equality.Semantic.DeepEqual(saved.WithoutTotals(), next.WithoutTotals()):
 		return 0
 	case !equality.Semantic.DeepEqual(saved.Accounts, next.Accounts):
-		return t.next(interval).Sub(now)
+		return t.next(state.Name, interval).Sub(now)
 	default:
-		return t.next(v1alpha1.HeartbeatInterval(interval)).Sub(now)
+		return t.next(state.Name, v1alpha1.HeartbeatInterval(interval)).Sub(now)
 	}
 }
 
@@ -54,11 +53,11 @@ func (t *turns) pass(now time.Time) { t.looked = now }
 func (t *turns) tried(now time.Time, err error) { t.looked, t.missed = now, err != nil }
 
 // next returns the node's first open turn.
-func (t *turns) next(period time.Duration) time.Time {
+func (t *turns) next(node string, period time.Duration) time.Time {
 	if t.missed {
 		period = min(period, makeUp)
 	}
-	return turnAfter(t.looked, period, t.node)
+	return turnAfter(t.looked, period, node)
 }
 
 // turnAfter returns when it is next the node's turn, after a moment, if it has one in each period.
