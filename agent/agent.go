@@ -47,8 +47,8 @@ const (
 	idle      = 30 * time.Second       // when there is nothing to do
 )
 
-// Agent makes one pass per Reconcile: gather, plan, attach, read, save, detach. Nothing that the next pass needs
-// is kept in memory; what it remembers only heals what others do to its report.
+// Agent makes one pass per Reconcile: gather, plan, attach, read, save, detach. Nothing that the counts depend on is kept
+// in memory alone: what it remembers heals what others do to its report, and says when a report or a driver has its turn.
 type Agent struct {
 	Client   client.Client
 	Node     string             // the name of the node, and of its XDPNodeState

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -168,30 +169,25 @@ func TestAStateIsReportedAgainAsSoonAsItCanBe(t *testing.T) {
 
 func TestAVersionThatIsKnownToBeReplacedIsNotWrittenOn(t *testing.T) {
 	states := v1alpha1.GroupVersion.WithResource("xdpnodestates").GroupResource()
-	n := newNode(t, counter("a"))
-	n.settle()
-	n.interfaces[1].MTU = 9000
-	n.saveError = apierrors.NewConflict(states, "n1", fmt.Errorf("changed"))
-	n.expectSteps("read", "save refused")
-	n.saveError = nil
-	for range 3 {
-		n.expectSteps("read") // the cache is still behind
-		n.clock.Step(pause)
+	for name, release := range map[string]func(*node){
+		"until the watch brings the next one": func(n *node) { n.edit(func(*v1alpha1.XDPNodeState) {}) },
+		"and not for ever":                    func(n *node) { n.clock.Step(patience) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, counter("a"))
+			n.settle()
+			n.interfaces[1].MTU = 9000
+			n.saveError = apierrors.NewConflict(states, "n1", errors.New("changed"))
+			n.expectSteps("read", "save refused")
+			n.saveError = nil
+			for range 3 {
+				n.expectSteps("read") // the cache is still behind
+				n.clock.Step(pause)
+			}
+			release(n)
+			n.expectSteps("read", "save")
+		})
 	}
-	n.edit(func(*v1alpha1.XDPNodeState) {}) // now it is not
-	n.expectSteps("read", "save")
-}
-
-func TestAVersionIsNotWaitedOutForEver(t *testing.T) {
-	states := v1alpha1.GroupVersion.WithResource("xdpnodestates").GroupResource()
-	n := newNode(t, counter("a"))
-	n.settle()
-	n.interfaces[1].MTU = 9000
-	n.saveError = apierrors.NewConflict(states, "n1", fmt.Errorf("changed"))
-	n.expectSteps("read", "save refused")
-	n.saveError = nil
-	n.clock.Step(patience)
-	n.expectSteps("read", "save")
 }
 
 func TestTheTurnsOfNodesAreSpread(t *testing.T) {

@@ -34,8 +34,12 @@ func (b Budget) stretch(interval time.Duration, nodes, size int) time.Duration {
 }
 
 // slots hands out when reports may be written that no interval bounds: those that follow a change of a spec. So however many
-// nodes are told something at the same time, they do not report at the same time. The zero value is ready to use.
-type slots struct{ limiter *tokens.Limiter }
+// nodes are told something at the same time, they do not report at the same time. The zero value is ready to use, by many at
+// once.
+type slots struct {
+	begin   sync.Once
+	limiter *tokens.Limiter
+}
 
 // A slot is paid for in microseconds of the cluster's budget, of which a second is there to begin with.
 const aSecond = 1_000_000
@@ -51,9 +55,7 @@ func (s *slots) take(b Budget, reports, size, nodes int, interval time.Duration,
 		return float64(reports) * each / left
 	}
 	seconds := max(cost(b.WritesPerSecond, 1), cost(b.BytesPerSecond, float64(size)))
-	if s.limiter == nil {
-		s.limiter = tokens.NewLimiter(aSecond, aSecond)
-	}
+	s.begin.Do(func() { s.limiter = tokens.NewLimiter(aSecond, aSecond) })
 	var wait time.Duration
 	for left := int(seconds * aSecond); left > 0; left -= aSecond {
 		slot := s.limiter.ReserveN(now, min(left, aSecond))

@@ -84,8 +84,7 @@ func slimState(state *v1alpha1.XDPNodeState) {
 	}
 }
 
-// specWriters is how many node states are written at a time: at 5,000 nodes a new counter has to reach all within half a
-// minute.
+// specWriters is how many node states are written at a time. They wait for the API server, not for us: docs/scale.md.
 const specWriters = 4
 
 // SetupWithManager makes the manager call Reconcile for a node when it comes, goes or is labelled, for all nodes

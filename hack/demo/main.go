@@ -194,6 +194,7 @@ func (d *demo) takeDown(ctx context.Context) error {
 		return err
 	}
 	d.step("Nothing is left on the nodes: no program, no link, no pin")
+	fmt.Fprint(d.out, "\nmake demo KEEP=1 leaves the cluster up to look around. README.md says how to install xdp-operator.\n")
 	return nil
 }
 

@@ -7,8 +7,8 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"flag"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -56,42 +56,19 @@ var w *world
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	flag.Parse()
-	box, err := sandbox.Enter(sandbox.Options{Outside: func() error {
+	prepare := func() error {
 		if err := cluster.Prepare(context.Background(), root, os.Stderr); err != nil {
 			return err
 		}
 		return prepareBuilds(context.Background(), os.Stderr)
-	}})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
 	}
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "xdp-operator-faults-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		status := 1
-		defer func() {
-			if status == 0 {
-				_ = os.RemoveAll(dir)
-			}
-		}()
-		if w, err = newWorld(context.Background(), box, dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		} else {
+	cluster.Inside(root, "faults", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
+		if w, err = newWorld(context.Background(), box, dir); err == nil {
 			status = m.Run()
 		}
 		if w != nil {
-			if err := w.end(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				status = 1
-			}
+			err = errors.Join(err, w.end())
 		}
-		if status != 0 {
-			keepLogs(dir)
-		}
-		return status
-	}())
+		return status, err
+	})
 }

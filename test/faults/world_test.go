@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -222,18 +221,4 @@ func (w *world) releaseTraffic() {
 	for _, x := range w.wires {
 		x.mu.Unlock()
 	}
-}
-
-// keepLogs copies the logs out of the sandbox, whose temporary files end with it.
-func keepLogs(dir string) {
-	to := filepath.Join(root, "bin/faults/logs")
-	err := os.RemoveAll(to)
-	if err == nil {
-		err = os.CopyFS(to, os.DirFS(filepath.Join(dir, "logs")))
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "keep the logs:", err)
-		return
-	}
-	fmt.Fprintln(os.Stderr, "the logs are in bin/faults/logs")
 }

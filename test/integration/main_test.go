@@ -30,40 +30,16 @@ var c *cluster.Cluster
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
-	box, err := sandbox.Enter(sandbox.Options{Outside: func() error {
-		return cluster.Prepare(context.Background(), root, os.Stderr)
-	}})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "xdp-operator-integration-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		status := 1
-		defer func() {
-			if status == 0 {
-				_ = os.RemoveAll(dir)
-				return
-			}
-			fmt.Fprintln(os.Stderr, "the logs are in", dir)
-		}()
-		if err := setUp(box, dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		} else {
+	prepare := func() error { return cluster.Prepare(context.Background(), root, os.Stderr) }
+	cluster.Inside(root, "integration", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
+		if err = setUp(box, dir); err == nil {
 			status = m.Run()
 		}
 		if c != nil {
-			if err := c.Stop(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				status = 1
-			}
+			err = errors.Join(err, c.Stop())
 		}
-		return status
-	}())
+		return status, err
+	})
 }
 
 func setUp(box *sandbox.Sandbox, dir string) (err error) {

@@ -5,7 +5,6 @@ package scale
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -33,30 +32,12 @@ func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	klog.SetLogger(logr.Discard()) // of watches that end with their agents
 	flag.Parse()
-	box, err := sandbox.Enter(sandbox.Options{Outside: func() error {
-		return cluster.Prepare(context.Background(), root, os.Stderr)
-	}})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "xdp-operator-scale-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		status := 1
+	prepare := func() error { return cluster.Prepare(context.Background(), root, os.Stderr) }
+	cluster.Inside(root, "scale", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
 		if c, err = cluster.Start(context.Background(), box, cluster.Options{Root: root, Dir: dir}); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		} else {
-			status = m.Run()
-			if err := c.Stop(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				status = 1
-			}
+			return 1, err
 		}
-		_ = os.RemoveAll(dir)
-		return status
-	}())
+		status = m.Run()
+		return status, c.Stop()
+	})
 }
