@@ -194,7 +194,7 @@ func (n *node) accounts() map[string]int64 {
 	n.t.Helper()
 	accounts := map[string]int64{}
 	for _, a := range n.state().Status.Accounts {
-		accounts[string(a.UID)] = a.Packets
+		accounts[string(a.UID)] = int64(a.Sum().Packets)
 	}
 	return accounts
 }
@@ -212,7 +212,7 @@ func (n *node) expectSteps(want ...string) {
 
 func counter(uid string) v1alpha1.NodeCounter {
 	return v1alpha1.NodeCounter{
-		Name: uid, UID: types.UID(uid), Generation: 1, Active: true, Primary: true, AttachMode: v1alpha1.AttachAuto,
+		Name: uid, UID: types.UID(uid), Generation: 1, Primary: true, AttachMode: v1alpha1.AttachAuto,
 	}
 }
 
@@ -253,7 +253,7 @@ func TestAMapIsGivenUpOnlyOnceItsCountsAreSaved(t *testing.T) {
 	n := newNode(t, counter("a"))
 	n.settle()
 	n.receive("eth0", 5)
-	n.edit(func(s *v1alpha1.XDPNodeState) { s.Spec.Counters[0].Active = false })
+	n.edit(func(s *v1alpha1.XDPNodeState) { s.Spec.Counters[0].Inactive = true })
 
 	n.saveError = errAPIDown
 	steps, _, err := n.pass()
@@ -448,7 +448,7 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 	none := counter("a")
 	none.Primary, none.Names = false, []string{"wlan*"}
 	inactive := counter("a")
-	inactive.Active = false
+	inactive.Inactive = true
 	generic := counter("b")
 	generic.AttachMode = v1alpha1.AttachGeneric
 	for name, tc := range map[string]struct {
@@ -548,7 +548,8 @@ func TestAReportRightAfterAnotherTellsItsRates(t *testing.T) {
 	expect := func(packets, pps int64) {
 		t.Helper()
 		account := n.state().Status.Accounts[0]
-		if account.Packets != packets || account.PacketsPerSecond != pps || account.Counts[0].PPS != pps || account.BitsPerSecond != 800*pps {
+		want := v1alpha1.Counts{{Class: "IPv4/TCP", Packets: packets, Bytes: 100 * packets, PPS: pps, BPS: 800 * pps}}
+		if !slices.Equal(account.Counts, want) {
 			t.Errorf("the account is %v, want %d packets and %d packets/s of 100 bytes", account, packets, pps)
 		}
 	}

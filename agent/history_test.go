@@ -264,7 +264,7 @@ func (h *history) counters(list []v1alpha1.NodeCounter) []v1alpha1.NodeCounter {
 	c.Primary = false
 	c.Names = [][]string{{"eth0"}, {"eth1"}, {"eth0", "eth1"}, {"none"}}[h.random.IntN(4)]
 	c.AttachMode = []v1alpha1.AttachMode{"Auto", "Auto", "Auto", "Native", "Generic"}[h.random.IntN(5)]
-	c.Active = h.random.IntN(4) != 0
+	c.Inactive = h.random.IntN(4) == 0
 	switch {
 	case at < 0:
 		list = append(list, c)
@@ -280,7 +280,7 @@ func (h *history) counters(list []v1alpha1.NodeCounter) []v1alpha1.NodeCounter {
 func (h *history) told() (told []string) {
 	state, _ := h.state()
 	for _, c := range state.Spec.Counters {
-		told = append(told, fmt.Sprint(c.Name, c.Active, c.Names, c.AttachMode))
+		told = append(told, fmt.Sprint(c.Name, !c.Inactive, c.Names, c.AttachMode))
 	}
 	return told
 }
@@ -506,9 +506,6 @@ func (h *history) written(change memapi.Change) {
 	got := map[string]traffic.Totals{}
 	for _, account := range state.Status.Accounts {
 		got[string(account.UID)] = v1alpha1.TotalsOf(account.Counts)
-		if sum := packetsOf(h.want[string(account.UID)]); account.Packets != sum {
-			h.fatalf("the account of %s says %d packets, want %d", account.UID, account.Packets, sum)
-		}
 	}
 	for uid, want := range h.want {
 		if got[uid] != want {
@@ -523,7 +520,7 @@ func (h *history) selecting(counters []v1alpha1.NodeCounter, p *pinned) (uids []
 	for _, i := range h.interfaces {
 		mode := v1alpha1.AttachMode("")
 		for _, c := range counters {
-			if !p.Live(i) || !c.Active || !slices.Contains(c.Names, i.Name) {
+			if !p.Live(i) || c.Inactive || !slices.Contains(c.Names, i.Name) {
 				continue
 			}
 			agree := mode == "" || c.AttachMode == mode || c.AttachMode == v1alpha1.AttachAuto

@@ -164,21 +164,11 @@ func accounts(state *v1alpha1.XDPNodeState, before, after traffic.Ledger, now ti
 		if !ok {
 			continue
 		}
-		sum := totals.Sum()
 		rates := totals.Since(before.Accounts[string(c.UID)]).RatesOver(elapsed)
 		if elapsed >= 0 && elapsed < shortest {
 			rates = ratesBefore(state, c.UID)
 		}
-		rate := rates.Sum()
-		list = append(list, v1alpha1.CounterAccount{
-			UID:              c.UID,
-			Generation:       c.Generation,
-			Packets:          v1alpha1.Int64(sum.Packets),
-			Bytes:            v1alpha1.Int64(sum.Bytes),
-			PacketsPerSecond: v1alpha1.Int64(rate.PacketsPerSecond),
-			BitsPerSecond:    v1alpha1.Int64(rate.BitsPerSecond),
-			Counts:           v1alpha1.CountsAndRatesOf(totals, rates),
-		})
+		list = append(list, v1alpha1.CounterAccount{UID: c.UID, Generation: c.Generation, Counts: v1alpha1.CountsAndRatesOf(totals, rates)})
 	}
 	return list
 }
@@ -206,7 +196,7 @@ func readiness(spec v1alpha1.XDPNodeStateSpec, interfaces []v1alpha1.NodeInterfa
 		case v1alpha1.InterfaceDetaching, v1alpha1.InterfaceSkipped:
 		}
 	}
-	active := slices.ContainsFunc(spec.Counters, func(c v1alpha1.NodeCounter) bool { return c.Active })
+	active := slices.ContainsFunc(spec.Counters, func(c v1alpha1.NodeCounter) bool { return !c.Inactive })
 	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse}
 	switch {
 	case len(culprits) > 0:

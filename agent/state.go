@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -16,7 +17,7 @@ import (
 func selections(spec v1alpha1.XDPNodeStateSpec) []plan.Selection {
 	var selections []plan.Selection
 	for _, c := range spec.Counters {
-		if !c.Active {
+		if c.Inactive {
 			continue
 		}
 		selections = append(selections, plan.Selection{
@@ -24,7 +25,7 @@ func selections(spec v1alpha1.XDPNodeStateSpec) []plan.Selection {
 			Primary: c.Primary,
 			Names:   c.Names,
 			Exclude: c.Exclude,
-			Mode:    plan.Mode(c.AttachMode),
+			Mode:    plan.Mode(cmp.Or(c.AttachMode, v1alpha1.AttachAuto)),
 			Shared:  c.Coexistence == v1alpha1.CoexistenceDispatcher,
 		})
 	}

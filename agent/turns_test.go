@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
@@ -28,10 +29,7 @@ func TestReportsAreWrittenWhenTheyAreDue(t *testing.T) {
 		t.Error("totals were not reported when it was the node's turn")
 	}
 	account := n.state().Status.Accounts[0]
-	if account.PacketsPerSecond != 10 || account.BitsPerSecond != 8000 {
-		t.Errorf("100 packets of 100 bytes in 10 s are told as %d packets/s and %d bits/s", account.PacketsPerSecond, account.BitsPerSecond)
-	}
-	want := []v1alpha1.ClassCounts{{Class: "IPv4/TCP", Packets: 100, Bytes: 10_000, PPS: 10, BPS: 8000}}
+	want := v1alpha1.Counts{{Class: "IPv4/TCP", Packets: 100, Bytes: 10_000, PPS: 10, BPS: 8000}}
 	if diff := cmp.Diff(want, account.Counts); diff != "" {
 		t.Errorf("the classes (-want +got):\n%s", diff)
 	}
@@ -39,8 +37,8 @@ func TestReportsAreWrittenWhenTheyAreDue(t *testing.T) {
 	if !saves() {
 		t.Error("the rate was not set to zero when traffic ended")
 	}
-	if account := n.state().Status.Accounts[0]; account.PacketsPerSecond != 0 || account.Counts[0].PPS != 0 {
-		t.Errorf("after 10 s without traffic the rates are %d and %d packets/s", account.PacketsPerSecond, account.Counts[0].PPS)
+	if account := n.state().Status.Accounts[0]; account.Rate() != (traffic.Rate{}) {
+		t.Errorf("after 10 s without traffic the rate is %v", account.Rate())
 	}
 	heartbeat := turnAfter(n.clock.Now(), 100*time.Second, "n1")
 	n.clock.SetTime(heartbeat.Add(-1))
@@ -113,7 +111,7 @@ func TestNothingIsDetachedBeforeTheSpecThatAsksForItIsReported(t *testing.T) {
 	n.settle()
 	n.receive("eth0", 5)
 	n.edit(func(s *v1alpha1.XDPNodeState) {
-		s.Spec.Counters[0].Active, s.Spec.ReportDelay.Duration = false, 5*time.Second
+		s.Spec.Counters[0].Inactive, s.Spec.ReportDelay.Duration = true, 5*time.Second
 	})
 	n.expectSteps("read")
 	n.receive("eth0", 2)

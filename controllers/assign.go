@@ -45,9 +45,11 @@ func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.X
 			Name:       c.Name,
 			UID:        c.UID,
 			Generation: c.Generation,
-			Active:     active,
+			Inactive:   !active,
 			Primary:    true,
-			AttachMode: cmp.Or(c.Spec.AttachMode, v1alpha1.AttachAuto),
+		}
+		if c.Spec.AttachMode != v1alpha1.AttachAuto {
+			entry.AttachMode = c.Spec.AttachMode
 		}
 		if c.Spec.Coexistence == v1alpha1.CoexistenceDispatcher {
 			entry.Coexistence = c.Spec.Coexistence

@@ -54,7 +54,7 @@ func TestWhatANodeIsTold(t *testing.T) {
 			spec := assign(tc.counters, &n, tc.state, 1, Budget{WritesPerSecond: 50})
 			var got []string
 			for _, c := range spec.Counters {
-				got = append(got, fmt.Sprint(c.Name, " ", c.Active))
+				got = append(got, fmt.Sprint(c.Name, " ", !c.Inactive))
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("counters (-want +got):\n%s", diff)
@@ -75,8 +75,8 @@ func TestAnEmptySpecCountsThePrimaryInterface(t *testing.T) {
 	bare := v1alpha1.XDPCounter{}
 	got := assign([]v1alpha1.XDPCounter{bare, counter("b").Interfaces("ens*").Sharing().Obj()}, &n, nil, 1, Budget{}).Counters
 	want := []v1alpha1.NodeCounter{
-		{Active: true, Primary: true, AttachMode: v1alpha1.AttachAuto},
-		{Name: "b", UID: "b", Generation: 2, Active: true, Names: []string{"ens*"}, AttachMode: v1alpha1.AttachAuto, Coexistence: v1alpha1.CoexistenceDispatcher},
+		{Primary: true},
+		{Name: "b", UID: "b", Generation: 2, Names: []string{"ens*"}, Coexistence: v1alpha1.CoexistenceDispatcher},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

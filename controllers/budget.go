@@ -44,17 +44,20 @@ type slots struct {
 // A slot is paid for in microseconds of the cluster's budget, of which a second is there to begin with.
 const aSecond = 1_000_000
 
-// take returns how long a report of so many bytes is to wait, one of so many nodes that report once in an interval: no longer
-// than for the regular one. What those need is not handed out, nor more than three quarters withheld.
-func (s *slots) take(b Budget, reports, size, nodes int, interval time.Duration, now time.Time) time.Duration {
-	cost := func(budget, each float64) float64 { // in seconds
+// take returns how long reports of so many bytes are to wait, those of one of so many nodes that report a size once in an
+// interval: no longer than for the regular one. What those need is not handed out, nor more than three quarters withheld.
+func (s *slots) take(b Budget, reports []int, size, nodes int, interval time.Duration, now time.Time) time.Duration {
+	cost := func(budget, owed, each float64) float64 { // in seconds
 		if budget <= 0 {
 			return 0
 		}
-		left := max(budget/4, budget-float64(nodes)*each/interval.Seconds())
-		return float64(reports) * each / left
+		return owed / max(budget/4, budget-float64(nodes)*each/interval.Seconds())
 	}
-	seconds := max(cost(b.WritesPerSecond, 1), cost(b.BytesPerSecond, float64(size)))
+	bytes := 0
+	for _, report := range reports {
+		bytes += report
+	}
+	seconds := max(cost(b.WritesPerSecond, float64(len(reports)), 1), cost(b.BytesPerSecond, float64(bytes), float64(size)))
 	s.begin.Do(func() { s.limiter = tokens.NewLimiter(aSecond, aSecond) })
 	var wait time.Duration
 	for left := int(seconds * aSecond); left > 0; left -= aSecond {
@@ -71,12 +74,15 @@ func (s *slots) take(b Budget, reports, size, nodes int, interval time.Duration,
 const (
 	sizeOfReport    = 1000 // the object without the lists, and without its spec
 	sizeOfInterface = 200
-	sizeOfAccount   = 190
+	sizeOfAccount   = 72
 	sizeOfUID       = 40
 	sizeOfClass     = 48 // of an interface
 	sizeOfRates     = 18 // more, of an account
 	fewClasses      = 4  // what is taken for granted of one that has not counted yet
 )
+
+// openingSize returns how many bytes the first report takes, with which the node's agent opens its ledger.
+func openingSize(counters []v1alpha1.NodeCounter) int { return sizeOfReport + len(counters)*sizeOfAccount }
 
 // reportSize returns how many bytes a report takes with which the node's agent follows the counters, near enough. It
 // counts the entries and not their digits: so it stays the same while nothing but totals and rates change, and what is

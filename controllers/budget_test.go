@@ -125,17 +125,15 @@ func reporting(node string, counters, interfaces, classes int) *v1alpha1.XDPNode
 		totals[class] = traffic.Counts{Packets: 123_456_789_012, Bytes: 98_765_432_109_876}
 		rates[class] = traffic.Rate{PacketsPerSecond: 123_456, BitsPerSecond: 987_654_321}
 	}
-	sum, rate := totals.Sum(), rates.Sum()
 	var uids []types.UID
 	for i := range counters {
 		uid := types.UID(fmt.Sprintf("3c2c4a0e-6a35-44a9-b9a5-%012d", i))
 		uids = append(uids, uid)
 		s.Spec.Counters = append(s.Spec.Counters, v1alpha1.NodeCounter{
-			Name: fmt.Sprintf("workers-%d", i), UID: uid, Generation: 2, Active: true, Primary: true, Names: []string{"ens*"}, AttachMode: v1alpha1.AttachAuto,
+			Name: fmt.Sprintf("workers-%d", i), UID: uid, Generation: 2, Primary: true, Names: []string{"ens*"}, AttachMode: v1alpha1.AttachAuto,
 		})
 		s.Status.Accounts = append(s.Status.Accounts, v1alpha1.CounterAccount{
-			UID: uid, Generation: 2, Packets: int64(sum.Packets), Bytes: int64(sum.Bytes), PacketsPerSecond: int64(rate.PacketsPerSecond), BitsPerSecond: int64(rate.BitsPerSecond),
-			Counts: v1alpha1.CountsAndRatesOf(totals, rates),
+			UID: uid, Generation: 2, Counts: v1alpha1.CountsAndRatesOf(totals, rates),
 		})
 	}
 	for i := range interfaces {

@@ -93,7 +93,7 @@ func state(node string) stateBuilder {
 // For tells the agent of a counter and lets it have counted that many TCP packets of 100 bytes, all some time ago.
 func (b stateBuilder) For(uid string, packets int64) stateBuilder {
 	b = b.Told(uid)
-	account := v1alpha1.CounterAccount{UID: types.UID(uid), Generation: 2, Packets: packets, Bytes: 100 * packets}
+	account := v1alpha1.CounterAccount{UID: types.UID(uid), Generation: 2}
 	if packets > 0 {
 		account.Counts = tcp(packets)
 	}
@@ -104,7 +104,6 @@ func (b stateBuilder) For(uid string, packets int64) stateBuilder {
 // Moving lets the latest account grow by 5 packets per second.
 func (b stateBuilder) Moving() stateBuilder {
 	account := &b.s.Status.Accounts[len(b.s.Status.Accounts)-1]
-	account.PacketsPerSecond, account.BitsPerSecond = 5, 4000
 	account.Counts[0].PPS, account.Counts[0].BPS = 5, 4000
 	return b
 }
@@ -121,7 +120,7 @@ func (b stateBuilder) ToldAt(t time.Time) stateBuilder {
 }
 
 func (b stateBuilder) Told(uid string) stateBuilder {
-	b.s.Spec.Counters = append(b.s.Spec.Counters, v1alpha1.NodeCounter{Name: uid, UID: types.UID(uid), Generation: 2, Active: true})
+	b.s.Spec.Counters = append(b.s.Spec.Counters, v1alpha1.NodeCounter{Name: uid, UID: types.UID(uid), Generation: 2})
 	return b
 }
 
@@ -168,8 +167,8 @@ func (b stateBuilder) BornAt(t time.Time) stateBuilder {
 
 func (b stateBuilder) Obj() v1alpha1.XDPNodeState { return *b.s.DeepCopy() }
 
-func tcp(packets int64) []v1alpha1.ClassCounts {
-	return []v1alpha1.ClassCounts{{Class: "IPv4/TCP", Packets: packets, Bytes: 100 * packets}}
+func tcp(packets int64) v1alpha1.Counts {
+	return v1alpha1.Counts{{Class: "IPv4/TCP", Packets: packets, Bytes: 100 * packets}}
 }
 
 // fleet is that many nodes, each of which counts for that many counters, as the caches have them.

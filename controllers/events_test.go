@@ -69,7 +69,7 @@ func (w *telling) report(node string, interfaces ...v1alpha1.NodeInterface) {
 	s := &v1alpha1.XDPNodeState{}
 	if w.client.Get(ctx, request(node).NamespacedName, s) != nil {
 		s.Name = node
-		s.Spec.Counters = []v1alpha1.NodeCounter{{Name: "a", UID: x.UID, Generation: x.Generation, Active: true}}
+		s.Spec.Counters = []v1alpha1.NodeCounter{{Name: "a", UID: x.UID, Generation: x.Generation}}
 		if err := w.client.Create(ctx, s); err != nil {
 			w.t.Fatal(err)
 		}

@@ -141,7 +141,7 @@ func (w *world) lose(state *v1alpha1.XDPNodeState) {
 		_, contained := retiredTotals(x.Status.Retired)
 		if account != nil && !contained[state.UID] {
 			w.lost[x.UID] = w.lost[x.UID].Plus(v1alpha1.TotalsOf(account.Counts))
-			w.logf("  lost as stated: %d of %s on %s", account.Packets, x.UID, state.UID)
+			w.logf("  lost as stated: %d of %s on %s", account.Sum().Packets, x.UID, state.UID)
 		}
 	}
 }
@@ -272,24 +272,21 @@ func (w *world) report(state *v1alpha1.XDPNodeState) {
 	grown := map[types.UID]traffic.Totals{}
 	for _, c := range state.Spec.Counters {
 		account := state.Account(c.UID)
-		if account == nil && !c.Active {
+		if account == nil && c.Inactive {
 			continue
 		}
 		var totals, growth traffic.Totals
 		if account != nil {
 			totals = v1alpha1.TotalsOf(account.Counts)
 		}
-		if c.Active {
+		if !c.Inactive {
 			n := uint64(w.random.IntN(9))
 			growth[traffic.IP(traffic.IPv4, uint8(1+w.random.IntN(3)))] = traffic.Counts{Packets: n, Bytes: 60 * n}
 			status.Interfaces = append(status.Interfaces, v1alpha1.NodeInterface{Name: "eth0", Map: 1, State: v1alpha1.InterfaceAttached, Counters: []types.UID{c.UID}})
 		}
 		grown[c.UID] = growth
 		totals = totals.Plus(growth)
-		sum := totals.Sum()
-		status.Accounts = append(status.Accounts, v1alpha1.CounterAccount{
-			UID: c.UID, Generation: c.Generation, Packets: int64(sum.Packets), Bytes: int64(sum.Bytes), Counts: v1alpha1.CountsOf(totals),
-		})
+		status.Accounts = append(status.Accounts, v1alpha1.CounterAccount{UID: c.UID, Generation: c.Generation, Counts: v1alpha1.CountsOf(totals)})
 	}
 	state.Status = status
 	for uid, growth := range grown { // before the write, which is checked against it
@@ -307,14 +304,14 @@ func (w *world) report(state *v1alpha1.XDPNodeState) {
 func (w *world) loseAccounts(state *v1alpha1.XDPNodeState) {
 	for _, account := range state.Status.Accounts {
 		w.lost[account.UID] = w.lost[account.UID].Plus(v1alpha1.TotalsOf(account.Counts))
-		w.logf("  lost as stated: %d of %s on %s", account.Packets, account.UID, state.UID)
+		w.logf("  lost as stated: %d of %s on %s", account.Sum().Packets, account.UID, state.UID)
 	}
 }
 
 func packetsOf(state *v1alpha1.XDPNodeState) map[types.UID]int64 {
 	packets := map[types.UID]int64{}
 	for _, a := range state.Status.Accounts {
-		packets[a.UID] = a.Packets
+		packets[a.UID] = int64(a.Sum().Packets)
 	}
 	return packets
 }

@@ -82,7 +82,7 @@ func ofCounters(counters []v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, 
 	for i := range states {
 		reported := states[i].LastReported()
 		for _, c := range states[i].Spec.Counters {
-			if first, ok := oldest[c.Name]; c.Active && (!ok || reported.Before(first)) {
+			if first, ok := oldest[c.Name]; !c.Inactive && (!ok || reported.Before(first)) {
 				oldest[c.Name] = reported
 			}
 		}

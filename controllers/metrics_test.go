@@ -40,10 +40,10 @@ func TestWhatIsServed(t *testing.T) {
 	edge.Status.Nodes = &v1alpha1.NodeNumbers{}
 	edge.Status.ReportInterval = &metav1.Duration{Duration: 1500 * time.Millisecond}
 
-	state := func(name string, reported time.Duration, active bool, counters ...string) *v1alpha1.XDPNodeState {
+	state := func(name string, reported time.Duration, inactive bool, counters ...string) *v1alpha1.XDPNodeState {
 		s := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(born)}}
 		for _, c := range counters {
-			s.Spec.Counters = append(s.Spec.Counters, v1alpha1.NodeCounter{Name: c, Active: active})
+			s.Spec.Counters = append(s.Spec.Counters, v1alpha1.NodeCounter{Name: c, Inactive: inactive})
 		}
 		if reported != 0 {
 			s.Status.ReportTime = new(metav1.NewMicroTime(now.Add(-reported)))
@@ -51,10 +51,10 @@ func TestWhatIsServed(t *testing.T) {
 		return s
 	}
 	c := collector(t, &workers, &edge, &fresh,
-		state("n1", 5*time.Second, true, "workers"),
-		state("n2", 90*time.Second, true, "workers", "gone"),
-		state("n3", 30*time.Minute, false, "workers", "edge"), // does not count for them any more
-		state("n4", 0, true, "fresh"),                         // told an hour ago
+		state("n1", 5*time.Second, false, "workers"),
+		state("n2", 90*time.Second, false, "workers", "gone"),
+		state("n3", 30*time.Minute, true, "workers", "edge"), // does not count for them any more
+		state("n4", 0, false, "fresh"),                       // told an hour ago
 	)
 	for operation, errs := range map[string][]error{"create": {nil, nil}, "update": {nil, conflict, errors.New("away")}, "delete": {nil}} {
 		for _, err := range errs {
@@ -74,7 +74,7 @@ func TestTheNumberOfSeries(t *testing.T) {
 		for i := range counters {
 			c := counter(fmt.Sprintf("c%d", i)).c
 			c.Status.Nodes, c.Status.ReportInterval = &v1alpha1.NodeNumbers{}, &metav1.Duration{}
-			state.Spec.Counters = append(state.Spec.Counters, v1alpha1.NodeCounter{Name: c.Name, Active: true})
+			state.Spec.Counters = append(state.Spec.Counters, v1alpha1.NodeCounter{Name: c.Name})
 			objects = append(objects, &c)
 		}
 		c := collector(t, append(objects, state)...)

@@ -67,8 +67,8 @@ func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, state *v1alpha1.XDPNodeState, spec v1alpha1.XDPNodeStateSpec) error {
 	log := ctrl.LoggerFrom(ctx)
 	now := r.Clock.Now()
-	slot := func(reports int) metav1.Duration {
-		size := reportSize(spec.Counters, state)
+	size := reportSize(spec.Counters, state)
+	slot := func(reports ...int) metav1.Duration {
 		return metav1.Duration{Duration: r.slots.take(r.Budget, reports, size, r.census.sharers(), spec.ReportInterval.Duration, now)}
 	}
 	if state != nil {
@@ -79,7 +79,7 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 		return nil
 	case state == nil:
 		log.Info("Creating node state", "counters", len(spec.Counters))
-		spec.ReportDelay = slot(2) // its agent opens its ledger, attaches and reports again
+		spec.ReportDelay = slot(openingSize(spec.Counters), size) // its agent attaches when the first one is written
 		state = &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: node.Name}, Spec: spec}
 		if err := r.writes.count("create", r.Client.Create(ctx, state)); err != nil {
 			return fmt.Errorf("create node state: %w", err)
@@ -89,7 +89,7 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 	case !equality.Semantic.DeepEqual(state.Spec, spec):
 		log.V(1).Info("Updating node state", "counters", len(spec.Counters))
 		if state.Status.ObservedGeneration == state.Generation { // else a report is owed since longer, and has its slot
-			spec.ReportDelay = slot(1)
+			spec.ReportDelay = slot(size)
 			if at := silentFrom(state, unreachableSince(node)); now.Before(at) {
 				spec.UpdateTime = &metav1.Time{Time: now}
 			}

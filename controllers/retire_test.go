@@ -88,8 +88,7 @@ func (w *leaving) add(packets int64) {
 		s.Status.Accounts = []v1alpha1.CounterAccount{{UID: x.UID}}
 		account = &s.Status.Accounts[0]
 	}
-	account.Packets += packets
-	account.Counts = tcp(account.Packets)
+	account.Counts = tcp(int64(account.Sum().Packets) + packets)
 	w.must(w.live.Status().Update(w.t.Context(), s))
 }
 

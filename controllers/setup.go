@@ -139,7 +139,7 @@ func mayShrink() predicate.Predicate {
 		if !ok {
 			return false
 		}
-		inactive := func(c v1alpha1.NodeCounter) bool { return !c.Active }
+		inactive := func(c v1alpha1.NodeCounter) bool { return c.Inactive }
 		return len(state.Spec.Counters) == 0 || slices.ContainsFunc(state.Spec.Counters, inactive)
 	})
 }

@@ -24,7 +24,7 @@ func TestReportsThatFollowAChangeStayWithinTheBudget(t *testing.T) {
 		var times []float64 // seconds
 		for i := range tc.nodes {
 			told := now.Add(tc.within * time.Duration(i) / time.Duration(tc.nodes))
-			wait := s.take(budget, 1, tc.size, tc.nodes, interval, told)
+			wait := s.take(budget, []int{tc.size}, tc.size, tc.nodes, interval, told)
 			if wait > interval {
 				t.Fatalf("%s: a report is to wait %v, longer than the interval of %v", name, wait, interval)
 			}
@@ -49,12 +49,12 @@ func TestReportsThatFollowAChangeStayWithinTheBudget(t *testing.T) {
 func TestFewNodesReportAtOnce(t *testing.T) {
 	var s slots
 	for i := range 30 {
-		if wait := s.take(Budget{WritesPerSecond: 50, BytesPerSecond: 200_000}, 1, 2000, 30, 10*time.Second, now); wait != 0 {
+		if wait := s.take(Budget{WritesPerSecond: 50, BytesPerSecond: 200_000}, []int{2000}, 2000, 30, 10*time.Second, now); wait != 0 {
 			t.Errorf("report %d of 30 waits %v", i, wait)
 		}
 	}
 	for range 1000 {
-		if wait := s.take(Budget{}, 2, 2000, 1000, 10*time.Second, now); wait != 0 {
+		if wait := s.take(Budget{}, []int{1000, 2000}, 2000, 1000, 10*time.Second, now); wait != 0 {
 			t.Fatalf("without a budget a report waits %v", wait)
 		}
 	}
@@ -64,10 +64,10 @@ func TestTheSlotsOfAChangeLongAgoAreNotWaitedFor(t *testing.T) {
 	var s slots
 	budget := Budget{WritesPerSecond: 50, BytesPerSecond: 200_000}
 	for range 5000 {
-		s.take(budget, 1, 2000, 5000, time.Minute, now)
+		s.take(budget, []int{2000}, 2000, 5000, time.Minute, now)
 	}
 	later := now.Add(2 * time.Minute)
-	if wait := s.take(budget, 2, 2000, 5000, time.Minute, later); wait != 0 {
+	if wait := s.take(budget, []int{1000, 2000}, 2000, 5000, time.Minute, later); wait != 0 {
 		t.Errorf("a node that joins two intervals after a change of all waits %v", wait)
 	}
 }

@@ -175,7 +175,7 @@ func TestTotalsAddUpWhatEveryNodeEverCounted(t *testing.T) {
 
 func TestTheStatusInFull(t *testing.T) {
 	n1 := state("n1").Told("a").Attached("eth0", v1alpha1.AttachNative, "a").Obj()
-	n1.Status.Accounts = []v1alpha1.CounterAccount{{UID: "a", Generation: 2, PacketsPerSecond: 1520, BitsPerSecond: 12_000_000, Counts: []v1alpha1.ClassCounts{
+	n1.Status.Accounts = []v1alpha1.CounterAccount{{UID: "a", Generation: 2, Counts: v1alpha1.Counts{
 		{Class: "IPv4/TCP", Packets: 100_000, Bytes: 90_000_000, PPS: 1500, BPS: 11_991_936},
 		{Class: "IPv4/ICMP", Packets: 2_000, Bytes: 196_000},
 		{Class: "IPv6/TCP", Packets: 900, Bytes: 66_600},

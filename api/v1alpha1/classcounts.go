@@ -8,14 +8,7 @@ import (
 	"strings"
 )
 
-// ClassCounts is what was counted in one class. It is written as one text, since what a report costs the API server goes by
-// the number of its fields: the class, the packets and the bytes, and in accounts the rates if there was traffic. For example
-// "IPv4/TCP 120 84000 12 67200".
-//
-// +kubebuilder:validation:Type=string
-// +kubebuilder:validation:Pattern=`^(.* )?\S*[^0-9 ]\S*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?$`
-// +kubebuilder:validation:MaxLength=128
-// +kubebuilder:ac:generate=false
+// ClassCounts is what was counted in one class.
 type ClassCounts struct {
 	Class   string // family and protocol, for example IPv4/TCP, or the family alone for ARP, Other and Malformed
 	Packets int64  // frames
@@ -24,9 +17,30 @@ type ClassCounts struct {
 	BPS     int64  // bits per second, 8 times the bytes, the mean since the report before
 }
 
+// Counts is what was counted in each class that was seen. It is written as one text, since what a report costs the API server
+// goes by the number of its fields: of each class its name, the packets and the bytes, and in accounts the rates if there was
+// traffic. For example "IPv4/TCP 120 84000 12 67200, ARP 3 126". Each field of this
+// type says so to the API server by itself: controller-gen takes it for a list.
+//
+// +kubebuilder:ac:generate=false
+type Counts []ClassCounts
+
+const between = ", "
+
 // String returns the text.
-func (c ClassCounts) String() string {
-	text := append(make([]byte, 0, 96), c.Class...)
+func (c Counts) String() string {
+	var text []byte
+	for i, class := range c {
+		if i > 0 {
+			text = append(text, between...)
+		}
+		text = class.append(text)
+	}
+	return string(text)
+}
+
+func (c ClassCounts) append(text []byte) []byte {
+	text = append(text, c.Class...)
 	numbers := [...]int64{c.Packets, c.Bytes, c.PPS, c.BPS}
 	last := len(numbers)
 	if c.PPS == 0 && c.BPS == 0 {
@@ -35,26 +49,40 @@ func (c ClassCounts) String() string {
 	for _, n := range numbers[:last] {
 		text = strconv.AppendInt(append(text, ' '), max(n, 0), 10)
 	}
-	return string(text)
+	return text
 }
 
 // MarshalJSON implements json.Marshaler.
-func (c ClassCounts) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
+func (c Counts) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
 
 // UnmarshalJSON implements json.Unmarshaler. A number that is too large counts as the largest.
-func (c *ClassCounts) UnmarshalJSON(data []byte) error {
+func (c *Counts) UnmarshalJSON(data []byte) error {
 	var text string
 	if err := json.Unmarshal(data, &text); err != nil {
 		return err
 	}
-	// The class may have spaces in it, but does not end in a word that is a number.
+	counts := make(Counts, 0, 1+strings.Count(text, between))
+	for part := range strings.SplitSeq(text, between) {
+		class, err := parseClassCounts(part)
+		if err != nil {
+			return err
+		}
+		counts = append(counts, class)
+	}
+	*c = counts
+	return nil
+}
+
+func parseClassCounts(text string) (ClassCounts, error) {
+	// The class may have spaces in it, but no comma, and does not end in a word that is a number.
 	words := strings.Split(text, " ")
 	last := len(words) - 1
 	for last > 0 && isNumber(words[last]) {
 		last--
 	}
-	if n := len(words) - 1 - last; words[last] == "" || n != 2 && n != 4 {
-		return fmt.Errorf("counts %q: want a class, packets and bytes, and both rates or none", text)
+	class := strings.Join(words[:last+1], " ")
+	if n := len(words) - 1 - last; isNumber(words[last]) || strings.Contains(class, ",") || words[last] == "" || n != 2 && n != 4 {
+		return ClassCounts{}, fmt.Errorf("counts %q: want a class, packets and bytes, and both rates or none", text)
 	}
 	var numbers [4]int64
 	for i, word := range words[last+1:] {
@@ -64,9 +92,7 @@ func (c *ClassCounts) UnmarshalJSON(data []byte) error {
 		}
 		numbers[i] = Int64(n)
 	}
-	class := strings.Join(words[:last+1], " ")
-	*c = ClassCounts{Class: class, Packets: numbers[0], Bytes: numbers[1], PPS: numbers[2], BPS: numbers[3]}
-	return nil
+	return ClassCounts{Class: class, Packets: numbers[0], Bytes: numbers[1], PPS: numbers[2], BPS: numbers[3]}, nil
 }
 
 func isNumber(word string) bool {

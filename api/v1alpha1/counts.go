@@ -9,8 +9,8 @@ import (
 )
 
 // CountsOf returns the non-zero classes in the order of their slots.
-func CountsOf(t traffic.Totals) []ClassCounts {
-	var counts []ClassCounts
+func CountsOf(t traffic.Totals) Counts {
+	var counts Counts
 	for class, c := range t.NonZero() {
 		counts = append(counts, ClassCounts{Class: class.String(), Packets: Int64(c.Packets), Bytes: Int64(c.Bytes)})
 	}
@@ -18,7 +18,7 @@ func CountsOf(t traffic.Totals) []ClassCounts {
 }
 
 // CountsAndRatesOf is CountsOf with the rate of each class.
-func CountsAndRatesOf(t traffic.Totals, rates traffic.Rates) []ClassCounts {
+func CountsAndRatesOf(t traffic.Totals, rates traffic.Rates) Counts {
 	counts := CountsOf(t)
 	i := 0
 	for class := range t.NonZero() {
@@ -30,22 +30,22 @@ func CountsAndRatesOf(t traffic.Totals, rates traffic.Rates) []ClassCounts {
 
 // RatesOf returns the rates that stand beside the counts. A class that this version does not know counts as Other;
 // negative numbers count as zero.
-func RatesOf(counts []ClassCounts) traffic.Rates {
+func RatesOf(counts Counts) traffic.Rates {
 	var rates traffic.Rates
 	AddRates(&rates, counts)
 	return rates
 }
 
 // AddRates adds what RatesOf returns. Its cost is that of the classes that are told, not of all that there are.
-func AddRates(rates *traffic.Rates, counts []ClassCounts) {
+func AddRates(rates *traffic.Rates, counts Counts) {
 	for _, c := range counts {
 		class := classOf(c)
-		rates[class] = rates[class].Plus(traffic.Rate{PacketsPerSecond: uint64(max(c.PPS, 0)), BitsPerSecond: uint64(max(c.BPS, 0))})
+		rates[class] = rates[class].Plus(c.rate())
 	}
 }
 
 // WithoutRates returns the counts alone.
-func WithoutRates(counts []ClassCounts) []ClassCounts {
+func WithoutRates(counts Counts) Counts {
 	counts = slices.Clone(counts)
 	for i := range counts {
 		counts[i].PPS, counts[i].BPS = 0, 0
@@ -55,18 +55,26 @@ func WithoutRates(counts []ClassCounts) []ClassCounts {
 
 // TotalsOf is the inverse of CountsOf. A class that this version does not know counts as Other, so that the sum
 // stays right; negative numbers count as zero.
-func TotalsOf(counts []ClassCounts) traffic.Totals {
+func TotalsOf(counts Counts) traffic.Totals {
 	var t traffic.Totals
 	AddCounts(&t, counts)
 	return t
 }
 
 // AddCounts adds what TotalsOf returns. Its cost is that of the classes that are told, not of all that there are.
-func AddCounts(t *traffic.Totals, counts []ClassCounts) {
+func AddCounts(t *traffic.Totals, counts Counts) {
 	for _, c := range counts {
 		class := classOf(c)
-		t[class] = t[class].Plus(traffic.Counts{Packets: uint64(max(c.Packets, 0)), Bytes: uint64(max(c.Bytes, 0))})
+		t[class] = t[class].Plus(c.counts())
 	}
+}
+
+func (c ClassCounts) counts() traffic.Counts {
+	return traffic.Counts{Packets: uint64(max(c.Packets, 0)), Bytes: uint64(max(c.Bytes, 0))}
+}
+
+func (c ClassCounts) rate() traffic.Rate {
+	return traffic.Rate{PacketsPerSecond: uint64(max(c.PPS, 0)), BitsPerSecond: uint64(max(c.BPS, 0))}
 }
 
 func classOf(c ClassCounts) traffic.Class {
@@ -113,7 +121,7 @@ func ProtocolsOf(t traffic.Totals, rates traffic.Rates) []ProtocolCounts {
 
 // TotalsOfProtocols is the inverse of ProtocolsOf, without the rates.
 func TotalsOfProtocols(protocols []ProtocolCounts) traffic.Totals {
-	counts := make([]ClassCounts, 0, len(protocols))
+	counts := make(Counts, 0, len(protocols))
 	for _, p := range protocols {
 		class := p.Family
 		if p.Number != nil {

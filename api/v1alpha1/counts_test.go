@@ -29,7 +29,7 @@ func TestTotalsReadBackAsTheyWereWritten(t *testing.T) {
 }
 
 func TestWhatCannotBeReadKeepsTheSumRight(t *testing.T) {
-	got := TotalsOf([]ClassCounts{
+	got := TotalsOf(Counts{
 		{Class: "IPv9/NEW", Packets: 3, Bytes: 300},
 		{Class: "Other", Packets: 1, Bytes: 60},
 		{Class: "ARP", Packets: -5, Bytes: math.MinInt64},
@@ -42,7 +42,7 @@ func TestWhatCannotBeReadKeepsTheSumRight(t *testing.T) {
 
 func TestCountsSaturateAtTheLargestIntegerOfTheAPI(t *testing.T) {
 	huge := traffic.Totals{traffic.ClassARP: {Packets: math.MaxUint64, Bytes: math.MaxInt64}}
-	want := []ClassCounts{{Class: "ARP", Packets: math.MaxInt64, Bytes: math.MaxInt64}}
+	want := Counts{{Class: "ARP", Packets: math.MaxInt64, Bytes: math.MaxInt64}}
 	if diff := cmp.Diff(want, CountsOf(huge)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -144,14 +144,14 @@ func TestWhatTheAPIRefusesAsAnXDPCounterAndHowItSaysSo(t *testing.T) {
 }
 
 func TestWhatTheAPIThinksOfAnXDPNodeState(t *testing.T) {
-	const one = `{name: a, uid: u, active: true, primary: true, attachMode: Auto}`
+	const one = `{name: a, uid: u, primary: true, attachMode: Auto}`
 	if err := apply(t, "XDPNodeState", `spec: {reportInterval: 10s, counters: [`+one+`]}`); err != nil {
 		t.Errorf("refused: %v", err)
 	}
 	for name, tc := range map[string]struct{ spec, message string }{
 		"no interval":         {`spec: {counters: []}`, "spec.reportInterval: Required value"},
 		"an interval of zero": {`spec: {reportInterval: 0s}`, "spec.reportInterval: Invalid value: \"0s\": must be at least 1s"},
-		"no UID":              {`spec: {reportInterval: 10s, counters: [{name: a, active: true, primary: true, attachMode: Auto}]}`, "spec.counters[0].uid: Required value"},
+		"no UID":              {`spec: {reportInterval: 10s, counters: [{name: a, primary: true, attachMode: Auto}]}`, "spec.counters[0].uid: Required value"},
 	} {
 		err := apply(t, "XDPNodeState", tc.spec)
 		if err == nil {

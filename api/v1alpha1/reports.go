@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
 // Account returns what the counter with the UID has counted on this node, nil if it has no account here.
@@ -14,6 +16,24 @@ func (s *XDPNodeState) Account(uid types.UID) *CounterAccount {
 		return nil
 	}
 	return &s.Status.Accounts[i]
+}
+
+// Sum returns the frames and bytes of all classes.
+func (a *CounterAccount) Sum() traffic.Counts {
+	var sum traffic.Counts
+	for _, c := range a.Counts {
+		sum = sum.Plus(c.counts())
+	}
+	return sum
+}
+
+// Rate returns the rates of all classes.
+func (a *CounterAccount) Rate() traffic.Rate {
+	var sum traffic.Rate
+	for _, c := range a.Counts {
+		sum = sum.Plus(c.rate())
+	}
+	return sum
 }
 
 // Follows reports whether the node's agent works by the counter's present spec.
@@ -74,7 +94,7 @@ func (s *XDPNodeState) Told() time.Time {
 // moving reports whether the agent told of traffic. Then its next report differs, if only by its rates, and is due after
 // the interval.
 func (s *XDPNodeState) moving() bool {
-	return slices.ContainsFunc(s.Status.Accounts, func(a CounterAccount) bool { return a.PacketsPerSecond != 0 || a.BitsPerSecond != 0 })
+	return slices.ContainsFunc(s.Status.Accounts, func(a CounterAccount) bool { return a.Rate() != traffic.Rate{} })
 }
 
 // Silent reports whether the node's agent should have reported by now and has not.

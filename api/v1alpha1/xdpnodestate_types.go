@@ -14,9 +14,10 @@ type NodeCounter struct {
 	// generation is the generation of the XDPCounter's spec that this entry follows.
 	// +optional
 	Generation int64 `json:"generation,omitempty"`
-	// active is false for a counter that is suspended or selects this node no longer. Its account is kept,
+	// inactive is true for a counter that is suspended or selects this node no longer. Its account is kept,
 	// nothing is added to it.
-	Active bool `json:"active"`
+	// +optional
+	Inactive bool `json:"inactive,omitempty"`
 	// primary selects the interfaces through which a default route leaves.
 	// +optional
 	Primary bool `json:"primary,omitempty"`
@@ -28,8 +29,9 @@ type NodeCounter struct {
 	// +optional
 	// +listType=atomic
 	Exclude []string `json:"exclude,omitempty"`
-	// attachMode is how the program shall be attached.
-	AttachMode AttachMode `json:"attachMode"`
+	// attachMode is how the program shall be attached; left out for Auto.
+	// +optional
+	AttachMode AttachMode `json:"attachMode,omitempty"`
 	// coexistence is Dispatcher if the interfaces' hooks may be shared; left out if not.
 	// +optional
 	Coexistence Coexistence `json:"coexistence,omitempty"`
@@ -106,10 +108,13 @@ type NodeInterface struct {
 	// +optional
 	Map int64 `json:"map,omitempty"`
 	// counts is the reading of the map that the accounts contain: for each class that was seen its name, the frames and
-	// their bytes from the Ethernet header on, for example "IPv4/TCP 120 84000".
+	// their bytes from the Ethernet header on, for example "IPv4/TCP 120 84000, ARP 3 126".
 	// +optional
-	// +listType=atomic
-	Counts []ClassCounts `json:"counts,omitempty"`
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
+	// +kubebuilder:validation:MaxLength=66000
+	Counts Counts `json:"counts,omitempty"`
 }
 
 // CounterAccount is what one counter has counted on this node since it first selected something here.
@@ -119,20 +124,15 @@ type CounterAccount struct {
 	// generation is the generation of the XDPCounter's spec that the agent follows.
 	// +optional
 	Generation int64 `json:"generation,omitempty"`
-	// packets is the sum over all classes.
-	Packets int64 `json:"packets"`
-	// bytes is the sum over all classes.
-	Bytes int64 `json:"bytes"`
-	// packetsPerSecond is the sum over all classes: the mean since the report before.
-	PacketsPerSecond int64 `json:"packetsPerSecond"`
-	// bitsPerSecond is the sum over all classes, 8 times the bytes: the mean since the report before.
-	BitsPerSecond int64 `json:"bitsPerSecond"`
 	// counts holds for each class that was seen its name, the frames, their bytes from the Ethernet header on, and if there
 	// was traffic the frames and the bits per second, the mean since the report before: for example
-	// "IPv4/TCP 120 84000 12 67200".
+	// "IPv4/TCP 120 84000 12 67200, ARP 3 126".
 	// +optional
-	// +listType=atomic
-	Counts []ClassCounts `json:"counts,omitempty"`
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
+	// +kubebuilder:validation:MaxLength=66000
+	Counts Counts `json:"counts,omitempty"`
 }
 
 // AgentInfo identifies the agent that wrote a report.

@@ -78,12 +78,11 @@ func aNode(name string, at time.Duration, totals traffic.Totals, counters ...v1a
 			{Name: "eth1.100é-abcde", Index: 3, Mode: v1alpha1.AttachGeneric, State: v1alpha1.InterfaceAttached, Map: 8},
 		},
 	}
-	sum := totals.Sum()
+	rates := traffic.Rates{traffic.ClassARP: {PacketsPerSecond: 12, BitsPerSecond: 9600}}
 	for _, c := range counters {
-		s.Spec.Counters = append(s.Spec.Counters, v1alpha1.NodeCounter{Name: c.Name, UID: c.UID, Generation: c.Generation, Active: true})
+		s.Spec.Counters = append(s.Spec.Counters, v1alpha1.NodeCounter{Name: c.Name, UID: c.UID, Generation: c.Generation})
 		s.Status.Accounts = append(s.Status.Accounts, v1alpha1.CounterAccount{
-			UID: c.UID, Generation: c.Generation, Packets: v1alpha1.Int64(sum.Packets), Bytes: v1alpha1.Int64(sum.Bytes),
-			PacketsPerSecond: 12, BitsPerSecond: 9600, Counts: v1alpha1.CountsOf(totals),
+			UID: c.UID, Generation: c.Generation, Counts: v1alpha1.CountsAndRatesOf(totals, rates),
 		})
 		for i := range s.Status.Interfaces {
 			s.Status.Interfaces[i].Counters = append(s.Status.Interfaces[i].Counters, c.UID)

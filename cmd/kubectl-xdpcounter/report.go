@@ -219,9 +219,10 @@ func (w *world) nodeRows(c *v1alpha1.XDPCounter, measure bool, now time.Time) []
 		if account == nil {
 			continue
 		}
+		rate := account.Rate()
 		r := row{
-			name: name, counts: countsOf(account.Packets, account.Bytes),
-			rate: &display.Rate{Packets: float64(account.PacketsPerSecond), Bits: float64(account.BitsPerSecond)},
+			name: name, counts: account.Sum(),
+			rate: &display.Rate{Packets: float64(rate.PacketsPerSecond), Bits: float64(rate.BitsPerSecond)},
 		}
 		if node.last.Silent(now) {
 			r.rate = nil

@@ -44,7 +44,7 @@ func TestWhy(t *testing.T) {
 	leaving := node("n8")
 	leaving.Status.Interfaces[1].State, leaving.Status.Interfaces[1].Name = v1alpha1.InterfaceDetaching, ""
 	inactive := fails(node("n9"), 0, v1alpha1.ReasonAttachFailed, "of a counter that selects this node no longer")
-	inactive.Spec.Counters[0].Active = false
+	inactive.Spec.Counters[0].Inactive = true
 
 	for name, test := range map[string]struct {
 		counter v1alpha1.XDPCounter

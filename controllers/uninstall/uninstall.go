@@ -82,7 +82,7 @@ func detached(state *v1alpha1.XDPNodeState) bool {
 	}
 	active := func() bool {
 		for _, c := range state.Spec.Counters {
-			if c.Active {
+			if !c.Inactive {
 				return true
 			}
 		}

@@ -16,12 +16,9 @@ func stateFaults() []fault {
 				return s.edit(func(status *v1alpha1.XDPNodeStateStatus) {
 					for i := range status.Accounts {
 						a := &status.Accounts[i]
-						a.Packets, a.Bytes = 0, 0
 						for k := range a.Counts {
 							a.Counts[k].Packets /= 2
 							a.Counts[k].Bytes /= 2
-							a.Packets += a.Counts[k].Packets
-							a.Bytes += a.Counts[k].Bytes
 						}
 					}
 				})

@@ -82,11 +82,11 @@ func (k *kernel) book(state *v1alpha1.XDPNodeState) map[types.UID]traffic.Totals
 func selecting(counters []v1alpha1.NodeCounter, p *pinned) (selecting []types.UID) {
 	mode := v1alpha1.AttachMode("")
 	for _, c := range counters {
-		selects := c.Active && (c.Primary && p.Name == "eth0" || len(c.Names) > 0)
+		selects := !c.Inactive && (c.Primary && p.Name == "eth0" || len(c.Names) > 0)
 		switch {
-		case !selects || mode != "" && c.AttachMode != mode && c.AttachMode != "Auto":
+		case !selects || mode != "" && c.AttachMode != mode && c.AttachMode != "":
 			continue
-		case mode == "" && c.AttachMode == "Auto":
+		case mode == "" && c.AttachMode == "": // Auto
 			mode = v1alpha1.AttachMode(p.mode) // what it has got
 		case mode == "":
 			mode = c.AttachMode

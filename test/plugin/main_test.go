@@ -171,7 +171,7 @@ func nodeState(t *testing.T, name string, c *v1alpha1.XDPCounter) *v1alpha1.XDPN
 	s := &v1alpha1.XDPNodeState{}
 	s.Name = name
 	s.Spec.ReportInterval.Duration = time.Second
-	s.Spec.Counters = []v1alpha1.NodeCounter{{Name: c.Name, UID: c.UID, Generation: c.Generation, Active: true, AttachMode: v1alpha1.AttachAuto}}
+	s.Spec.Counters = []v1alpha1.NodeCounter{{Name: c.Name, UID: c.UID, Generation: c.Generation, AttachMode: v1alpha1.AttachAuto}}
 	if err := api.Create(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func nodeState(t *testing.T, name string, c *v1alpha1.XDPCounter) *v1alpha1.XDPN
 // report writes what the agent of the node reports at a time.
 func report(t *testing.T, s *v1alpha1.XDPNodeState, at time.Time, totals traffic.Totals) {
 	t.Helper()
-	uid, sum := s.Spec.Counters[0].UID, totals.Sum()
+	uid := s.Spec.Counters[0].UID
 	reported := metav1.NewMicroTime(at)
 	s.Status = v1alpha1.XDPNodeStateStatus{
 		ObservedGeneration: s.Generation,
@@ -196,7 +196,7 @@ func report(t *testing.T, s *v1alpha1.XDPNodeState, at time.Time, totals traffic
 			Name: "eth0", Index: 2, Mode: v1alpha1.AttachNative, State: v1alpha1.InterfaceAttached, Map: 1,
 			Counters: []types.UID{uid}, Counts: v1alpha1.CountsOf(totals),
 		}},
-		Accounts: []v1alpha1.CounterAccount{{UID: uid, Generation: s.Spec.Counters[0].Generation, Packets: int64(sum.Packets), Bytes: int64(sum.Bytes), Counts: v1alpha1.CountsOf(totals)}},
+		Accounts: []v1alpha1.CounterAccount{{UID: uid, Generation: s.Spec.Counters[0].Generation, Counts: v1alpha1.CountsOf(totals)}},
 	}
 	if err := api.Status().Update(t.Context(), s); err != nil {
 		t.Fatal(err)

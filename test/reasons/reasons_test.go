@@ -58,7 +58,7 @@ func newNode(t *testing.T, modes ...v1alpha1.AttachMode) *node {
 	for i, mode := range modes {
 		name := fmt.Sprintf("counter-%d", i+1)
 		state.Spec.Counters = append(state.Spec.Counters, v1alpha1.NodeCounter{
-			Name: name, UID: types.UID(name), Generation: 1, Active: true, Names: []string{"eth0"}, AttachMode: mode,
+			Name: name, UID: types.UID(name), Generation: 1, Names: []string{"eth0"}, AttachMode: mode,
 		})
 	}
 	d, err := datapath.Open(bpffs.Mount(t), "boot")
@@ -278,7 +278,7 @@ func TestAutoGoesBackToNative(t *testing.T) {
 		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 			n.pass()
 			status := n.status()
-			if got = fmt.Sprintf("%s %s %d", status.Interfaces[0].Mode, status.Interfaces[0].Reason, status.Accounts[0].Packets); got == want {
+			if got = fmt.Sprintf("%s %s %d", status.Interfaces[0].Mode, status.Interfaces[0].Reason, status.Accounts[0].Sum().Packets); got == want {
 				return
 			}
 		}

@@ -31,7 +31,7 @@ import (
 const atOnce = 32
 
 // passesPerSecond is how many passes of all agents together this machine shall make: in a cluster each has its own.
-const passesPerSecond = 500
+const passesPerSecond = 100
 
 // fleet is the nodes and their agents. Each agent is the real one, with a client, a cache and a watch of its own; they
 // share connections, of which the API server lets 100 requests use one.

@@ -35,7 +35,7 @@ func BenchmarkReport(b *testing.B) {
 				now := metav1.NowMicro()
 				state.Status.ReportTime = &now
 				for i := range state.Status.Accounts {
-					state.Status.Accounts[i].Packets++
+					state.Status.Accounts[i].Counts[0].Packets++
 				}
 				if err := c.Client.Status().Update(b.Context(), state); err != nil {
 					b.Fatal(err)
@@ -69,7 +69,7 @@ func reported(b *testing.B, counters int) *v1alpha1.XDPNodeState {
 	state.Spec.ReportInterval.Duration = time.Second
 	for i := range counters {
 		state.Spec.Counters = append(state.Spec.Counters, v1alpha1.NodeCounter{
-			Name: name(i), UID: uuid.NewUUID(), Generation: 1, Active: true, Primary: true, AttachMode: v1alpha1.AttachAuto,
+			Name: name(i), UID: uuid.NewUUID(), Generation: 1, Primary: true, AttachMode: v1alpha1.AttachAuto,
 		})
 	}
 	if err := c.Client.Create(b.Context(), state); err != nil {
@@ -94,7 +94,7 @@ func reported(b *testing.B, counters int) *v1alpha1.XDPNodeState {
 		if err := c.Client.Get(b.Context(), types.NamespacedName{Name: state.Name}, state); err != nil {
 			return err
 		}
-		if len(state.Status.Accounts) < counters || state.Status.Accounts[0].Packets == 0 {
+		if len(state.Status.Accounts) < counters || len(state.Status.Accounts[0].Counts) == 0 {
 			return fmt.Errorf("%d accounts are reported", len(state.Status.Accounts))
 		}
 		return nil

@@ -40,32 +40,15 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.AttachMode
   scalar: string
-- name: com.github.xdp-operator.xdp-operator.api.v1alpha1.ClassCounts
-  scalar: string
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.Coexistence
   scalar: string
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.CounterAccount
   map:
     fields:
-    - name: bitsPerSecond
-      type:
-        scalar: numeric
-    - name: bytes
-      type:
-        scalar: numeric
     - name: counts
       type:
-        list:
-          elementType:
-            namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.ClassCounts
-          elementRelationship: atomic
+        scalar: string
     - name: generation
-      type:
-        scalar: numeric
-    - name: packets
-      type:
-        scalar: numeric
-    - name: packetsPerSecond
       type:
         scalar: numeric
     - name: uid
@@ -76,10 +59,7 @@ var schemaYAML = typed.YAMLObject(`types:
     fields:
     - name: counts
       type:
-        list:
-          elementType:
-            namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.ClassCounts
-          elementRelationship: atomic
+        scalar: string
     - name: name
       type:
         scalar: string
@@ -156,9 +136,6 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.NodeCounter
   map:
     fields:
-    - name: active
-      type:
-        scalar: boolean
     - name: attachMode
       type:
         namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.AttachMode
@@ -174,6 +151,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: generation
       type:
         scalar: numeric
+    - name: inactive
+      type:
+        scalar: boolean
     - name: name
       type:
         scalar: string
@@ -203,10 +183,7 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: atomic
     - name: counts
       type:
-        list:
-          elementType:
-            namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.ClassCounts
-          elementRelationship: atomic
+        scalar: string
     - name: driver
       type:
         scalar: string
@@ -278,10 +255,7 @@ var schemaYAML = typed.YAMLObject(`types:
     fields:
     - name: counts
       type:
-        list:
-          elementType:
-            namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.ClassCounts
-          elementRelationship: atomic
+        scalar: string
     - name: departing
       type:
         list:

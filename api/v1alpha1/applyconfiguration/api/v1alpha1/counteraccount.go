@@ -16,18 +16,10 @@ type CounterAccountApplyConfiguration struct {
 	UID *types.UID `json:"uid,omitempty"`
 	// generation is the generation of the XDPCounter's spec that the agent follows.
 	Generation *int64 `json:"generation,omitempty"`
-	// packets is the sum over all classes.
-	Packets *int64 `json:"packets,omitempty"`
-	// bytes is the sum over all classes.
-	Bytes *int64 `json:"bytes,omitempty"`
-	// packetsPerSecond is the sum over all classes: the mean since the report before.
-	PacketsPerSecond *int64 `json:"packetsPerSecond,omitempty"`
-	// bitsPerSecond is the sum over all classes, 8 times the bytes: the mean since the report before.
-	BitsPerSecond *int64 `json:"bitsPerSecond,omitempty"`
 	// counts holds for each class that was seen its name, the frames, their bytes from the Ethernet header on, and if there
 	// was traffic the frames and the bits per second, the mean since the report before: for example
-	// "IPv4/TCP 120 84000 12 67200".
-	Counts []apiv1alpha1.ClassCounts `json:"counts,omitempty"`
+	// "IPv4/TCP 120 84000 12 67200, ARP 3 126".
+	Counts *apiv1alpha1.Counts `json:"counts,omitempty"`
 }
 
 // CounterAccountApplyConfiguration constructs a declarative configuration of the CounterAccount type for use with
@@ -52,44 +44,10 @@ func (b *CounterAccountApplyConfiguration) WithGeneration(value int64) *CounterA
 	return b
 }
 
-// WithPackets sets the Packets field in the declarative configuration to the given value
+// WithCounts sets the Counts field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Packets field is set to the value of the last call.
-func (b *CounterAccountApplyConfiguration) WithPackets(value int64) *CounterAccountApplyConfiguration {
-	b.Packets = &value
-	return b
-}
-
-// WithBytes sets the Bytes field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Bytes field is set to the value of the last call.
-func (b *CounterAccountApplyConfiguration) WithBytes(value int64) *CounterAccountApplyConfiguration {
-	b.Bytes = &value
-	return b
-}
-
-// WithPacketsPerSecond sets the PacketsPerSecond field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the PacketsPerSecond field is set to the value of the last call.
-func (b *CounterAccountApplyConfiguration) WithPacketsPerSecond(value int64) *CounterAccountApplyConfiguration {
-	b.PacketsPerSecond = &value
-	return b
-}
-
-// WithBitsPerSecond sets the BitsPerSecond field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the BitsPerSecond field is set to the value of the last call.
-func (b *CounterAccountApplyConfiguration) WithBitsPerSecond(value int64) *CounterAccountApplyConfiguration {
-	b.BitsPerSecond = &value
-	return b
-}
-
-// WithCounts adds the given value to the Counts field in the declarative configuration
-// and returns the receiver, so that objects can be build by chaining "With" function invocations.
-// If called multiple times, values provided by each call will be appended to the Counts field.
-func (b *CounterAccountApplyConfiguration) WithCounts(values ...apiv1alpha1.ClassCounts) *CounterAccountApplyConfiguration {
-	for i := range values {
-		b.Counts = append(b.Counts, values[i])
-	}
+// If called multiple times, the Counts field is set to the value of the last call.
+func (b *CounterAccountApplyConfiguration) WithCounts(value apiv1alpha1.Counts) *CounterAccountApplyConfiguration {
+	b.Counts = &value
 	return b
 }

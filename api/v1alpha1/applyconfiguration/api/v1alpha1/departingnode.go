@@ -17,7 +17,7 @@ type DepartingNodeApplyConfiguration struct {
 	// uid is the UID of the XDPNodeState. While an entry exists the object itself, if it is there, is not added to the totals.
 	UID *types.UID `json:"uid,omitempty"`
 	// counts is the share: for each class its name, the frames and their bytes.
-	Counts []apiv1alpha1.ClassCounts `json:"counts,omitempty"`
+	Counts *apiv1alpha1.Counts `json:"counts,omitempty"`
 }
 
 // DepartingNodeApplyConfiguration constructs a declarative configuration of the DepartingNode type for use with
@@ -42,12 +42,10 @@ func (b *DepartingNodeApplyConfiguration) WithUID(value types.UID) *DepartingNod
 	return b
 }
 
-// WithCounts adds the given value to the Counts field in the declarative configuration
-// and returns the receiver, so that objects can be build by chaining "With" function invocations.
-// If called multiple times, values provided by each call will be appended to the Counts field.
-func (b *DepartingNodeApplyConfiguration) WithCounts(values ...apiv1alpha1.ClassCounts) *DepartingNodeApplyConfiguration {
-	for i := range values {
-		b.Counts = append(b.Counts, values[i])
-	}
+// WithCounts sets the Counts field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Counts field is set to the value of the last call.
+func (b *DepartingNodeApplyConfiguration) WithCounts(value apiv1alpha1.Counts) *DepartingNodeApplyConfiguration {
+	b.Counts = &value
 	return b
 }

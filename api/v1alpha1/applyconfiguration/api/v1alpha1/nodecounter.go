@@ -18,16 +18,16 @@ type NodeCounterApplyConfiguration struct {
 	UID *types.UID `json:"uid,omitempty"`
 	// generation is the generation of the XDPCounter's spec that this entry follows.
 	Generation *int64 `json:"generation,omitempty"`
-	// active is false for a counter that is suspended or selects this node no longer. Its account is kept,
+	// inactive is true for a counter that is suspended or selects this node no longer. Its account is kept,
 	// nothing is added to it.
-	Active *bool `json:"active,omitempty"`
+	Inactive *bool `json:"inactive,omitempty"`
 	// primary selects the interfaces through which a default route leaves.
 	Primary *bool `json:"primary,omitempty"`
 	// names selects interfaces by name or shell glob.
 	Names []string `json:"names,omitempty"`
 	// exclude takes interfaces out again, by name or shell glob.
 	Exclude []string `json:"exclude,omitempty"`
-	// attachMode is how the program shall be attached.
+	// attachMode is how the program shall be attached; left out for Auto.
 	AttachMode *apiv1alpha1.AttachMode `json:"attachMode,omitempty"`
 	// coexistence is Dispatcher if the interfaces' hooks may be shared; left out if not.
 	Coexistence *apiv1alpha1.Coexistence `json:"coexistence,omitempty"`
@@ -63,11 +63,11 @@ func (b *NodeCounterApplyConfiguration) WithGeneration(value int64) *NodeCounter
 	return b
 }
 
-// WithActive sets the Active field in the declarative configuration to the given value
+// WithInactive sets the Inactive field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Active field is set to the value of the last call.
-func (b *NodeCounterApplyConfiguration) WithActive(value bool) *NodeCounterApplyConfiguration {
-	b.Active = &value
+// If called multiple times, the Inactive field is set to the value of the last call.
+func (b *NodeCounterApplyConfiguration) WithInactive(value bool) *NodeCounterApplyConfiguration {
+	b.Inactive = &value
 	return b
 }
 

@@ -38,8 +38,8 @@ type NodeInterfaceApplyConfiguration struct {
 	// map is the kernel's ID of the map that holds the counts, unique within status.agent.bootID.
 	Map *int64 `json:"map,omitempty"`
 	// counts is the reading of the map that the accounts contain: for each class that was seen its name, the frames and
-	// their bytes from the Ethernet header on, for example "IPv4/TCP 120 84000".
-	Counts []apiv1alpha1.ClassCounts `json:"counts,omitempty"`
+	// their bytes from the Ethernet header on, for example "IPv4/TCP 120 84000, ARP 3 126".
+	Counts *apiv1alpha1.Counts `json:"counts,omitempty"`
 }
 
 // NodeInterfaceApplyConfiguration constructs a declarative configuration of the NodeInterface type for use with
@@ -146,12 +146,10 @@ func (b *NodeInterfaceApplyConfiguration) WithMap(value int64) *NodeInterfaceApp
 	return b
 }
 
-// WithCounts adds the given value to the Counts field in the declarative configuration
-// and returns the receiver, so that objects can be build by chaining "With" function invocations.
-// If called multiple times, values provided by each call will be appended to the Counts field.
-func (b *NodeInterfaceApplyConfiguration) WithCounts(values ...apiv1alpha1.ClassCounts) *NodeInterfaceApplyConfiguration {
-	for i := range values {
-		b.Counts = append(b.Counts, values[i])
-	}
+// WithCounts sets the Counts field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Counts field is set to the value of the last call.
+func (b *NodeInterfaceApplyConfiguration) WithCounts(value apiv1alpha1.Counts) *NodeInterfaceApplyConfiguration {
+	b.Counts = &value
 	return b
 }

@@ -13,7 +13,7 @@ import (
 type RetiredApplyConfiguration struct {
 	// counts is the share of nodes that are gone with their XDPNodeState: for each class its name, the frames and their
 	// bytes.
-	Counts []apiv1alpha1.ClassCounts `json:"counts,omitempty"`
+	Counts *apiv1alpha1.Counts `json:"counts,omitempty"`
 	// departing lists the shares that are part of the totals and not of counts yet: of nodes that are just being retired,
 	// and of nodes whose XDPNodeState somebody deleted.
 	Departing []DepartingNodeApplyConfiguration `json:"departing,omitempty"`
@@ -25,13 +25,11 @@ func Retired() *RetiredApplyConfiguration {
 	return &RetiredApplyConfiguration{}
 }
 
-// WithCounts adds the given value to the Counts field in the declarative configuration
-// and returns the receiver, so that objects can be build by chaining "With" function invocations.
-// If called multiple times, values provided by each call will be appended to the Counts field.
-func (b *RetiredApplyConfiguration) WithCounts(values ...apiv1alpha1.ClassCounts) *RetiredApplyConfiguration {
-	for i := range values {
-		b.Counts = append(b.Counts, values[i])
-	}
+// WithCounts sets the Counts field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Counts field is set to the value of the last call.
+func (b *RetiredApplyConfiguration) WithCounts(value apiv1alpha1.Counts) *RetiredApplyConfiguration {
+	b.Counts = &value
 	return b
 }
 
