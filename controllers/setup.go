@@ -234,8 +234,9 @@ func (r *XDPCounterReconciler) delay(before, after client.Object) time.Duration 
 }
 
 // gather is, per node state that there is, how long changes of state are gathered before a counter is summed up again:
-// 1 s of 5,000. That is some ten times as long as summing up takes, and in a small cluster nothing.
-const gather = 200 * time.Microsecond
+// 5 s of 5,000. That is some fifty times as long as summing up takes, so that a change of all nodes, which is one of each counter
+// for as long as it lasts, leaves the API server to the nodes; and in a small cluster it is nothing.
+const gather = time.Millisecond
 
 func request(name string) reconcile.Request {
 	return reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}

@@ -49,6 +49,9 @@ func TestFaults(t *testing.T) {
 			borne = append(borne, f)
 		}
 	}
+	if len(rows.list) == 0 {
+		t.Fatalf("no fault has a name that matches %q", *only)
+	}
 	for i := range w.size.faults {
 		if len(borne) == 0 {
 			break
