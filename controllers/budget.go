@@ -82,7 +82,9 @@ const (
 )
 
 // openingSize returns how many bytes the first report takes, with which the node's agent opens its ledger.
-func openingSize(counters []v1alpha1.NodeCounter) int { return sizeOfReport + len(counters)*sizeOfAccount }
+func openingSize(counters []v1alpha1.NodeCounter) int {
+	return sizeOfReport + len(counters)*sizeOfAccount
+}
 
 // reportSize returns how many bytes a report takes with which the node's agent follows the counters, near enough. It
 // counts the entries and not their digits: so it stays the same while nothing but totals and rates change, and what is
