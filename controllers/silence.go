@@ -26,8 +26,8 @@ func silentFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
 
 // goneFrom returns when the agent counts as silent because its node is out of reach, zero if it does not.
 func goneFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
-	// An agent that has reported since is alive, whatever has become of its kubelet.
-	if t := state.Status.ReportTime; unreachable.IsZero() || t != nil && t.After(unreachable) {
+	// An agent that has reported since is alive, whatever has become of its kubelet. Kubernetes' time is in whole seconds.
+	if t := state.Status.ReportTime; unreachable.IsZero() || t != nil && !t.Time.Before(unreachable.Add(time.Second)) {
 		return time.Time{}
 	}
 	return unreachable.Add(v1alpha1.Tolerance)

@@ -43,6 +43,10 @@ func TestWhenAnAgentCountsAsSilent(t *testing.T) {
 			state("n1").For("a", 5).Every(time.Hour).SilentSince(ago(50 * time.Minute)), ago(40 * time.Second), 20 * time.Second, outOfReach,
 			"the node has been out of reach since 2026-01-01T11:59:20Z" + asksForNode,
 		},
+		"a minute after it too if it has reported within that second, of which Kubernetes tells no fraction": {
+			state("n1").For("a", 5).Every(time.Hour).SilentSince(ago(40*time.Second - 900*time.Millisecond)), ago(40 * time.Second), 20 * time.Second, outOfReach,
+			"the node has been out of reach since 2026-01-01T11:59:20Z" + asksForNode,
+		},
 		"not for its node's sake, if it has reported since": {
 			busy(), ago(10 * time.Minute), 79 * time.Second, silent, "its agent has not reported since 2026-01-01T11:59:59Z" + asksForPod,
 		},

@@ -23,7 +23,7 @@ var (
 	nodes    = flag.Int("nodes", 200, "how many nodes there are")
 	counters = flag.Int("counters", 5, "how many XDPCounters select all of them")
 	wish     = flag.Duration("interval", time.Second, "the report interval that they ask for")
-	window   = flag.Duration("window", 0, "how long the steady state is looked at; 0: two report intervals, a minute at most")
+	window   = flag.Duration("window", 0, "how long the steady state is looked at; 0: two report intervals, 30 s at most")
 )
 
 var c *cluster.Cluster
