@@ -32,6 +32,9 @@ const (
 	toldWithin = 30 * time.Second
 )
 
+// opening is the phase in which agents open their ledgers.
+const opening = "apply"
+
 // patience is how long each step may take; the machine may be busy.
 const patience = 10 * time.Minute
 
@@ -42,7 +45,7 @@ func TestReportsStayWithinTheBudget(t *testing.T) {
 	s := newStory(t)
 	s.fleet.peak.reset()
 
-	s.phase("apply", func() {
+	s.phase(opening, func() {
 		for i := range *counters {
 			s.apply(i)
 		}
@@ -199,6 +202,9 @@ func (s *story) expectBudget(r row) {
 	allowed := tolerance*r.seconds + 1
 	if reports, kilo := r.reports*r.seconds, r.kilo*r.seconds; reports > allowed*writesPerSecond || kilo > allowed*kilobytesPerSecond {
 		s.Errorf("%s: %.0f reports and %.0f kB in %.1f s, want at most %d and %d per second", r.phase, reports, kilo, r.seconds, writesPerSecond, kilobytesPerSecond)
+	}
+	if r.phase == opening {
+		return // the first report of a node is written at once: before it nothing is counted
 	}
 	if r.peak > atATime*writesPerSecond {
 		s.Errorf("%s: %d reports were tried within a second, want at most %d", r.phase, r.peak, atATime*writesPerSecond)
