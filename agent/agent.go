@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,7 @@ type Agent struct {
 	Datapath Datapath
 	Links    Links
 	Clock    clock.PassiveClock
+	Look     time.Duration // after which a pass looks whether all is as it was; zero: 2 s
 
 	pulse   pulse
 	turns   turns
@@ -147,7 +149,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	wait := a.turns.due(state, status, now)
 	if wait > 0 && !a.turns.told.IsZero() {
 		a.turns.pass(now)
-		return min(wait, look), nil // and detach nothing: nobody is told yet
+		return min(wait, cmp.Or(a.Look, look)), nil // and detach nothing: nobody is told yet
 	}
 	// What a map counted goes with it, so that is saved even where a report is not due: an earlier pass may have said
 	// that it detaches, and ended before it did.
@@ -159,7 +161,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		a.last = remembered{state.UID, state.ResourceVersion, after}
-		wait = look
+		wait = cmp.Or(a.Look, look)
 	}
 	a.turns.pass(now)
 
@@ -172,7 +174,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	case len(failed) > 0:
 		return min(wait, retry), nil
 	default:
-		return min(wait, look), nil
+		return min(wait, cmp.Or(a.Look, look)), nil
 	}
 }
 

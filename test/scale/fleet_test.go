@@ -30,7 +30,8 @@ import (
 // atOnce is how many nodes are made, and how many agents started, at a time.
 const atOnce = 32
 
-// passesPerSecond is how many passes of all agents together this machine shall make: in a cluster each has its own.
+// passesPerSecond is how many passes of all agents together this machine shall make to look whether all is as it was, which
+// nobody changes here: in a cluster each node has its own CPUs.
 const passesPerSecond = 100
 
 // fleet is the nodes and their agents. Each agent is the real one, with a client, a cache and a watch of its own; they
@@ -201,6 +202,7 @@ func (n *node) start(ctx context.Context) error {
 		return errors.New("its cache is not filled")
 	}
 	a := &agent.Agent{
+		Look:   max(2*time.Second, time.Duration(len(n.fleet.nodes))*time.Second/passesPerSecond),
 		Client: api, Node: n.name, Datapath: &n.kernel, Links: &n.kernel, Clock: clock.RealClock{},
 		Info: v1alpha1.AgentInfo{Version: "0.1.0", KernelRelease: "6.12.0-amd64", BootID: n.kernel.boot, ProgramTag: "0123456789abcdef"},
 	}
@@ -239,9 +241,6 @@ func (n *node) run(ctx context.Context, a *agent.Agent, wake <-chan struct{}) {
 			wait, back = back, min(2*back, longest)
 		} else {
 			back = first
-		}
-		if wait >= time.Second { // to look whether all is as it was, which nobody changes here
-			wait = max(wait, time.Duration(len(n.fleet.nodes))*time.Second/passesPerSecond)
 		}
 		timer := time.NewTimer(wait)
 		select {
