@@ -102,6 +102,9 @@ func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 	return ctrl.Result{RequeueAfter: wait}, nil
 }
 
+// look returns how long the next pass may wait while all is well.
+func (a *Agent) look() time.Duration { return cmp.Or(a.Look, look) }
+
 // pass returns how long the next one may wait.
 func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	state := &v1alpha1.XDPNodeState{}
@@ -149,7 +152,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	wait := a.turns.due(state, status, now)
 	if wait > 0 && !a.turns.told.IsZero() {
 		a.turns.pass(now)
-		return min(wait, cmp.Or(a.Look, look)), nil // and detach nothing: nobody is told yet
+		return min(wait, a.look()), nil // and detach nothing: nobody is told yet
 	}
 	// What a map counted goes with it, so that is saved even where a report is not due: an earlier pass may have said
 	// that it detaches, and ended before it did.
@@ -161,7 +164,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		a.last = remembered{state.UID, state.ResourceVersion, after}
-		wait = cmp.Or(a.Look, look)
+		wait = a.look()
 	}
 	a.turns.pass(now)
 
@@ -174,7 +177,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	case len(failed) > 0:
 		return min(wait, retry), nil
 	default:
-		return min(wait, cmp.Or(a.Look, look)), nil
+		return min(wait, a.look()), nil
 	}
 }
 

@@ -212,7 +212,7 @@ func (n *node) expectSteps(want ...string) {
 
 func counter(uid string) v1alpha1.NodeCounter {
 	return v1alpha1.NodeCounter{
-		Name: uid, UID: types.UID(uid), Generation: 1, Primary: true, AttachMode: v1alpha1.AttachAuto,
+		Name: uid, UID: types.UID(uid), Generation: 1, Primary: true,
 	}
 }
 
@@ -478,7 +478,7 @@ func TestWhatIsSelectedAndNotCounted(t *testing.T) {
 		c.Primary, c.Names, c.AttachMode = false, names, mode
 		return c
 	}
-	const auto, native = v1alpha1.AttachAuto, v1alpha1.AttachNative
+	const auto, native = v1alpha1.AttachMode(""), v1alpha1.AttachNative
 	for name, tc := range map[string]struct {
 		counters []v1alpha1.NodeCounter
 		want     []string

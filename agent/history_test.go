@@ -263,7 +263,7 @@ func (h *history) counters(list []v1alpha1.NodeCounter) []v1alpha1.NodeCounter {
 	c := counter(uid)
 	c.Primary = false
 	c.Names = [][]string{{"eth0"}, {"eth1"}, {"eth0", "eth1"}, {"none"}}[h.random.IntN(4)]
-	c.AttachMode = []v1alpha1.AttachMode{"Auto", "Auto", "Auto", "Native", "Generic"}[h.random.IntN(5)]
+	c.AttachMode = []v1alpha1.AttachMode{"", "", "", "Native", "Generic"}[h.random.IntN(5)]
 	c.Inactive = h.random.IntN(4) == 0
 	switch {
 	case at < 0:
@@ -523,12 +523,9 @@ func (h *history) selecting(counters []v1alpha1.NodeCounter, p *pinned) (uids []
 			if !p.Live(i) || c.Inactive || !slices.Contains(c.Names, i.Name) {
 				continue
 			}
-			agree := mode == "" || c.AttachMode == mode || c.AttachMode == v1alpha1.AttachAuto
+			agree := mode == "" || c.AttachMode == mode || c.AttachMode == ""
 			if mode == "" {
-				mode = c.AttachMode
-				if mode == v1alpha1.AttachAuto {
-					mode = v1alpha1.AttachMode(i.Hook.Mode) // what it has got
-				}
+				mode = cmp.Or(c.AttachMode, v1alpha1.AttachMode(i.Hook.Mode)) // Auto: what it has got
 			}
 			if agree {
 				uids = append(uids, c.Name)

@@ -130,7 +130,7 @@ func reporting(node string, counters, interfaces, classes int) *v1alpha1.XDPNode
 		uid := types.UID(fmt.Sprintf("3c2c4a0e-6a35-44a9-b9a5-%012d", i))
 		uids = append(uids, uid)
 		s.Spec.Counters = append(s.Spec.Counters, v1alpha1.NodeCounter{
-			Name: fmt.Sprintf("workers-%d", i), UID: uid, Generation: 2, Primary: true, Names: []string{"ens*"}, AttachMode: v1alpha1.AttachAuto,
+			Name: fmt.Sprintf("workers-%d", i), UID: uid, Generation: 2, Primary: true, Names: []string{"ens*"},
 		})
 		s.Status.Accounts = append(s.Status.Accounts, v1alpha1.CounterAccount{
 			UID: uid, Generation: 2, Counts: v1alpha1.CountsAndRatesOf(totals, rates),

@@ -19,20 +19,20 @@ type ClassCounts struct {
 
 // Counts is what was counted in each class that was seen. It is written as one text, since what a report costs the API server
 // goes by the number of its fields: of each class its name, the packets and the bytes, and in accounts the rates if there was
-// traffic. For example "IPv4/TCP 120 84000 12 67200, ARP 3 126". Each field of this
-// type says so to the API server by itself: controller-gen takes it for a list.
+// traffic. For example "IPv4/TCP 120 84000 12 67200, ARP 3 126". Each field of this type has markers that say so to the API server,
+// since controller-gen would take it for a list.
 //
 // +kubebuilder:ac:generate=false
 type Counts []ClassCounts
 
-const between = ", "
+const separator = ", "
 
 // String returns the text.
 func (c Counts) String() string {
 	var text []byte
 	for i, class := range c {
 		if i > 0 {
-			text = append(text, between...)
+			text = append(text, separator...)
 		}
 		text = class.append(text)
 	}
@@ -61,8 +61,8 @@ func (c *Counts) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &text); err != nil {
 		return err
 	}
-	counts := make(Counts, 0, 1+strings.Count(text, between))
-	for part := range strings.SplitSeq(text, between) {
+	counts := make(Counts, 0, 1+strings.Count(text, separator))
+	for part := range strings.SplitSeq(text, separator) {
 		class, err := parseClassCounts(part)
 		if err != nil {
 			return err

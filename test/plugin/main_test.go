@@ -171,7 +171,7 @@ func nodeState(t *testing.T, name string, c *v1alpha1.XDPCounter) *v1alpha1.XDPN
 	s := &v1alpha1.XDPNodeState{}
 	s.Name = name
 	s.Spec.ReportInterval.Duration = time.Second
-	s.Spec.Counters = []v1alpha1.NodeCounter{{Name: c.Name, UID: c.UID, Generation: c.Generation, AttachMode: v1alpha1.AttachAuto}}
+	s.Spec.Counters = []v1alpha1.NodeCounter{{Name: c.Name, UID: c.UID, Generation: c.Generation}}
 	if err := api.Create(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func reported(b *testing.B, counters int) *v1alpha1.XDPNodeState {
 	state.Spec.ReportInterval.Duration = time.Second
 	for i := range counters {
 		state.Spec.Counters = append(state.Spec.Counters, v1alpha1.NodeCounter{
-			Name: name(i), UID: uuid.NewUUID(), Generation: 1, Primary: true, AttachMode: v1alpha1.AttachAuto,
+			Name: name(i), UID: uuid.NewUUID(), Generation: 1, Primary: true,
 		})
 	}
 	if err := c.Client.Create(b.Context(), state); err != nil {
