@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -58,7 +59,11 @@ func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	case node == nil, retiring(state):
 		return again(r.retire(ctx, state, counters.Items))
 	}
-	spec := assign(counters.Items, node, state, r.census.sharers(), r.Budget)
+	notice, err := getNotice(ctx, r.Client)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	spec := assign(counters.Items, node, state, notice, r.census.sharers(), r.Budget)
 	return again(r.write(ctx, node, state, spec))
 }
 
@@ -71,8 +76,9 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 	slot := func(reports ...int) metav1.Duration {
 		return metav1.Duration{Duration: r.slots.take(r.Budget, reports, size, r.census.sharers(), spec.ReportInterval.Duration, now)}
 	}
+	notice := spec.Notice // told with the next change: no write for its sake
 	if state != nil {
-		spec.UpdateTime, spec.ReportDelay = state.Spec.UpdateTime, state.Spec.ReportDelay
+		spec.UpdateTime, spec.ReportDelay, spec.Notice = state.Spec.UpdateTime, state.Spec.ReportDelay, state.Spec.Notice
 	}
 	switch {
 	case state == nil && len(spec.Counters) == 0:
@@ -88,6 +94,7 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 		return r.delete(ctx, state)
 	case !equality.Semantic.DeepEqual(state.Spec, spec):
 		log.V(1).Info("Updating node state", "counters", len(spec.Counters))
+		spec.Notice = cmp.Or(notice, spec.Notice)
 		if state.Status.ObservedGeneration == state.Generation { // else a report is owed since longer, and has its slot
 			spec.ReportDelay = slot(size)
 			if at := silentFrom(state, unreachableSince(node)); now.Before(at) {

@@ -125,6 +125,10 @@ func run(ctx context.Context, o options) error {
 	if err := r.counters.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the counter controller: %w", err)
 	}
+	notices := &controllers.NoticeReconciler{Client: r.view, Live: mgr.GetAPIReader()}
+	if err := notices.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the notice controller: %w", err)
+	}
 	if err := ctrlmetrics.Registry.Register(&controllers.Collector{Reader: mgr.GetClient(), States: r.states, Clock: clock.System()}); err != nil {
 		return fmt.Errorf("set up metrics: %w", err)
 	}
@@ -182,7 +186,7 @@ func addChecks(mgr ctrl.Manager) error {
 	}
 	return mgr.AddReadyzCheck("caches", func(req *http.Request) error {
 		var errs []error // a standby fills all of them at once, as nothing else asks for them
-		for _, object := range []client.Object{&corev1.Node{}, &v1alpha1.XDPCounter{}, &v1alpha1.XDPNodeState{}} {
+		for _, object := range []client.Object{&corev1.Node{}, &v1alpha1.XDPCounter{}, &v1alpha1.XDPNodeState{}, &v1alpha1.XDPNotice{}} {
 			informer, err := mgr.GetCache().GetInformer(req.Context(), object, cache.BlockUntilSynced(false))
 			switch {
 			case err != nil:

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -148,14 +147,18 @@ func (n *node) condition(ctx context.Context, c client.Client, conditions ...cor
 	})
 }
 
-// told returns how many agents know of counters whose generations have that sum.
-func (f *fleet) told(generations int64) (agents int) {
+// told returns how many agents know of counters whose generations have that sum, and of how many the node state tells so.
+func (f *fleet) told(generations int64) (agents, states int) {
 	for _, n := range f.nodes {
-		if n.told.Load() == generations {
+		told, own := n.news.sums()
+		if told == generations {
 			agents++
 		}
+		if own == generations {
+			states++
+		}
 	}
-	return agents
+	return agents, states
 }
 
 // node is a simulated node.
@@ -164,7 +167,7 @@ type node struct {
 	fleet  *fleet
 	kernel kernel
 
-	told    atomic.Int64 // the sum of the generations of the counters that its agent knows of
+	news    news
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -189,13 +192,15 @@ func (n *node) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	informer, err := own.GetInformer(ctx, &v1alpha1.XDPNodeState{}, cache.BlockUntilSynced(false))
-	if err != nil {
-		return err
-	}
 	wake := make(chan struct{}, 1)
-	if _, err := informer.AddEventHandler(n.handler(wake)); err != nil {
-		return err
+	for _, object := range []client.Object{&v1alpha1.XDPNodeState{}, &v1alpha1.XDPNotice{}} {
+		informer, err := own.GetInformer(ctx, object, cache.BlockUntilSynced(false))
+		if err != nil {
+			return err
+		}
+		if _, err := informer.AddEventHandler(n.handler(wake)); err != nil {
+			return err
+		}
 	}
 	n.running.Go(func() { _ = own.Start(ctx) }) // it ends with the context
 	if !own.WaitForCacheSync(ctx) {
@@ -211,24 +216,56 @@ func (n *node) start(ctx context.Context) error {
 }
 
 func (n *node) handler(wake chan<- struct{}) toolscache.ResourceEventHandler {
-	var generation int64
 	see := func(object any) {
-		state, ok := object.(*v1alpha1.XDPNodeState)
-		if !ok || state.Generation == generation {
+		if !n.news.see(object) {
 			return
 		}
-		generation = state.Generation
-		var told int64
-		for _, c := range state.Spec.Counters {
-			told += c.Generation
-		}
-		n.told.Store(told)
 		select {
 		case wake <- struct{}{}:
 		default:
 		}
 	}
 	return toolscache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, object any) { see(object) }}
+}
+
+// news is what an agent has been told.
+type news struct {
+	mu        sync.Mutex
+	state     v1alpha1.XDPNodeState
+	notice    v1alpha1.XDPNotice
+	told, own int64 // the sum of the generations of the counters that it knows of, and of those of its node state alone
+}
+
+// see takes up an object and reports whether it tells anything new.
+func (n *news) see(object any) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	state, notice := n.state.Generation, n.notice.Generation
+	switch o := object.(type) {
+	case *v1alpha1.XDPNodeState:
+		n.state.Generation, n.state.Spec = o.Generation, o.Spec
+	case *v1alpha1.XDPNotice:
+		n.notice.Generation, n.notice.Spec = o.Generation, o.Spec
+	}
+	if n.state.Generation == state && n.notice.Generation == notice {
+		return false
+	}
+	sum := func(counters []v1alpha1.NodeCounter) (sum int64) {
+		for _, c := range counters {
+			sum += c.Generation
+		}
+		return sum
+	}
+	if spec, _ := n.state.Spec.With(&n.notice); n.state.Generation > 0 { // without a node state a notice is not heeded
+		n.told, n.own = sum(spec.Counters), sum(n.state.Spec.Counters)
+	}
+	return true
+}
+
+func (n *news) sums() (told, own int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.told, n.own
 }
 
 func (n *node) run(ctx context.Context, a *agent.Agent, wake <-chan struct{}) {

@@ -147,15 +147,17 @@ func (d *depths) reset() int {
 }
 
 func (s *sample) add(metric string, labels map[string]string, value float64) {
-	states := labels["resource"] == "xdpnodestates"
+	states, notices := labels["resource"] == "xdpnodestates", labels["resource"] == "xdpnotices"
 	verb := strings.ToUpper(labels["verb"])
 	writes := verb != "GET" && verb != "LIST" && verb != "WATCH" && verb != "WATCHLIST"
 	switch {
-	case metric == "apiserver_watch_events_total" && states:
+	case metric == "apiserver_watch_events_total" && (states || notices):
 		s.events += value
-	case metric == "apiserver_watch_events_sizes_sum" && states:
+	case metric == "apiserver_watch_events_sizes_sum" && (states || notices):
 		s.eventBytes += value
 	case !writes:
+	case metric == "apiserver_request_total" && notices:
+		s.specs += value
 	case metric == "apiserver_request_total" && !states:
 		s.statuses += value
 	case metric == "apiserver_request_total" && labels["subresource"] == "status":
