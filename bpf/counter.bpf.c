@@ -13,9 +13,9 @@
  * subtraction. count_frame_frags (xdp.frags, Linux 5.18) is for interfaces whose MTU asks for more: what is parsed is
  * the first buffer, and the length of all of them is asked of the kernel.
  *
- * The shape is what measured best. count_frequent holds the frequent cases (plain IPv4 and IPv6, untagged or with
- * one 802.1Q tag, and ARP). All else is left to a subprogram, which starts afresh and counts by itself: if its result
- * came back to be counted here, every frame would pay for registers saved across the call.
+ * The shape is what measured best. Frequent kinds (plain IPv4 and IPv6, untagged or with one 802.1Q tag, and ARP) are
+ * told by a few comparisons at known places, and counted right there. All else is classified afresh. There is no call,
+ * and in count_frame no more than six registers: those that every frame would have to save and restore are not used.
  */
 #include "headers/xdp.h"
 #include "counter.h"
@@ -33,132 +33,159 @@ const volatile enum slot slots = SLOTS;
 const volatile enum depth depth = MAX_TAGS;
 const volatile enum machine machine = CPUS;
 
+/*
+ * To the compiler these are new values from here on, and loads into them are done. So it does not compute things
+ * earlier than they are needed, nor keep older values besides, for which it would take more registers than the six that
+ * need not be saved; a test counts them.
+ */
+#define RENEW(a) asm volatile("" : "+r"(a))
+#define RENEW3(a, b, c) asm volatile("" : "+r"(a), "+r"(b), "+r"(c))
+
 /* Which variant is being compiled. Always a constant, so that the other one leaves no trace. */
 enum buffers { ONE_BUFFER, MANY_BUFFERS };
 
 /*
  * Plain increments: XDP runs in softirq, to its end, on one CPU, and no other CPU writes here.
  */
-static __always_inline int count(struct count *counts, __u32 slot, struct xdp_md *ctx, void *data, void *end,
+static __always_inline int count(struct count *counts, __u64 slot, struct xdp_md *ctx, void *data, void *end,
 				 enum buffers buffers)
 {
 	counts[slot].packets++;
 	counts[slot].bytes += buffers == MANY_BUFFERS ? bpf_xdp_get_buff_len(ctx) : end - data;
+	/* Lest the compiler makes one of all places that count, to which the frequent kinds would have to jump. */
+	asm volatile("");
 	return XDP_PASS;
 }
 
-static __always_inline int is_tag(__u16 type)
+static __always_inline int is_tag(__u32 type)
 {
 	return type == TYPE_8021Q || type == TYPE_8021AD || type == TYPE_9100;
 }
 
+/* A slot that is set where it says so, and not before the comparison that leads there. */
+static __always_inline __u64 just(__u64 slot)
+{
+	RENEW(slot);
+	return slot;
+}
+
 /*
- * By next header value, the extension headers: EXTENSION, and by how many bits the length field, taken as units of
- * 8 bytes, has to be shifted right. A table rather than branches: the verifier would follow each of them through
- * each of the headers behind.
+ * Hop-by-hop options, routing and destination options (0, 43 and 60): their length counts units of 8 bytes behind the
+ * first 8. No other byte times 15 is without a bit of the mask. One jump, which is not taken, where comparisons would
+ * need three, and a table a load with an address of 64 bits.
  */
-#define EXTENSION 0x80
-#define SHIFT 0x0F
-static const __u8 extensions[256] = {
-	[NEXT_HOP_BY_HOP] = EXTENSION,	  [NEXT_ROUTING] = EXTENSION,
-	[NEXT_OPTIONS] = EXTENSION,	  [NEXT_AH] = EXTENSION | 1, /* units of 4 bytes */
-	[NEXT_FRAGMENT] = EXTENSION | 11,			     /* a reserved byte, nothing of which is left */
-};
+static __always_inline int is_plain_extension(__u32 next)
+{
+	return !(next * 15 & 0xC7A);
+}
 
 /*
  * The slot of an IPv6 frame from the first next header on: the upper-layer protocol behind the extension headers.
  * A non-first fragment has no such header any more and counts as what its fragment header names. ESP, No Next
  * Header, Mobility, HIP and Shim6 are protocols of their own: nothing legible follows them.
+ *
+ * Each header lies where the one before says, so one load waits for the other. What the length counts is therefore told
+ * by branches, for which a processor does not wait, and not by a value that depends on the next header.
  */
-static __always_inline __u32 upper_layer(__u8 next, void *at, void *end)
+static __always_inline __u64 upper_layer(__u64 next, void *at, void *end)
 {
-#pragma clang loop unroll(disable)
-	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
-		struct extension *header = at;
-		__u8 kind = extensions[next];
-		__u64 size;
+	/* The end of the 8 bytes that all kinds have: that is what is compared with the end of the frame. */
+	void *behind = at + sizeof(struct extension);
 
-		if (!kind)
+#pragma clang loop unroll(full)
+	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+		struct extension *header;
+		__u64 length;
+
+		RENEW(behind);
+		if (unlikely(behind > end))
+			break;
+		header = behind - sizeof(*header);
+		if (likely(is_plain_extension(next))) {
+			length = header->length;
+			next = header->next;
+			RENEW3(next, behind, length);
+			behind += sizeof(*header);
+			behind += length * 8;
+		} else if (next == NEXT_FRAGMENT) {
+			length = header->fragment & FRAGMENT_OFFSET;
+			next = header->next;
+			RENEW3(next, behind, length);
+			if (length)
+				return SLOT_IPV6 + next;
+			behind += sizeof(*header);
+		} else if (next == NEXT_AH) {
+			length = header->length;
+			next = header->next;
+			RENEW3(next, behind, length);
+			behind += sizeof(*header);
+			behind += length * 4;
+		} else {
 			return SLOT_IPV6 + next;
-		if (i == MAX_EXTENSIONS || (void *)(header + 1) > end)
-			return SLOT_MALFORMED;
-		if (next == NEXT_FRAGMENT && (header->fragment & FRAGMENT_OFFSET))
-			return SLOT_IPV6 + header->next;
-		size = (__u64)header->length << 3 >> (kind & SHIFT);
-		/* The compiler sees that 255 * 8 is the most there can be, the verifier has to be told. */
-		asm volatile("" : "+r"(size));
-		at += sizeof(*header) + (size & 0x7FF);
-		if (at > end)
-			return SLOT_MALFORMED;
-		next = header->next;
+		}
 	}
-	return SLOT_MALFORMED;
+	/* Deep enough, or less than 8 bytes are left: only an upper layer may come. */
+	if (behind - sizeof(struct extension) > end || is_plain_extension(next) || next == NEXT_FRAGMENT ||
+	    next == NEXT_AH)
+		return just(SLOT_MALFORMED);
+	return SLOT_IPV6 + next;
 }
 
-/* The slot of any frame. */
-static __always_inline __u32 classify(void *data, void *end)
-{
-	struct ethernet *ethernet = data;
-	void *at = ethernet + 1;
-	struct ipv4 *ipv4;
-	struct ipv6 *ipv6;
-	__u32 length;
-	__u16 type;
+/* What is known of a frame: where it begins, or where its IPv6 header is, which is whole. */
+enum known { ETHERNET, IPV6 };
 
+/* The slot of any frame. */
+static __always_inline __u64 classify(enum known known, void *at, void *end)
+{
+	struct ipv4 *ipv4;
+	struct ipv6 *ipv6 = at;
+	__u64 length;
+	__u32 type;
+
+	if (known == IPV6)
+		goto ipv6;
+	at += sizeof(struct ethernet);
+	RENEW(at);
 	if (at > end)
-		return SLOT_MALFORMED;
-	type = ethernet->type;
+		return just(SLOT_MALFORMED);
+	type = ((struct ethernet *)at - 1)->type;
 #pragma clang loop unroll(full)
 	for (int i = 0; i < MAX_TAGS && is_tag(type); i++) {
-		struct tag *tag = at;
-
-		at = tag + 1;
+		at += sizeof(struct tag);
+		RENEW(at);
 		if (at > end)
-			return SLOT_MALFORMED;
-		type = tag->type;
+			return just(SLOT_MALFORMED);
+		type = ((struct tag *)at - 1)->type;
+		RENEW(type);
 	}
+	RENEW(type);
 
 	switch (type) {
 	case TYPE_IPV4:
 		ipv4 = at;
 		if ((void *)(ipv4 + 1) > end)
-			return SLOT_MALFORMED;
+			return just(SLOT_MALFORMED);
 		length = (ipv4->version_ihl & 0xF) * 4;
 		if (ipv4->version_ihl >> 4 != 4 || length < sizeof(*ipv4) || at + length > end)
-			return SLOT_MALFORMED;
+			return just(SLOT_MALFORMED);
 		return SLOT_IPV4 + ipv4->protocol;
 	case TYPE_IPV6:
 		ipv6 = at;
 		if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6)
-			return SLOT_MALFORMED;
+			return just(SLOT_MALFORMED);
+	ipv6:
 		return upper_layer(ipv6->next, ipv6 + 1, end);
 	case TYPE_ARP:
-		return at + ARP_SIZE > end ? SLOT_MALFORMED : SLOT_ARP;
+		return at + ARP_SIZE > end ? just(SLOT_MALFORMED) : just(SLOT_ARP);
 	default:
-		return SLOT_OTHER;
+		return just(SLOT_OTHER);
 	}
 }
 
-/* Counts any frame, slowly: a subprogram for each variant. */
-static __noinline int count_any(struct xdp_md *ctx, __u64 cpu, void *data, void *end)
-{
-	return count(table[cpu], classify(data, end), ctx, data, end, ONE_BUFFER);
-}
-
-static __noinline int count_any_frags(struct xdp_md *ctx, __u64 cpu, void *data, void *end)
-{
-	return count(table[cpu], classify(data, end), ctx, data, end, MANY_BUFFERS);
-}
-
-static __always_inline int count_rare(__u64 cpu, struct xdp_md *ctx, void *data, void *end, enum buffers buffers)
-{
-	return buffers == MANY_BUFFERS ? count_any_frags(ctx, cpu, data, end) : count_any(ctx, cpu, data, end);
-}
-
 /* Next header values that are surely no extension header: 1 to 42 (TCP, UDP, ...) and ICMPv6. */
-static __always_inline int is_common_upper_layer(__u8 next)
+static __always_inline int is_common_upper_layer(__u32 next)
 {
-	return (__u8)(next - 1) < 42 || next == NEXT_ICMPV6;
+	return likely(next - 1 < 42) || next == NEXT_ICMPV6;
 }
 
 /*
@@ -181,8 +208,8 @@ static __always_inline __u64 this_cpu(struct xdp_md **ctx)
 	return r0;
 }
 
-/* Counts the frequent kinds of frames, quickly. */
-static __always_inline int count_frequent(struct xdp_md *ctx, enum buffers buffers)
+/* Counts a frame: the frequent kinds at once, the others as classify says. */
+static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 {
 	__u64 cpu = this_cpu(&ctx);
 	struct count *counts = table[cpu];
@@ -192,22 +219,30 @@ static __always_inline int count_frequent(struct xdp_md *ctx, enum buffers buffe
 	struct tag *tag = (void *)(ethernet + 1);
 	struct ipv4 *ipv4 = (void *)(ethernet + 1);
 	struct ipv6 *ipv6 = (void *)(ethernet + 1);
+	enum known known = ETHERNET;
+	void *at = data;
 
 	/* Never true, but the verifier does not know. */
 	if (cpu >= CPUS)
 		return XDP_PASS;
 	/* One check of the length does for IPv4, the tag and ARP, which is shorter. */
 	if ((void *)(ipv4 + 1) > end)
-		return count_rare(cpu, ctx, data, end, buffers);
+		goto rare;
 
 	if (likely(ethernet->type == TYPE_IPV4)) {
 		if (ipv4->version_ihl != 0x45)
-			return count_rare(cpu, ctx, data, end, buffers);
+			goto rare;
 		return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers);
 	}
 	if (ethernet->type == TYPE_IPV6) {
-		if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6 || !is_common_upper_layer(ipv6->next))
-			return count_rare(cpu, ctx, data, end, buffers);
+		if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6)
+			goto rare;
+		if (!is_common_upper_layer(ipv6->next)) {
+			known = IPV6;
+			RENEW(at);
+			at += sizeof(*ethernet);
+			goto classify;
+		}
 		return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers);
 	}
 	if (ethernet->type == TYPE_8021Q) {
@@ -215,29 +250,38 @@ static __always_inline int count_frequent(struct xdp_md *ctx, enum buffers buffe
 		ipv6 = (void *)(tag + 1);
 		if (tag->type == TYPE_IPV4) {
 			if ((void *)(ipv4 + 1) > end || ipv4->version_ihl != 0x45)
-				return count_rare(cpu, ctx, data, end, buffers);
+				goto rare;
 			return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers);
 		}
 		if (tag->type == TYPE_IPV6) {
-			if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6 || !is_common_upper_layer(ipv6->next))
-				return count_rare(cpu, ctx, data, end, buffers);
+			if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6)
+				goto rare;
+			if (!is_common_upper_layer(ipv6->next)) {
+				known = IPV6;
+				RENEW(at);
+				at += sizeof(*ethernet) + sizeof(*tag);
+				goto classify;
+			}
 			return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers);
 		}
-		return count_rare(cpu, ctx, data, end, buffers);
+		goto rare;
 	}
 	if (ethernet->type == TYPE_ARP)
 		return count(counts, SLOT_ARP, ctx, data, end, buffers);
-	return count_rare(cpu, ctx, data, end, buffers);
+rare:
+	RENEW(at);
+classify:
+	return count(counts, classify(known, at, end), ctx, data, end, buffers);
 }
 
 SEC("xdp") int count_frame(struct xdp_md *ctx)
 {
-	return count_frequent(ctx, ONE_BUFFER);
+	return count_any(ctx, ONE_BUFFER);
 }
 
 SEC("xdp.frags") int count_frame_frags(struct xdp_md *ctx)
 {
-	return count_frequent(ctx, MANY_BUFFERS);
+	return count_any(ctx, MANY_BUFFERS);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -244,6 +244,37 @@ func TestProgramAgreesWithTheStandards(t *testing.T) {
 	}
 }
 
+// The kinds of extension headers are told by arithmetic, so every next header is tried, alone and behind another, and
+// with every length of what may be its header.
+func TestProgramTellsEveryNextHeader(t *testing.T) {
+	for _, v := range variants(t) {
+		t.Run(v.name, func(t *testing.T) {
+			j := newJudge(t, v)
+			for next := range 256 {
+				for _, first := range []byte{byte(next), 0, 43, 44, 51, 60} {
+					for length := range 4 {
+						frame := make([]byte, 14+40+8+64)
+						frame[12], frame[13], frame[14] = 0x86, 0xDD, 6<<4
+						frame[20] = first
+						extension := frame[14+40:]
+						extension[0] = byte(next)
+						extension[8+1] = byte(length)
+						for at := 8; at < len(extension); at += 4 {
+							extension[at] = byte(6 + at) // tells how far it went
+						}
+						if err := j.check(frame); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+			if err := j.settle(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
 // The judge itself must see what it is there for.
 func TestTheJudgeSeesAFrameInAnotherClass(t *testing.T) {
 	g := newGenerator(1, 1, knownFrames(t))

@@ -18,6 +18,7 @@ typedef unsigned long long __u64;
 #define __always_inline inline __attribute__((always_inline))
 #define __noinline __attribute__((noinline))
 #define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
 
 /* Both targets, amd64 and arm64, are little endian. */
 #define htons(x) __builtin_bswap16(x)
