@@ -76,11 +76,16 @@ func compareCosts(ctx context.Context, out io.Writer, e effort, budgets *ledger)
 		}
 		floor = append(floor, slices.Concat(measured[empty]...)...)
 		c := measured.costs()
-		ratio := c[plain].toXDP1
-		if k.budget == worst {
-			ratio = c[plain].toReference
+		verdict := ""
+		switch k.budget {
+		case both:
+			verdict = short(c[plain].toReference) + " xdp1 on " + reference + ", no budget"
+		case worst:
+			verdict = budgets.judge("cost of "+k.name, k.budget, c[plain].toReference)
+		default:
+			verdict = budgets.judge("cost of "+k.name, k.budget, c[plain].toXDP1)
 		}
-		if err := writeCosts(out, k, c, budgets.judge("cost of "+k.name, k.budget, ratio)); err != nil {
+		if err := writeCosts(out, k, c, verdict); err != nil {
 			return err
 		}
 	}
