@@ -64,6 +64,19 @@ func (s *samples) costs() costs {
 	return all
 }
 
+// unsettled reports whether more than a quarter of the loads of the empty program seem to have been disturbed in all their
+// turns: their figures are more than a fifth over the least, and their place in memory makes less of a difference.
+func (s *samples) unsettled() bool {
+	figures := s.loads(column(empty))
+	least, n := quantile(0, figures), 0
+	for _, f := range figures {
+		if f > 1.2*least {
+			n++
+		}
+	}
+	return 4*n > len(figures)
+}
+
 // loads returns one figure for each load.
 func (s *samples) loads(c column) []float64 {
 	var all []float64

@@ -36,3 +36,23 @@ func TestCosts(t *testing.T) {
 		t.Errorf("costs (-want +got):\n%s", diff)
 	}
 }
+
+func TestMoreRoundsAreMadeWhileTooFewLoadsWereLeftAlone(t *testing.T) {
+	for name, tc := range map[string]struct {
+		empty []float64
+		want  bool
+	}{
+		"all alike":                              {[]float64{10, 10, 10.5, 11}, false},
+		"as different as their places make them": {[]float64{10, 11, 11.9, 11.9}, false},
+		"a quarter of them disturbed":            {[]float64{10, 10, 10, 19}, false},
+		"half of them disturbed":                 {[]float64{10, 10, 18, 19}, true},
+	} {
+		var s samples
+		for load, ns := range tc.empty {
+			s.add(column(empty), load, ns)
+		}
+		if got := s.unsettled(); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
