@@ -58,6 +58,9 @@ func (w *Watcher) watch(ctx context.Context, socket io.ReadCloser, reopen func()
 			return
 		case <-time.After(pause):
 		}
+		if ctx.Err() != nil { // of two that are ready select takes either
+			return
+		}
 		var err error
 		if socket, err = reopen(); err != nil {
 			socket = nil
