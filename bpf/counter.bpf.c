@@ -245,6 +245,8 @@ static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 		}
 		return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers);
 	}
+	if (ethernet->type == TYPE_ARP)
+		return count(counts, SLOT_ARP, ctx, data, end, buffers);
 	if (ethernet->type == TYPE_8021Q) {
 		ipv4 = (void *)(tag + 1);
 		ipv6 = (void *)(tag + 1);
@@ -266,8 +268,6 @@ static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 		}
 		goto rare;
 	}
-	if (ethernet->type == TYPE_ARP)
-		return count(counts, SLOT_ARP, ctx, data, end, buffers);
 rare:
 	RENEW(at);
 classify:
