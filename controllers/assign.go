@@ -90,9 +90,9 @@ func hasAccount(state *v1alpha1.XDPNodeState, uid types.UID) bool {
 		return false
 	}
 	if state.Status.ObservedGeneration < state.Generation {
-		return slices.ContainsFunc(state.Spec.Counters, func(c v1alpha1.NodeCounter) bool { return c.UID == uid })
+		return state.Spec.Entry(uid) != nil
 	}
-	return slices.ContainsFunc(state.Status.Accounts, func(a v1alpha1.CounterAccount) bool { return a.UID == uid })
+	return state.Account(uid) != nil
 }
 
 // mayOpen reports whether the node's agent may open an account by what the notice tells, or has by what it told before.

@@ -170,7 +170,7 @@ func (w *world) step() {
 		w.outside()
 	case 3, 4:
 		for range 1 + w.random.IntN(4) {
-			w.deliver(memapi.Kinds()[w.random.IntN(3)])
+			w.deliver([]memapi.Kind{memapi.Nodes, memapi.Counters, memapi.NodeStates}[w.random.IntN(3)])
 		}
 	case 5, 6:
 		w.calls = 0

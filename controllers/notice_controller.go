@@ -26,7 +26,7 @@ type NoticeReconciler struct {
 	states atomic.Int64 // how many node states there were when last looked
 }
 
-// noticePatience is how often it is looked whether the last node state tells of what the notice is to leave out.
+// noticePatience is how often it is looked whether all node states tell of what the notice is to leave out.
 const noticePatience = 5 * time.Second
 
 // Reconcile brings the notice in line with the counters, whatever it was that asked for it.

@@ -130,7 +130,7 @@ func TestKubectlWaitsForReady(t *testing.T) {
 	}
 }
 
-// Every property of both kinds is described, and everything that is measured says in which unit.
+// Every property of the kinds is described, and everything that is measured says in which unit.
 func TestEveryFieldIsDescribed(t *testing.T) {
 	units := map[string]string{
 		"packets": "number of frames|sum|share|total", "bytes": "length|sum|total|share",
@@ -138,7 +138,7 @@ func TestEveryFieldIsDescribed(t *testing.T) {
 		"mtu": "bytes", "reportInterval": "1s|interval",
 	}
 	fields := 0
-	for _, kind := range []string{"xdpcounters", "xdpnodestates"} {
+	for _, kind := range []string{"xdpcounters", "xdpnodestates", "xdpnotices"} {
 		raw, err := os.ReadFile("../../config/crd/bases/xdp-operator.io_" + kind + ".yaml")
 		if err != nil {
 			t.Fatal(err)

@@ -19,9 +19,9 @@ func entryOf(list []NodeCounter, uid types.UID) *NodeCounter {
 	return nil
 }
 
-// With returns the spec as it is after the notice, and whether that tells more than the spec alone. It does not where the spec
-// takes the notice in, which an agent may see before it sees the notice change. A counter that the
-// spec does not have yet is younger than those that it has.
+// With returns the spec as it is after the notice, and whether that tells more than the spec alone. A notice that the spec takes
+// in tells no more, nor does an older one, which an agent may still see then. A counter that the spec does not have yet is
+// younger than those that it has.
 func (s XDPNodeStateSpec) With(notice *XDPNotice) (told XDPNodeStateSpec, ahead bool) {
 	if notice.Generation <= s.Notice {
 		return s, false

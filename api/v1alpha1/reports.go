@@ -38,8 +38,7 @@ func (a *CounterAccount) Rate() traffic.Rate {
 
 // Follows reports whether the node's agent works by the counter's present spec.
 func (s *XDPNodeState) Follows(c *XDPCounter) bool {
-	told := slices.ContainsFunc(s.Spec.Counters, func(n NodeCounter) bool { return n.UID == c.UID && n.Generation == c.Generation })
-	if !told {
+	if told := s.Spec.Entry(c.UID); told == nil || told.Generation != c.Generation {
 		return false
 	}
 	if s.Status.ObservedGeneration == s.Generation {

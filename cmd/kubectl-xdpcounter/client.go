@@ -27,7 +27,7 @@ const (
 // pageSize bounds what the API server has to hold of a large collection at once.
 const pageSize = 500
 
-// client reads the two kinds. Errors wrap those of errors.go.
+// client reads XDPCounters and XDPNodeStates. Errors wrap those of errors.go.
 type client struct {
 	rest rest.Interface
 	host string

@@ -55,7 +55,7 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 	slices.SortFunc(states, func(a, b v1alpha1.XDPNodeState) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range states {
 		state := &states[i]
-		if !slices.ContainsFunc(state.Spec.Counters, func(n v1alpha1.NodeCounter) bool { return n.UID == c.UID && !n.Inactive }) {
+		if told := state.Spec.Entry(c.UID); told == nil || told.Inactive {
 			continue
 		}
 		found++

@@ -37,7 +37,7 @@ func main() {
 // newCommand returns the whole command line.
 func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	flags := genericclioptions.NewConfigFlags(true)
-	flags.Namespace = nil // both kinds have none
+	flags.Namespace = nil // what it reads has none
 	connect := func() (*client, error) { return newClient(flags) }
 	root := &cobra.Command{
 		Use:     "kubectl-xdpcounter",
