@@ -114,10 +114,6 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	} else if err != nil {
 		return 0, fmt.Errorf("get own node state: %w", err)
 	}
-	ahead, err := a.heed(ctx, state)
-	if err != nil {
-		return 0, err
-	}
 	s, err := a.gather()
 	if err != nil {
 		return 0, err
@@ -153,8 +149,8 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	a.seen.interfaces(status.Interfaces)
 
 	now := a.Clock.Now()
-	wait := a.turns.due(state, status, ahead, now)
-	if wait > 0 && (ahead || !a.turns.told.IsZero()) {
+	wait := a.turns.due(state, status, now)
+	if wait > 0 && !a.turns.told.IsZero() {
 		a.turns.pass(now)
 		return min(wait, a.look()), nil // and detach nothing: nobody is told yet
 	}
@@ -183,17 +179,6 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	default:
 		return min(wait, a.look()), nil
 	}
-}
-
-// heed lets the state tell what the notice tells ahead of it, and reports whether that is more than it told by itself.
-func (a *Agent) heed(ctx context.Context, state *v1alpha1.XDPNodeState) (ahead bool, err error) {
-	notice := &v1alpha1.XDPNotice{}
-	err = a.Client.Get(ctx, types.NamespacedName{Name: v1alpha1.NoticeName}, notice)
-	if client.IgnoreNotFound(err) != nil {
-		return false, fmt.Errorf("get notice: %w", err)
-	}
-	state.Spec, ahead = state.Spec.With(notice)
-	return ahead, nil
 }
 
 // situation is what there is: the interfaces and the attachments.

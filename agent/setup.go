@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -29,31 +28,26 @@ import (
 // does not see reads. To list is no more than to watch; API servers before Kubernetes 1.34 need it.
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpnodestates,verbs=get;list;watch
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpnodestates/status,verbs=update
-//
-// And to see the notice, which tells of what concerns every node.
-// +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpnotices,verbs=get;list;watch
 
-// CacheOptions lets an agent's cache hold its own node state, the notice, and nothing else.
+// CacheOptions lets an agent's cache hold its own node state and nothing else.
 func CacheOptions(node string) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&v1alpha1.XDPNodeState{}: {Field: fields.OneTermEqualSelector("metadata.name", node)},
-			&v1alpha1.XDPNotice{}:    {Field: fields.OneTermEqualSelector("metadata.name", v1alpha1.NoticeName)},
 		},
 	}
 }
 
-// Mapper knows the kinds that an agent deals with. So nothing has to be asked of the API server for an agent to start,
+// Mapper knows the one kind that an agent deals with. So nothing has to be asked of the API server for an agent to start,
 // and one that starts while it is away waits instead of ending.
 func Mapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	m := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.GroupVersion})
 	m.Add(v1alpha1.GroupVersion.WithKind("XDPNodeState"), meta.RESTScopeRoot)
-	m.Add(v1alpha1.GroupVersion.WithKind("XDPNotice"), meta.RESTScopeRoot)
 	return m, nil
 }
 
-// SetupWithManager makes the manager call Reconcile when the spec of the own node state or the notice changes and whenever
+// SetupWithManager makes the manager call Reconcile when the spec of the own node state changes and whenever
 // changed yields, which it shall do once at the start and on each change of the node's interfaces.
 func (a *Agent) SetupWithManager(mgr ctrl.Manager, changed <-chan struct{}) error {
 	request := reconcile.Request{NamespacedName: types.NamespacedName{Name: a.Node}}
@@ -77,9 +71,6 @@ func (a *Agent) SetupWithManager(mgr ctrl.Manager, changed <-chan struct{}) erro
 		Named("agent").
 		// An agent's own report changes the status only and does not wake it.
 		For(&v1alpha1.XDPNodeState{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&v1alpha1.XDPNotice{}, handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
-			return []reconcile.Request{request}
-		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(interfaces).
 		WithOptions(controller.Options{
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 5*time.Second),

@@ -23,9 +23,8 @@ type turns struct {
 // once, since whatever was in the way may have been in the way of all nodes.
 const makeUp = 2 * time.Minute
 
-// due returns how long the next report may wait; zero or less if it is due. ahead is true if a notice has told more than the
-// state's own spec: that is about to come, and says when it is to be reported.
-func (t *turns) due(state *v1alpha1.XDPNodeState, next v1alpha1.XDPNodeStateStatus, ahead bool, now time.Time) time.Duration {
+// due returns how long the next report may wait; zero or less if it is due.
+func (t *turns) due(state *v1alpha1.XDPNodeState, next v1alpha1.XDPNodeStateStatus, now time.Time) time.Duration {
 	if t.looked.IsZero() || t.looked.After(now) { // the clock was set back
 		t.looked = now
 	}
@@ -38,8 +37,6 @@ func (t *turns) due(state *v1alpha1.XDPNodeState, next v1alpha1.XDPNodeStateStat
 	switch {
 	case !t.told.IsZero():
 		return min(t.told.Add(state.Spec.ReportDelay.Duration).Sub(now), t.next(state.Name, interval).Sub(now))
-	case ahead:
-		return t.next(state.Name, interval).Sub(now)
 	case !equality.Semantic.DeepEqual(saved.WithoutTotals(), next.WithoutTotals()):
 		return 0
 	case !equality.Semantic.DeepEqual(saved.Accounts, next.Accounts):

@@ -30,49 +30,40 @@ func nodeSelector(c *v1alpha1.XDPCounter) (labels.Selector, error) {
 }
 
 // assign returns what the agent of a node shall be told: the counters that select the node, and inactive those
-// that have an account there, or may get one by the notice. The oldest comes first. state is the node's present state, nil
-// if there is none. Without counters nothing is to be told. nodes is how many nodes share the budget.
-func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.XDPNodeState, notice *v1alpha1.XDPNotice, nodes int, budget Budget) v1alpha1.XDPNodeStateSpec {
+// that have an account there. The oldest comes first. state is the node's present state, nil if there is none.
+// Without counters nothing is to be told. nodes is how many nodes share the budget.
+func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.XDPNodeState, nodes int, budget Budget) v1alpha1.XDPNodeStateSpec {
 	var spec v1alpha1.XDPNodeStateSpec
 	shortest := time.Hour
 	for _, c := range byAge(counters) {
 		selector, _ := nodeSelector(&c) // an error is for the counter's status to tell
-		active := selector.Matches(labels.Set(node.Labels)) && counts(&c)
-		if !active && !hasAccount(state, c.UID) && !mayOpen(state, notice.Entry(c.UID)) {
+		active := selector.Matches(labels.Set(node.Labels)) && !c.Spec.Suspend && c.DeletionTimestamp.IsZero()
+		if !active && !hasAccount(state, c.UID) {
 			continue
 		}
-		spec.Counters = append(spec.Counters, entry(&c, active))
+		entry := v1alpha1.NodeCounter{
+			Name:       c.Name,
+			UID:        c.UID,
+			Generation: c.Generation,
+			Inactive:   !active,
+			Primary:    true,
+		}
+		if c.Spec.AttachMode != v1alpha1.AttachAuto {
+			entry.AttachMode = c.Spec.AttachMode
+		}
+		if c.Spec.Coexistence == v1alpha1.CoexistenceDispatcher {
+			entry.Coexistence = c.Spec.Coexistence
+		}
+		if i := c.Spec.Interfaces; i != nil {
+			entry.Primary, entry.Names, entry.Exclude = i.Primary, names(i.Names), names(i.Exclude)
+		}
+		spec.Counters = append(spec.Counters, entry)
 		if active {
 			shortest = min(shortest, wantedInterval(&c))
 		}
 	}
-	spec.Notice = takenIn(counters, notice)
 	spec.ReportInterval = metav1.Duration{Duration: budget.stretch(shortest, nodes, reportSize(spec.Counters, state))}
 	return spec
-}
-
-// counts reports whether the counter is to count where it selects something.
-func counts(c *v1alpha1.XDPCounter) bool { return !c.Spec.Suspend && c.DeletionTimestamp.IsZero() }
-
-// entry returns what an agent is told of a counter.
-func entry(c *v1alpha1.XDPCounter, active bool) v1alpha1.NodeCounter {
-	entry := v1alpha1.NodeCounter{
-		Name:       c.Name,
-		UID:        c.UID,
-		Generation: c.Generation,
-		Inactive:   !active,
-		Primary:    true,
-	}
-	if c.Spec.AttachMode != v1alpha1.AttachAuto {
-		entry.AttachMode = c.Spec.AttachMode
-	}
-	if c.Spec.Coexistence == v1alpha1.CoexistenceDispatcher {
-		entry.Coexistence = c.Spec.Coexistence
-	}
-	if i := c.Spec.Interfaces; i != nil {
-		entry.Primary, entry.Names, entry.Exclude = i.Primary, names(i.Names), names(i.Exclude)
-	}
-	return entry
 }
 
 func names(patterns []v1alpha1.InterfacePattern) []string {
@@ -93,22 +84,6 @@ func hasAccount(state *v1alpha1.XDPNodeState, uid types.UID) bool {
 		return state.Spec.Entry(uid) != nil
 	}
 	return state.Account(uid) != nil
-}
-
-// mayOpen reports whether the node's agent may open an account by what the notice tells, or has by what it told before.
-func mayOpen(state *v1alpha1.XDPNodeState, news *v1alpha1.NodeCounter) bool {
-	return news != nil && (state != nil || !news.Inactive)
-}
-
-// takenIn returns the generation of the notice if these counters are no older than those it tells of, else zero. One that
-// is not among them may be gone, or not be here yet.
-func takenIn(counters []v1alpha1.XDPCounter, notice *v1alpha1.XDPNotice) int64 {
-	for _, news := range notice.Spec.Counters {
-		if !slices.ContainsFunc(counters, func(c v1alpha1.XDPCounter) bool { return c.UID == news.UID && c.Generation >= news.Generation }) {
-			return 0
-		}
-	}
-	return notice.Generation
 }
 
 // detached reports whether the node's agent holds nothing and is told to take up nothing. An agent attaches nothing

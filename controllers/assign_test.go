@@ -16,7 +16,6 @@ func TestWhatANodeIsTold(t *testing.T) {
 	for name, tc := range map[string]struct {
 		counters []v1alpha1.XDPCounter
 		state    *v1alpha1.XDPNodeState
-		notice   v1alpha1.XDPNotice
 		want     []string // name, whether active
 		interval time.Duration
 	}{
@@ -49,26 +48,10 @@ func TestWhatANodeIsTold(t *testing.T) {
 		"without an account it leaves the list": {
 			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1").Told("a")), interval: time.Hour,
 		},
-		"unless the notice lists it, by which the agent may open one": {
-			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1")), notice: notice("a"),
-			want: []string{"a false"}, interval: time.Hour,
-		},
-		"on a node that has just joined too": {
-			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, notice: notice("a"),
-			want: []string{"a false"}, interval: time.Hour,
-		},
-		"where a suspended counter of the notice is not listed": {
-			counters: []v1alpha1.XDPCounter{counter("a").Suspended().Obj()}, notice: inactiveNotice("a"), interval: time.Hour,
-		},
-		"but on one that may have opened an account before": {
-			counters: []v1alpha1.XDPCounter{counter("a").Suspended().Obj()}, state: inactive(state("n1")), notice: inactiveNotice("a"),
-			want: []string{"a false"}, interval: time.Hour,
-		},
-		"a counter that is gone is not told of for the notice's sake": {notice: notice("a"), interval: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := node("n1", "edge")
-			spec := assign(tc.counters, &n, tc.state, &tc.notice, 1, Budget{WritesPerSecond: 50})
+			spec := assign(tc.counters, &n, tc.state, 1, Budget{WritesPerSecond: 50})
 			var got []string
 			for _, c := range spec.Counters {
 				got = append(got, fmt.Sprint(c.Name, " ", !c.Inactive))
@@ -90,7 +73,7 @@ func TestWhatANodeIsTold(t *testing.T) {
 func TestAnEmptySpecCountsThePrimaryInterface(t *testing.T) {
 	n := node("n1", "")
 	bare := v1alpha1.XDPCounter{}
-	got := assign([]v1alpha1.XDPCounter{bare, counter("b").Interfaces("ens*").Sharing().Obj()}, &n, nil, &v1alpha1.XDPNotice{}, 1, Budget{}).Counters
+	got := assign([]v1alpha1.XDPCounter{bare, counter("b").Interfaces("ens*").Sharing().Obj()}, &n, nil, 1, Budget{}).Counters
 	want := []v1alpha1.NodeCounter{
 		{Primary: true},
 		{Name: "b", UID: "b", Generation: 2, Names: []string{"ens*"}, Coexistence: v1alpha1.CoexistenceDispatcher},

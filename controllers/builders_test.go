@@ -32,12 +32,6 @@ func (b counterBuilder) Pool(pool string) counterBuilder {
 	return b
 }
 
-// Everywhere gives it a selector that selects every node.
-func (b counterBuilder) Everywhere() counterBuilder {
-	b.c.Spec.NodeSelector = &metav1.LabelSelector{}
-	return b
-}
-
 func (b counterBuilder) Selector(key string, operator metav1.LabelSelectorOperator, values ...string) counterBuilder {
 	b.c.Spec.NodeSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: key, Operator: operator, Values: values}}}
 	return b
@@ -175,20 +169,6 @@ func (b stateBuilder) Obj() v1alpha1.XDPNodeState { return *b.s.DeepCopy() }
 
 func tcp(packets int64) v1alpha1.Counts {
 	return v1alpha1.Counts{{Class: "IPv4/TCP", Packets: packets, Bytes: 100 * packets}}
-}
-
-// notice tells of counters as of their second generation.
-func notice(uids ...types.UID) (n v1alpha1.XDPNotice) {
-	for _, uid := range uids {
-		n.Spec.Counters = append(n.Spec.Counters, v1alpha1.NodeCounter{Name: string(uid), UID: uid, Generation: 2, Primary: true})
-	}
-	return n
-}
-
-func inactiveNotice(uid types.UID) v1alpha1.XDPNotice {
-	n := notice(uid)
-	n.Spec.Counters[0].Inactive = true
-	return n
 }
 
 // fleet is that many nodes, each of which counts for that many counters, as the caches have them.

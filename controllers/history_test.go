@@ -170,7 +170,7 @@ func (w *world) step() {
 		w.outside()
 	case 3, 4:
 		for range 1 + w.random.IntN(4) {
-			w.deliver([]memapi.Kind{memapi.Nodes, memapi.Counters, memapi.NodeStates}[w.random.IntN(3)])
+			w.deliver(memapi.Kinds()[w.random.IntN(3)])
 		}
 	case 5, 6:
 		w.calls = 0
@@ -340,7 +340,6 @@ func (w *world) deliver(kind memapi.Kind) bool {
 		for _, r := range w.nodes.allNodes(context.Background(), nil) {
 			w.queues[w.nodes][r.Name] = true
 		}
-	case memapi.Notices: // none is written here: test/histories has them
 	case memapi.NodeStates:
 		state := object.(*v1alpha1.XDPNodeState)
 		w.queues[w.nodes][state.Name] = true

@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
@@ -29,6 +28,9 @@ type NodeStateReconciler struct {
 	Live   client.Reader // reads past the cache
 	Clock  clock.PassiveClock
 	Budget Budget
+
+	// SpecWriters is how many node states are reconciled, and so how many specs are written, at the same time. Zero: 1.
+	SpecWriters int
 
 	lost   lost
 	writes writes
@@ -59,11 +61,7 @@ func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	case node == nil, retiring(state):
 		return again(r.retire(ctx, state, counters.Items))
 	}
-	notice, err := getNotice(ctx, r.Client)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-	spec := assign(counters.Items, node, state, notice, r.census.sharers(), r.Budget)
+	spec := assign(counters.Items, node, state, r.census.sharers(), r.Budget)
 	return again(r.write(ctx, node, state, spec))
 }
 
@@ -76,9 +74,8 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 	slot := func(reports ...int) metav1.Duration {
 		return metav1.Duration{Duration: r.slots.take(r.Budget, reports, size, r.census.sharers(), spec.ReportInterval.Duration, now)}
 	}
-	notice := spec.Notice // told with the next change: no write for its sake
 	if state != nil {
-		spec.UpdateTime, spec.ReportDelay, spec.Notice = state.Spec.UpdateTime, state.Spec.ReportDelay, state.Spec.Notice
+		spec.UpdateTime, spec.ReportDelay = state.Spec.UpdateTime, state.Spec.ReportDelay
 	}
 	switch {
 	case state == nil && len(spec.Counters) == 0:
@@ -94,7 +91,6 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 		return r.delete(ctx, state)
 	case !equality.Semantic.DeepEqual(state.Spec, spec):
 		log.V(1).Info("Updating node state", "counters", len(spec.Counters))
-		spec.Notice = cmp.Or(notice, spec.Notice)
 		if state.Status.ObservedGeneration == state.Generation { // else a report is owed since longer, and has its slot
 			spec.ReportDelay = slot(size)
 			if at := silentFrom(state, unreachableSince(node)); now.Before(at) {

@@ -84,16 +84,13 @@ func slimState(state *v1alpha1.XDPNodeState) {
 	}
 }
 
-// specWriters is how many node states are written at a time. They wait for the API server, not for us: docs/scale.md.
-const specWriters = 4
-
 // SetupWithManager makes the manager call Reconcile for a node when it comes, goes or is labelled, for all nodes
 // when a counter comes, goes or is edited or the nodes have become many more or fewer, and when a node state is edited or
 // lost, its reports grow longer or shorter, or its agent winds something up.
 func (r *NodeStateReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("xdpnodestate").
-		WithOptions(controller.Options{MaxConcurrentReconciles: specWriters}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: r.SpecWriters}).
 		For(&v1alpha1.XDPNodeState{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, mayShrink(), sizeChanged()))).
 		Watches(&v1alpha1.XDPNodeState{}, r.onDeleted()).
 		Watches(&corev1.Node{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(predicate.LabelChangedPredicate{})).
@@ -166,25 +163,6 @@ func (r *NodeStateReconciler) allNodes(ctx context.Context, _ client.Object) []r
 	}
 	return requests
 }
-
-// SetupWithManager makes the manager call Reconcile when a counter comes, goes or is edited, in a large cluster within a
-// second, and when somebody else edits the notice.
-func (r *NoticeReconciler) SetupWithManager(mgr ctrl.Manager) error {
-	add := func(q queue) { q.AddAfter(request(v1alpha1.NoticeName), time.Duration(r.states.Load())*gatherNews) }
-	return ctrl.NewControllerManagedBy(mgr).
-		Named("xdpnotice").
-		For(&v1alpha1.XDPNotice{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&v1alpha1.XDPCounter{}, handler.Funcs{
-			CreateFunc: func(_ context.Context, _ event.CreateEvent, q queue) { add(q) },
-			UpdateFunc: func(_ context.Context, _ event.UpdateEvent, q queue) { add(q) },
-			DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q queue) { add(q) },
-		}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Complete(r)
-}
-
-// gatherNews is, per node state that there is, how long changes of counters are gathered before the notice tells of them: a
-// second of 5,000. Each notice wakes all agents, and whoever applies one counter may be applying twenty.
-const gatherNews = 200 * time.Microsecond
 
 // SetupWithManager makes the manager call Reconcile for a counter when it is edited, when a node that it may
 // select comes, goes, is labelled or gets out of reach or back, and when a node state that concerns it changes: at once

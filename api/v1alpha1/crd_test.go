@@ -162,20 +162,6 @@ func TestWhatTheAPIThinksOfAnXDPNodeState(t *testing.T) {
 	}
 }
 
-func TestThereIsOneXDPNotice(t *testing.T) {
-	create := func(name string) error {
-		notice := &v1alpha1.XDPNotice{}
-		notice.Name = name
-		return api.Create(t.Context(), notice, client.DryRunAll)
-	}
-	if err := create(v1alpha1.NoticeName); err != nil {
-		t.Error(err)
-	}
-	if err := create("another"); err == nil || !strings.Contains(err.Error(), "there is one XDPNotice, named all-nodes") {
-		t.Errorf("another notice: %v", err)
-	}
-}
-
 func TestANewXDPCounterHasDefaultsAndIsNotReadyYet(t *testing.T) {
 	c := &v1alpha1.XDPCounter{}
 	c.Name = "defaults"

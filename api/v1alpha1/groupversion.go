@@ -1,6 +1,5 @@
-// Package v1alpha1 holds the kinds of the API group xdp-operator.io: XDPCounter, what a user asks for and sees;
-// XDPNodeState, the contract between the controller and the agent of one node; and XDPNotice, which tells all agents at
-// once what concerns them all.
+// Package v1alpha1 holds the two kinds of the API group xdp-operator.io: XDPCounter, what a user asks for and
+// sees, and XDPNodeState, the contract between the controller and the agent of one node.
 //
 // +kubebuilder:object:generate=true
 // +groupName=xdp-operator.io
@@ -25,7 +24,6 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
 		&XDPCounter{}, &XDPCounterList{},
 		&XDPNodeState{}, &XDPNodeStateList{},
-		&XDPNotice{}, &XDPNoticeList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

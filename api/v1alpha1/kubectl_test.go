@@ -138,7 +138,7 @@ func TestEveryFieldIsDescribed(t *testing.T) {
 		"mtu": "bytes", "reportInterval": "1s|interval",
 	}
 	fields := 0
-	for _, kind := range []string{"xdpcounters", "xdpnodestates", "xdpnotices"} {
+	for _, kind := range []string{"xdpcounters", "xdpnodestates"} {
 		raw, err := os.ReadFile("../../config/crd/bases/xdp-operator.io_" + kind + ".yaml")
 		if err != nil {
 			t.Fatal(err)

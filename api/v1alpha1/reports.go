@@ -18,6 +18,15 @@ func (s *XDPNodeState) Account(uid types.UID) *CounterAccount {
 	return &s.Status.Accounts[i]
 }
 
+// Entry returns the entry of the counter with the UID, nil if the spec has none.
+func (s *XDPNodeStateSpec) Entry(uid types.UID) *NodeCounter {
+	i := slices.IndexFunc(s.Counters, func(c NodeCounter) bool { return c.UID == uid })
+	if i < 0 {
+		return nil
+	}
+	return &s.Counters[i]
+}
+
 // Sum returns the frames and bytes of all classes.
 func (a *CounterAccount) Sum() traffic.Counts {
 	var sum traffic.Counts

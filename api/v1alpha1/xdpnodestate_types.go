@@ -43,9 +43,6 @@ type XDPNodeStateSpec struct {
 	// +optional
 	// +listType=atomic
 	Counters []NodeCounter `json:"counters,omitempty"`
-	// notice is the generation of the XDPNotice that this spec takes in: up to it the notice is not to be heeded.
-	// +optional
-	Notice int64 `json:"notice,omitempty"`
 	// reportInterval is how often the totals shall be reported while they change, at least 1s.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be at least 1s"
 	ReportInterval metav1.Duration `json:"reportInterval"`

@@ -67,6 +67,7 @@ type options struct {
 	leaderNamespace string
 	statusInterval  time.Duration
 	budget          controllers.Budget
+	specWriters     int
 	timeout         time.Duration
 }
 
@@ -78,6 +79,7 @@ func (o *options) addFlags(flags *flag.FlagSet) {
 	flags.DurationVar(&o.statusInterval, "status-interval", 5*time.Second, "How often an XDPCounter's status may be written for the mere growth of its totals.")
 	flags.Float64Var(&o.budget.WritesPerSecond, "report-writes-per-second", 50, "How many reports all agents together may write per `second`; their intervals are stretched to it. 0: no bound.")
 	flags.Float64Var(&o.budget.BytesPerSecond, "report-bytes-per-second", 200_000, "How many bytes of reports all agents together may write per `second`, likewise. 0: no bound.")
+	flags.IntVar(&o.specWriters, "spec-writers", 16, "How many XDPNodeState specs are written at the same time. More tell a large cluster of a change sooner, and take more CPU of the API server: docs/scale.md.")
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "How long uninstall waits for the agents and then for the node states, await-sweep for the nodes, and check for all.")
 }
 
@@ -125,10 +127,6 @@ func run(ctx context.Context, o options) error {
 	if err := r.counters.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the counter controller: %w", err)
 	}
-	notices := &controllers.NoticeReconciler{Client: r.view, Live: mgr.GetAPIReader()}
-	if err := notices.SetupWithManager(mgr); err != nil {
-		return fmt.Errorf("set up the notice controller: %w", err)
-	}
 	if err := ctrlmetrics.Registry.Register(&controllers.Collector{Reader: mgr.GetClient(), States: r.states, Clock: clock.System()}); err != nil {
 		return fmt.Errorf("set up metrics: %w", err)
 	}
@@ -159,6 +157,8 @@ func (o options) reconcilers(mgr ctrl.Manager, recorder events.EventRecorder) re
 		Live:   mgr.GetAPIReader(),
 		Clock:  clock.System(),
 		Budget: o.budget,
+
+		SpecWriters: o.specWriters,
 	}
 	return reconcilers{
 		view:   view,
@@ -186,7 +186,7 @@ func addChecks(mgr ctrl.Manager) error {
 	}
 	return mgr.AddReadyzCheck("caches", func(req *http.Request) error {
 		var errs []error // a standby fills all of them at once, as nothing else asks for them
-		for _, object := range []client.Object{&corev1.Node{}, &v1alpha1.XDPCounter{}, &v1alpha1.XDPNodeState{}, &v1alpha1.XDPNotice{}} {
+		for _, object := range []client.Object{&corev1.Node{}, &v1alpha1.XDPCounter{}, &v1alpha1.XDPNodeState{}} {
 			informer, err := mgr.GetCache().GetInformer(req.Context(), object, cache.BlockUntilSynced(false))
 			switch {
 			case err != nil:

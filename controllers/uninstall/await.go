@@ -39,7 +39,6 @@ func AwaitWorking(ctx context.Context, c client.Reader, namespace string, timeou
 		errs := []error{
 			c.List(ctx, &v1alpha1.XDPCounterList{}, client.Limit(1)),
 			c.List(ctx, &v1alpha1.XDPNodeStateList{}, client.Limit(1)),
-			c.List(ctx, &v1alpha1.XDPNoticeList{}, client.Limit(1)),
 		}
 		controller, agents := &appsv1.Deployment{}, &appsv1.DaemonSet{}
 		if err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "xdp-operator-controller"}, controller); err != nil {

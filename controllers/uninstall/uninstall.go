@@ -29,9 +29,8 @@ const (
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters,verbs=get;list;watch
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters/status,verbs=patch
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpnodestates,verbs=get;list;watch;update;delete
-// +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpnotices,verbs=get;list;watch;delete
 
-// Uninstaller makes the agents detach, and the node states and the notice go. No other controller may work meanwhile.
+// Uninstaller makes the agents detach, and the node states go. No other controller may work meanwhile.
 type Uninstaller struct {
 	View       *View                // what the two reconcilers see
 	NodeStates reconcile.Reconciler // controllers.NodeStateReconciler
@@ -71,10 +70,6 @@ func (u *Uninstaller) Run(ctx context.Context) (silent []string, err error) {
 		return silent, fmt.Errorf("%d node states are left, of %s", len(states), v1alpha1.FirstFew(names(states)))
 	}
 	u.View.stage.Store(over)
-	notice := &v1alpha1.XDPNotice{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.NoticeName}}
-	if err := u.View.Delete(ctx, notice); client.IgnoreNotFound(err) != nil {
-		return silent, fmt.Errorf("delete notice: %w", err)
-	}
 	return silent, u.tell(ctx)
 }
 

@@ -18,7 +18,6 @@ const page = "docs/api.md"
 var crds = []string{
 	"config/crd/bases/xdp-operator.io_xdpcounters.yaml",
 	"config/crd/bases/xdp-operator.io_xdpnodestates.yaml",
-	"config/crd/bases/xdp-operator.io_xdpnotices.yaml",
 }
 
 func main() {
@@ -36,8 +35,8 @@ const introduction = `# API reference
 
 <!-- Written by make manifests from config/crd/bases and api/v1alpha1/conditions.go. -->
 
-Three kinds, all of the whole cluster (without a namespace). People write XDPCounters. XDPNodeStates and the XDPNotice are
-between controller and agents: to be read, and written by nobody else. ` + "`kubectl explain xdpcounter.spec`" + ` says the same in a terminal.
+Two kinds, both of the whole cluster (without a namespace). People write XDPCounters. XDPNodeStates are between controller
+and agents: to be read, and written by nobody else. ` + "`kubectl explain xdpcounter.spec`" + ` says the same in a terminal.
 
 In the tables ` + "`a[].b`" + ` is the field b of each item of the list a, **required** what has to be there if the
 object around it is, and *default* what the API server fills in.
@@ -121,9 +120,6 @@ func (d definition) write(out *strings.Builder) {
 	fmt.Fprintf(out, "`apiVersion: %s/%s`, `kind: %s`; for kubectl `%s`, or `%s` for short.\n",
 		d.Spec.Group, v.Name, names.Kind, names.Plural, strings.Join(names.ShortNames, "`, `"))
 	for _, part := range []string{"spec", "status"} {
-		if _, ok := v.Schema.Object.Properties[part]; !ok {
-			continue
-		}
 		fmt.Fprintf(out, "\n### %s.%s\n\n| field | type | default and rules | meaning |\n|---|---|---|---|\n", names.Kind, part)
 		v.Schema.Object.Properties[part].write(out, part, false)
 	}

@@ -24,9 +24,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
 
-// startTimeout is how long each part may take until it serves. On two busy cores an API server has taken ten seconds, and a
-// minute where 5,000 agents came back at once.
-const startTimeout = 3 * time.Minute
+// startTimeout is how long each part may take until it serves. On two busy cores an API server has taken ten seconds.
+const startTimeout = 60 * time.Second
 
 const loopback = "127.0.0.1"
 

@@ -156,7 +156,7 @@ func tellOnFailure(t *testing.T) {
 		}
 		for _, args := range [][]string{
 			{"get", "nodes,pods,jobs,daemonsets,deployments", "--all-namespaces", "--output=wide"},
-			{"get", "xdpcounters,xdpnodestates,xdpnotices", "--output=wide"},
+			{"get", "xdpcounters,xdpnodestates", "--output=wide"},
 			{"get", "events", "--namespace", namespace},
 			{"logs", "--namespace", namespace, "--selector", "app.kubernetes.io/name=xdp-operator", "--all-containers", "--prefix", "--tail=40"},
 		} {

@@ -340,7 +340,6 @@ func uninstallAndKeep(t *testing.T) {
 	expectNothing(t, "the chart first, its kinds and the totals are kept", seconds, had,
 		"customresourcedefinition.apiextensions.k8s.io/xdpcounters.xdp-operator.io",
 		"customresourcedefinition.apiextensions.k8s.io/xdpnodestates.xdp-operator.io",
-		"customresourcedefinition.apiextensions.k8s.io/xdpnotices.xdp-operator.io",
 		"apiservice.apiregistration.k8s.io/v1alpha1.xdp-operator.io",
 		"xdpcounter.xdp-operator.io/all-nodes", "xdpcounter.xdp-operator.io/quick")
 }
@@ -357,7 +356,7 @@ func installAgain(t *testing.T) {
 func uninstallAll(t *testing.T) {
 	had, seconds := uninstallRelease(t)
 	expectNothing(t, "the chart first", seconds, had)
-	for _, list := range []client.ObjectList{&v1alpha1.XDPCounterList{}, &v1alpha1.XDPNodeStateList{}, &v1alpha1.XDPNoticeList{}} {
+	for _, list := range []client.ObjectList{&v1alpha1.XDPCounterList{}, &v1alpha1.XDPNodeStateList{}} {
 		if err := api.List(t.Context(), list); !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
 			t.Errorf("%T is still served: %v", list, err)
 		}

@@ -103,7 +103,6 @@ func (w *world) startController() {
 	w.reconcilers = []reconcile.Reconciler{
 		states,
 		&controllers.XDPCounterReconciler{Client: client, Live: live, Clock: w.clock, Events: &events.FakeRecorder{}, Rescuing: states.Rescuing},
-		&controllers.NoticeReconciler{Client: client, Live: live},
 	}
 }
 
@@ -156,12 +155,12 @@ func (w *world) step() {
 		w.counter()
 	case 2, 3, 4:
 		for range 1 + w.random.IntN(4) {
-			w.cache.Next(memapi.Kinds()[w.random.IntN(len(memapi.Kinds()))])
+			w.cache.Next(memapi.Kinds()[w.random.IntN(3)])
 		}
-		w.reconcile(w.random.IntN(len(w.reconcilers)), []string{"n1", "n2", "n3", "a", "b"}[w.random.IntN(5)])
+		w.reconcile(w.random.IntN(2), []string{"n1", "n2", "n3", "a", "b"}[w.random.IntN(5)])
 	default:
 		if k := w.kernels[name]; k != nil {
-			k.cache.Next([]memapi.Kind{memapi.NodeStates, memapi.Notices}[w.random.IntN(2)])
+			k.cache.Next(memapi.NodeStates)
 			w.pass(k)
 		}
 	}
@@ -292,14 +291,11 @@ func (w *world) end() {
 					_, more = w.cache.Next(kind)
 				}
 			}
-			for which := range w.reconcilers {
-				w.reconcile(which, name)
-			}
+			w.reconcile(0, name)
+			w.reconcile(1, name)
 			if k := w.kernels[name]; k != nil {
-				for _, kind := range memapi.Kinds() {
-					for more := true; more; {
-						_, more = k.cache.Next(kind)
-					}
+				for more := true; more; {
+					_, more = k.cache.Next(memapi.NodeStates)
 				}
 				w.clock.Step(time.Minute)
 				w.pass(k)

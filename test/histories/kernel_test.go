@@ -56,15 +56,14 @@ func (k *kernel) book(state *v1alpha1.XDPNodeState) map[types.UID]traffic.Totals
 	first := !k.w.opened[state.UID] // all its maps were booked in another node state
 	k.w.opened[state.UID] = true
 	k.reported = state.UID
-	told := k.told(state)
 	grown := map[types.UID]traffic.Totals{}
 	for _, p := range k.pins {
-		selecting := selecting(told, p)
+		selecting := selecting(state.Spec.Counters, p)
 		switch {
 		case p.known:
 		case p.met == k.agent && p.metIn == state.UID: // a counter that was never reported to have an account may be listed no more
 			p.counters = slices.DeleteFunc(p.counters, func(uid types.UID) bool {
-				return !slices.ContainsFunc(told, func(c v1alpha1.NodeCounter) bool { return c.UID == uid })
+				return !slices.ContainsFunc(state.Spec.Counters, func(c v1alpha1.NodeCounter) bool { return c.UID == uid })
 			})
 		default:
 			p.counters = selecting
@@ -77,16 +76,6 @@ func (k *kernel) book(state *v1alpha1.XDPNodeState) map[types.UID]traffic.Totals
 		p.booked, p.known, p.counters = p.read, true, selecting
 	}
 	return grown
-}
-
-// told returns the counters of which the agent knows, by the state and by what it has seen of the notice.
-func (k *kernel) told(state *v1alpha1.XDPNodeState) []v1alpha1.NodeCounter {
-	notice := &v1alpha1.XDPNotice{}
-	if err := k.agent.Client.Get(context.Background(), types.NamespacedName{Name: v1alpha1.NoticeName}, notice); err != nil {
-		notice = &v1alpha1.XDPNotice{}
-	}
-	spec, _ := state.Spec.With(notice)
-	return spec.Counters
 }
 
 // selecting returns which counters a map counts for.
@@ -173,7 +162,7 @@ func (k *kernel) Read() (readings []traffic.Reading, _ error) {
 		(seen.Status.ReportTime != nil || k.remembered == seen.UID)
 	for _, p := range k.pins {
 		if opened && !p.known && (p.met != k.agent || p.metIn != seen.UID) {
-			p.met, p.metIn, p.counters = k.agent, seen.UID, selecting(k.told(seen), p)
+			p.met, p.metIn, p.counters = k.agent, seen.UID, selecting(seen.Spec.Counters, p)
 			k.remembered = seen.UID
 		}
 		p.read = p.counts

@@ -280,7 +280,7 @@ func TestTheKindsFirst(t *testing.T) {
 		t.Errorf("delete the CRDs: %v: %s", err, out)
 	}
 	t.Cleanup(func() { // before another controller starts
-		for _, args := range [][]string{{"apply", "--server-side", "-k", kinds}, {"wait", "--for=condition=established", "crd/xdpcounters.xdp-operator.io", "crd/xdpnodestates.xdp-operator.io", "crd/xdpnotices.xdp-operator.io"}} {
+		for _, args := range [][]string{{"apply", "--server-side", "-k", kinds}, {"wait", "--for=condition=established", "crd/xdpcounters.xdp-operator.io", "crd/xdpnodestates.xdp-operator.io"}} {
 			if out, err := c.Kubectl(context.Background(), args...).CombinedOutput(); err != nil {
 				t.Errorf("kubectl %v: %v: %s", args, err, out)
 			}

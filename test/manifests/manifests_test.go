@@ -289,7 +289,7 @@ func TestRoles(t *testing.T) {
 	for name, all := range both(t) {
 		t.Run(name, func(t *testing.T) {
 			expect(t, as[rbacv1.ClusterRole](t, all, "ClusterRole xdp-operator-agent").Rules, []rbacv1.PolicyRule{
-				{APIGroups: []string{group}, Resources: []string{"xdpnodestates", "xdpnotices"}, Verbs: []string{"get", "list", "watch"}},
+				{APIGroups: []string{group}, Resources: []string{"xdpnodestates"}, Verbs: []string{"get", "list", "watch"}},
 				{APIGroups: []string{group}, Resources: []string{"xdpnodestates/status"}, Verbs: []string{"update"}},
 			})
 			for key, object := range all {

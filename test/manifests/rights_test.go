@@ -57,7 +57,7 @@ func TestAnAgentWritesItsOwnStatusOnly(t *testing.T) {
 			})
 			// Were the role too wide, by somebody's mistake, the policy would still hold.
 			c.make(t, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "too-wide"}, Rules: []rbacv1.PolicyRule{{
-				APIGroups: []string{"xdp-operator.io"}, Resources: []string{"xdpnodestates", "xdpnodestates/status", "xdpnotices"}, Verbs: []string{"*"},
+				APIGroups: []string{"xdp-operator.io"}, Resources: []string{"xdpnodestates", "xdpnodestates/status"}, Verbs: []string{"*"},
 			}}})
 			c.bind(t, "too-wide", installation.account)
 			t.Run("a role with every right", func(t *testing.T) {
@@ -77,7 +77,6 @@ func TestAnAgentWritesItsOwnStatusOnly(t *testing.T) {
 				for what, err := range c.otherWrites(t, onA, "a") {
 					refused(t, what+" of its own", err, policyName)
 				}
-				refused(t, "a notice", onA.Create(t.Context(), notice()), "the agent on node a may not CREATE the notice all-nodes")
 				for what, err := range c.otherWrites(t, unbound, "a") {
 					refused(t, what+" without a pod", err, "names no node")
 				}
@@ -316,13 +315,6 @@ func state(node string) *unstructured.Unstructured {
 		"apiVersion": "xdp-operator.io/v1alpha1", "kind": "XDPNodeState",
 		"metadata": map[string]any{"name": node},
 		"spec":     map[string]any{"reportInterval": "10s"},
-	}}
-}
-
-func notice() *unstructured.Unstructured {
-	return &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "xdp-operator.io/v1alpha1", "kind": "XDPNotice",
-		"metadata": map[string]any{"name": "all-nodes"},
 	}}
 }
 

@@ -1,6 +1,6 @@
 // Package memapi is an API server in memory, for tests of what may happen between the programs of the project: it has
 // what they rely on (UIDs, resource versions, generations, compare-and-swap, preconditions, the status apart, apply)
-// for the kinds that they use, caches that lag behind it at the test's will, and calls that fail before or after
+// for the three kinds that they use, caches that lag behind it at the test's will, and calls that fail before or after
 // they took effect. It is used from one goroutine.
 package memapi
 
@@ -34,11 +34,10 @@ const (
 	Nodes      Kind = "nodes"
 	Counters   Kind = "xdpcounters"
 	NodeStates Kind = "xdpnodestates"
-	Notices    Kind = "xdpnotices"
 )
 
 // Kinds returns all kinds.
-func Kinds() []Kind { return []Kind{Nodes, Counters, NodeStates, Notices} }
+func Kinds() []Kind { return []Kind{Nodes, Counters, NodeStates} }
 
 func kindOf(object any) Kind {
 	switch object.(type) {
@@ -48,8 +47,6 @@ func kindOf(object any) Kind {
 		return Counters
 	case *v1alpha1.XDPNodeState, *v1alpha1.XDPNodeStateList:
 		return NodeStates
-	case *v1alpha1.XDPNotice, *v1alpha1.XDPNoticeList:
-		return Notices
 	default:
 		panic(fmt.Sprintf("no such kind: %T", object))
 	}
@@ -371,9 +368,7 @@ func set(into, from client.Object) {
 }
 
 func setStatus(into, from client.Object) {
-	if status := reflect.ValueOf(into).Elem().FieldByName("Status"); status.IsValid() { // an XDPNotice has none
-		status.Set(reflect.ValueOf(clone(from)).Elem().FieldByName("Status"))
-	}
+	reflect.ValueOf(into).Elem().FieldByName("Status").Set(reflect.ValueOf(clone(from)).Elem().FieldByName("Status"))
 }
 
 func specOf(object client.Object) any {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -147,18 +148,14 @@ func (n *node) condition(ctx context.Context, c client.Client, conditions ...cor
 	})
 }
 
-// told returns how many agents know of counters whose generations have that sum, and of how many the node state tells so.
-func (f *fleet) told(generations int64) (agents, states int) {
+// told returns how many agents know of counters whose generations have that sum.
+func (f *fleet) told(generations int64) (agents int) {
 	for _, n := range f.nodes {
-		told, own := n.news.sums()
-		if told == generations {
+		if n.told.Load() == generations {
 			agents++
 		}
-		if own == generations {
-			states++
-		}
 	}
-	return agents, states
+	return agents
 }
 
 // node is a simulated node.
@@ -167,7 +164,7 @@ type node struct {
 	fleet  *fleet
 	kernel kernel
 
-	news    news
+	told    atomic.Int64 // the sum of the generations of the counters that its agent knows of
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -192,15 +189,13 @@ func (n *node) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	informer, err := own.GetInformer(ctx, &v1alpha1.XDPNodeState{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return err
+	}
 	wake := make(chan struct{}, 1)
-	for _, object := range []client.Object{&v1alpha1.XDPNodeState{}, &v1alpha1.XDPNotice{}} {
-		informer, err := own.GetInformer(ctx, object, cache.BlockUntilSynced(false))
-		if err != nil {
-			return err
-		}
-		if _, err := informer.AddEventHandler(n.handler(wake)); err != nil {
-			return err
-		}
+	if _, err := informer.AddEventHandler(n.handler(wake)); err != nil {
+		return err
 	}
 	n.running.Go(func() { _ = own.Start(ctx) }) // it ends with the context
 	if !own.WaitForCacheSync(ctx) {
@@ -216,56 +211,24 @@ func (n *node) start(ctx context.Context) error {
 }
 
 func (n *node) handler(wake chan<- struct{}) toolscache.ResourceEventHandler {
+	var generation int64
 	see := func(object any) {
-		if !n.news.see(object) {
+		state, ok := object.(*v1alpha1.XDPNodeState)
+		if !ok || state.Generation == generation {
 			return
 		}
+		generation = state.Generation
+		var told int64
+		for _, c := range state.Spec.Counters {
+			told += c.Generation
+		}
+		n.told.Store(told)
 		select {
 		case wake <- struct{}{}:
 		default:
 		}
 	}
 	return toolscache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, object any) { see(object) }}
-}
-
-// news is what an agent has been told.
-type news struct {
-	mu        sync.Mutex
-	state     v1alpha1.XDPNodeState
-	notice    v1alpha1.XDPNotice
-	told, own int64 // the sum of the generations of the counters that it knows of, and of those of its node state alone
-}
-
-// see takes up an object and reports whether it tells anything new.
-func (n *news) see(object any) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	state, notice := n.state.Generation, n.notice.Generation
-	switch o := object.(type) {
-	case *v1alpha1.XDPNodeState:
-		n.state.Generation, n.state.Spec = o.Generation, o.Spec
-	case *v1alpha1.XDPNotice:
-		n.notice.Generation, n.notice.Spec = o.Generation, o.Spec
-	}
-	if n.state.Generation == state && n.notice.Generation == notice {
-		return false
-	}
-	sum := func(counters []v1alpha1.NodeCounter) (sum int64) {
-		for _, c := range counters {
-			sum += c.Generation
-		}
-		return sum
-	}
-	if spec, _ := n.state.Spec.With(&n.notice); n.state.Generation > 0 { // without a node state a notice is not heeded
-		n.told, n.own = sum(spec.Counters), sum(n.state.Spec.Counters)
-	}
-	return true
-}
-
-func (n *news) sums() (told, own int64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.told, n.own
 }
 
 func (n *node) run(ctx context.Context, a *agent.Agent, wake <-chan struct{}) {

@@ -147,17 +147,15 @@ func (d *depths) reset() int {
 }
 
 func (s *sample) add(metric string, labels map[string]string, value float64) {
-	states, notices := labels["resource"] == "xdpnodestates", labels["resource"] == "xdpnotices"
+	states := labels["resource"] == "xdpnodestates"
 	verb := strings.ToUpper(labels["verb"])
 	writes := verb != "GET" && verb != "LIST" && verb != "WATCH" && verb != "WATCHLIST"
 	switch {
-	case metric == "apiserver_watch_events_total" && (states || notices):
+	case metric == "apiserver_watch_events_total" && states:
 		s.events += value
-	case metric == "apiserver_watch_events_sizes_sum" && (states || notices):
+	case metric == "apiserver_watch_events_sizes_sum" && states:
 		s.eventBytes += value
 	case !writes:
-	case metric == "apiserver_request_total" && notices:
-		s.specs += value
 	case metric == "apiserver_request_total" && !states:
 		s.statuses += value
 	case metric == "apiserver_request_total" && labels["subresource"] == "status":

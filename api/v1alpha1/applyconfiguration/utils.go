@@ -56,10 +56,6 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.XDPNodeStateSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("XDPNodeStateStatus"):
 		return &apiv1alpha1.XDPNodeStateStatusApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("XDPNotice"):
-		return &apiv1alpha1.XDPNoticeApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("XDPNoticeSpec"):
-		return &apiv1alpha1.XDPNoticeSpecApplyConfiguration{}
 
 	}
 	return nil

@@ -431,9 +431,6 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.NodeCounter
           elementRelationship: atomic
-    - name: notice
-      type:
-        scalar: numeric
     - name: reportDelay
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
@@ -476,30 +473,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: reportTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
-- name: com.github.xdp-operator.xdp-operator.api.v1alpha1.XDPNotice
-  map:
-    fields:
-    - name: apiVersion
-      type:
-        scalar: string
-    - name: kind
-      type:
-        scalar: string
-    - name: metadata
-      type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta
-    - name: spec
-      type:
-        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.XDPNoticeSpec
-- name: com.github.xdp-operator.xdp-operator.api.v1alpha1.XDPNoticeSpec
-  map:
-    fields:
-    - name: counters
-      type:
-        list:
-          elementType:
-            namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.NodeCounter
-          elementRelationship: atomic
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
   map:
     fields:

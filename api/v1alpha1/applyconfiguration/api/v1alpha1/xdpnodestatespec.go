@@ -13,8 +13,6 @@ import (
 type XDPNodeStateSpecApplyConfiguration struct {
 	// counters lists the XDPCounters of this node, the oldest first. Where two disagree the older wins.
 	Counters []NodeCounterApplyConfiguration `json:"counters,omitempty"`
-	// notice is the generation of the XDPNotice that this spec takes in: up to it the notice is not to be heeded.
-	Notice *int64 `json:"notice,omitempty"`
 	// reportInterval is how often the totals shall be reported while they change, at least 1s.
 	ReportInterval *v1.Duration `json:"reportInterval,omitempty"`
 	// reportDelay is how long the report that follows this spec waits, unless a regular one comes sooner. Where many nodes are
@@ -41,14 +39,6 @@ func (b *XDPNodeStateSpecApplyConfiguration) WithCounters(values ...*NodeCounter
 		}
 		b.Counters = append(b.Counters, *values[i])
 	}
-	return b
-}
-
-// WithNotice sets the Notice field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Notice field is set to the value of the last call.
-func (b *XDPNodeStateSpecApplyConfiguration) WithNotice(value int64) *XDPNodeStateSpecApplyConfiguration {
-	b.Notice = &value
 	return b
 }
 
