@@ -202,7 +202,7 @@ func (n *node) start(ctx context.Context) error {
 		return errors.New("its cache is not filled")
 	}
 	a := &agent.Agent{
-		Look:   max(2*time.Second, time.Duration(len(n.fleet.nodes))*time.Second/passesPerSecond),
+		Resync:   max(2*time.Second, time.Duration(len(n.fleet.nodes))*time.Second/passesPerSecond),
 		Client: api, Node: n.name, Datapath: &n.kernel, Links: &n.kernel, Clock: clock.RealClock{},
 		Info: v1alpha1.AgentInfo{Version: "0.1.0", KernelRelease: "6.12.0-amd64", BootID: n.kernel.boot, ProgramTag: "0123456789abcdef"},
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-func TestReportsAreWrittenWhenTheyAreDue(t *testing.T) {
+func TestReportScheduleInterval(t *testing.T) {
 	n := newNode(t, counter("a"))
 	n.settle()
 	saves := func() bool { steps, _, _ := n.pass(); return slices.Contains(steps, "save") }
@@ -62,72 +62,76 @@ func TestReportsAreWrittenWhenTheyAreDue(t *testing.T) {
 	}
 }
 
-func TestANewSpecIsReportedAfterItsDelayOrWithARegularReport(t *testing.T) {
-	for name, tc := range map[string]struct {
-		delay, turn time.Duration // of the turn: how far off it is
-		want        time.Duration
-	}{
-		"at once":                      {0, 9 * time.Second, 0},
-		"when the delay is over":       {4 * time.Second, 9 * time.Second, 4 * time.Second},
-		"at its turn, if it is sooner": {time.Hour, 9 * time.Second, 9 * time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			n := newNode(t, counter("a"))
-			n.settle()
-			n.clock.SetTime(turnAfter(n.clock.Now(), 10*time.Second, "n1").Add(10*time.Second - tc.turn))
-			n.settle() // which takes the turn
-			n.edit(func(s *v1alpha1.XDPNodeState) {
-				s.Spec.Counters, s.Spec.ReportDelay.Duration = append(s.Spec.Counters, counter("b")), tc.delay
-				s.Spec.Counters[1].Primary, s.Spec.Counters[1].Names = false, []string{"eth1"}
-			})
-			told := n.clock.Now()
-			var attached bool
-			for n.clock.Since(told) <= time.Minute {
-				steps, result, err := n.pass()
-				if err != nil {
-					t.Fatal(err)
-				}
-				attached = attached || slices.Contains(steps, "attach eth1")
-				if !attached {
-					t.Fatalf("eth1 is not attached at once: %v", steps)
-				}
-				if slices.Contains(steps, "save") {
-					break
-				}
-				n.clock.Step(result.RequeueAfter)
-			}
-			if got := n.clock.Since(told); got != tc.want {
-				t.Errorf("reported after %v, want %v", got, tc.want)
-			}
-			if s := n.state(); s.Status.ObservedGeneration != s.Generation {
-				t.Errorf("generation %d is followed, and not %d", s.Status.ObservedGeneration, s.Generation)
-			}
-		})
-	}
-}
-
-func TestNothingIsDetachedBeforeTheSpecThatAsksForItIsReported(t *testing.T) {
+func TestNewSpecIsFollowedAndReportedAtOnce(t *testing.T) {
 	n := newNode(t, counter("a"))
 	n.settle()
-	n.receive("eth0", 5)
+	n.clock.Step(time.Second)
 	n.edit(func(s *v1alpha1.XDPNodeState) {
-		s.Spec.Counters[0].Inactive, s.Spec.ReportDelay.Duration = true, 5*time.Second
+		s.Spec.Counters = append(s.Spec.Counters, counter("b"))
+		s.Spec.Counters[1].Primary, s.Spec.Counters[1].Names = false, []string{"eth1"}
 	})
-	n.expectSteps("read")
-	n.receive("eth0", 2)
-	n.clock.Step(5 * time.Second)
-	n.expectSteps("read", "save", "detach eth0")
-	n.settle()
-	if diff := cmp.Diff(map[string]int64{"a": 7}, n.accounts()); diff != "" { // until it is reported
-		t.Errorf("accounts (-want +got):\n%s", diff)
+	n.expectSteps("attach eth1", "read", "save")
+	if s := n.state(); s.Status.ObservedGeneration != s.Generation {
+		t.Errorf("observedGeneration is %d, want %d", s.Status.ObservedGeneration, s.Generation)
 	}
 }
 
-// What is in the way of one report is likely in the way of all nodes', so not all try again at once when it is gone.
-func TestAReportThatCouldNotBeWrittenWaitsForTheNextTurn(t *testing.T) {
+// A node with large reports stays within its share of the bytes by reporting less often, and the report says when the next
+// one is due.
+func TestReportIntervalFollowsTheSizeOfReports(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.settle()
+	size := n.state().Status.ReportBytes
+	if size < 500 || size > 2000 {
+		t.Fatalf("status.reportBytes is %d", size)
+	}
+	n.edit(func(s *v1alpha1.XDPNodeState) { s.Spec.ReportBytesPerSecond = int64(size) / 25 }) // 25 s for one report
+	n.settle()
+	if got, want := n.state().ReportInterval(), 40*time.Second; got != want {
+		t.Fatalf("the interval is %v, want %v", got, want)
+	}
+	n.clock.SetTime(turnAfter(n.clock.Now(), 40*time.Second, "n1"))
+	n.settle()
+	n.receive("eth0", 1)
+	n.clock.Step(39 * time.Second)
+	n.expectSteps("read")
+	n.clock.Step(time.Second)
+	n.expectSteps("read", "save")
+	s := n.state()
+	if got, want := s.Status.NextReportTime.Sub(s.Status.ReportTime.Time).Round(time.Second), 2*40*time.Second+v1alpha1.ReportTolerance; got != want {
+		t.Errorf("with traffic the next report is due after %v, want %v", got, want)
+	}
+	n.clock.Step(40 * time.Second)
+	n.expectSteps("read", "save")
+	s = n.state()
+	if got, want := s.Status.NextReportTime.Sub(s.Status.ReportTime.Time).Round(time.Second), 2*400*time.Second; got != want {
+		t.Errorf("without traffic the next report is due after %v, want %v", got, want)
+	}
+}
+
+func TestReportBytesKeepsItsValueWhileReportsFit(t *testing.T) {
+	for name, tc := range map[string]struct {
+		saved int32
+		size  int
+		want  int32
+	}{
+		"the first report":                        {0, 800, 900},
+		"a report of the same size":               {900, 900, 900},
+		"a report that is one byte too large":     {900, 901, 1013},
+		"a report of three quarters of the bytes": {900, 675, 900},
+		"a report that is smaller than that":      {900, 674, 758},
+	} {
+		if got := reportBytes(tc.saved, tc.size); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+}
+
+// What makes one report fail is likely to make the reports of all nodes fail, so they do not all retry at the same time.
+func TestFailedRegularReportIsRetriedAtTheNextTurn(t *testing.T) {
 	for name, tc := range map[string]struct{ interval, want time.Duration }{
 		"of its interval":                     {time.Minute, time.Minute},
-		"at most of what it takes to make up": {time.Hour, makeUp},
+		"at most of what it takes to make up": {time.Hour, retryPeriod},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t, counter("a"))
@@ -151,7 +155,7 @@ func TestAReportThatCouldNotBeWrittenWaitsForTheNextTurn(t *testing.T) {
 	}
 }
 
-func TestAStateIsReportedAgainAsSoonAsItCanBe(t *testing.T) {
+func TestFailedReportOfAStateChangeIsRetriedAtOnce(t *testing.T) {
 	n := newNode(t, counter("a"))
 	n.settle()
 	n.interfaces[1].MTU = 9000
@@ -165,11 +169,11 @@ func TestAStateIsReportedAgainAsSoonAsItCanBe(t *testing.T) {
 	n.expectSteps("read", "save")
 }
 
-func TestAVersionThatIsKnownToBeReplacedIsNotWrittenOn(t *testing.T) {
+func TestReplacedVersionIsNotWrittenOn(t *testing.T) {
 	states := v1alpha1.GroupVersion.WithResource("xdpnodestates").GroupResource()
 	for name, release := range map[string]func(*node){
 		"until the watch brings the next one": func(n *node) { n.edit(func(*v1alpha1.XDPNodeState) {}) },
-		"and not for ever":                    func(n *node) { n.clock.Step(patience) },
+		"and not for ever":                    func(n *node) { n.clock.Step(staleTimeout) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t, counter("a"))
@@ -180,7 +184,7 @@ func TestAVersionThatIsKnownToBeReplacedIsNotWrittenOn(t *testing.T) {
 			n.saveError = nil
 			for range 3 {
 				n.expectSteps("read") // the cache is still behind
-				n.clock.Step(pause)
+				n.clock.Step(reportPause)
 			}
 			release(n)
 			n.expectSteps("read", "save")
@@ -188,7 +192,7 @@ func TestAVersionThatIsKnownToBeReplacedIsNotWrittenOn(t *testing.T) {
 	}
 }
 
-func TestTheTurnsOfNodesAreSpread(t *testing.T) {
+func TestTurnsOfNodesAreSpread(t *testing.T) {
 	const nodes, period = 1000, 10 * time.Second
 	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var perSecond [10]int

@@ -10,7 +10,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 )
 
-func TestTheReportsOfAStormAreFewAndNothingIsGivenUpWithoutOne(t *testing.T) {
+func TestStateChangesWithoutEndAreReportedAtALimitedRate(t *testing.T) {
 	all := counter("a")
 	all.Primary, all.Names = false, []string{"eth*"}
 	n := newNode(t, all)
@@ -19,7 +19,7 @@ func TestTheReportsOfAStormAreFewAndNothingIsGivenUpWithoutOne(t *testing.T) {
 	began, saves, unsaved := n.clock.Now(), 0, 0
 	pass := func() {
 		steps, result, err := n.pass()
-		if err != nil || result.RequeueAfter > look {
+		if err != nil || result.RequeueAfter > resyncInterval {
 			t.Fatalf("%v, the next pass in %v", err, result.RequeueAfter)
 		}
 		saved := slices.Contains(steps, "save")
@@ -49,8 +49,8 @@ func TestTheReportsOfAStormAreFewAndNothingIsGivenUpWithoutOne(t *testing.T) {
 		pass()
 	}
 	took := n.clock.Since(began)
-	if most := burst + int(took/pause); saves > most || unsaved == 0 {
-		t.Errorf("%d reports in %v, want at most %d; %d interfaces were attached before the brake let them be reported", saves, took, most, unsaved)
+	if most := reportBurst + int(took/reportPause); saves > most || unsaved == 0 {
+		t.Errorf("%d reports in %v, want at most %d; %d interfaces were attached before the limiter let them be reported", saves, took, most, unsaved)
 	}
 	n.clock.Step(time.Minute)
 	n.settle()
@@ -63,7 +63,7 @@ func TestTheReportsOfAStormAreFewAndNothingIsGivenUpWithoutOne(t *testing.T) {
 }
 
 // An interface that is gone when it is attached is no failure of an interface that is there.
-func TestAnInterfaceThatIsGoneWhenItIsAttachedIsNotReported(t *testing.T) {
+func TestInterfaceThatVanishesDuringAttachIsNotReported(t *testing.T) {
 	n := newNode(t, counter("a"))
 	n.settle()
 	n.interfaces = append(n.interfaces, plan.Interface{Name: "eth2", Index: 9, Primary: true})
