@@ -24,7 +24,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/agent"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // atOnce is how many nodes are made, and how many agents started, at a time.
@@ -45,13 +45,13 @@ type fleet struct {
 	peak   peak
 }
 
-func newFleet(c *cluster.Cluster, nodes int) (*fleet, error) {
+func newFleet(c *netnscluster.Cluster, nodes int) (*fleet, error) {
 	f := &fleet{scheme: runtime.NewScheme()}
 	if err := v1alpha1.AddToScheme(f.scheme); err != nil {
 		return nil, err
 	}
-	kubeconfig, err := c.Kubeconfig("system:serviceaccount:"+cluster.Namespace+":xdp-operator-agent",
-		"system:serviceaccounts", "system:serviceaccounts:"+cluster.Namespace, "system:authenticated")
+	kubeconfig, err := c.Kubeconfig("system:serviceaccount:"+netnscluster.Namespace+":xdp-operator-agent",
+		"system:serviceaccounts", "system:serviceaccounts:"+netnscluster.Namespace, "system:authenticated")
 	if err != nil {
 		return nil, err
 	}
