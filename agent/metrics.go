@@ -8,9 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
-	"github.com/xdp-operator/xdp-operator/api/metric"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/metric"
 )
 
 // What an agent serves, beside what controller-runtime and the Prometheus library say of every process.

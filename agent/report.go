@@ -14,6 +14,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // outcome is what was planned and what came of it.
@@ -115,7 +116,7 @@ func declined(e v1alpha1.NodeInterface, d plan.Declined) v1alpha1.NodeInterface 
 	switch {
 	case errors.Is(d.Why, plan.ErrCountedElsewhere):
 		e.State = v1alpha1.InterfaceSkipped
-		e.Message = "its frames are counted at " + v1alpha1.FirstFew(d.At) + ", which the XDPCounter selects too"
+		e.Message = "its frames are counted at " + format.FirstFew(d.At) + ", which the XDPCounter selects too"
 	case errors.Is(d.Why, plan.ErrModeConflict):
 		e.Message = fmt.Sprintf("an older XDPCounter has this interface in %s mode: ask for Auto or the same mode, or exclude the interface", d.Has)
 	default:
@@ -204,7 +205,7 @@ func readiness(spec v1alpha1.XDPNodeStateSpec, interfaces []v1alpha1.NodeInterfa
 		if attached == 0 {
 			c.Reason = v1alpha1.ReasonNothingAttached
 		}
-		c.Message = fmt.Sprintf("%d of %d interfaces are not counted: %s", len(culprits), attached+len(culprits), v1alpha1.FirstFew(culprits))
+		c.Message = fmt.Sprintf("%d of %d interfaces are not counted: %s", len(culprits), attached+len(culprits), format.FirstFew(culprits))
 	case active && attached == 0:
 		c.Reason, c.Message = v1alpha1.ReasonNoInterfacesMatched, "no interface of this node is selected"
 	case !active:

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/xdp-operator/xdp-operator/api/metric"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/metric"
 )
 
 // past is what an agent did that shows nowhere but in its metrics.

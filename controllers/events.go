@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -189,7 +190,7 @@ func (c change) note(places []place, now map[place]level) string {
 	if len(texts) == 1 {
 		return "1 interface " + c.one + ": " + texts[0]
 	}
-	return fmt.Sprintf("%d interfaces %s: %s", len(texts), c.many, v1alpha1.FirstFew(texts))
+	return fmt.Sprintf("%d interfaces %s: %s", len(texts), c.many, format.FirstFew(texts))
 }
 
 func onlyNode(places []place) string {

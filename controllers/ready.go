@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // ready returns the Ready condition: what kind of trouble it is, how many it concerns, and the first of them.
@@ -21,27 +22,27 @@ func (s *survey) ready(c *v1alpha1.XDPCounter) metav1.Condition {
 		return condition(metav1.ConditionFalse, v1alpha1.ReasonInvalidNodeSelector, "%v", s.invalid)
 	case len(s.leaving) > 0 && len(s.failures) == 0 && len(s.pending) == 0:
 		return condition(metav1.ConditionUnknown, v1alpha1.ReasonPending, "waiting for the agents of %s to stop counting: %s",
-			several(len(s.leaving), "node"), v1alpha1.FirstFew(s.leaving))
+			several(len(s.leaving), "node"), format.FirstFew(s.leaving))
 	case c.Spec.Suspend:
 		return condition(metav1.ConditionTrue, v1alpha1.ReasonSuspended, "counting is suspended; the totals are kept")
 	case s.nodes.Selected == 0:
 		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoNodesSelected, "spec.nodeSelector selects no node")
 	case len(s.failures) == 0 && len(s.pending) > 0:
-		return condition(metav1.ConditionUnknown, v1alpha1.ReasonPending, "waiting for the agents of %s: %s", of(len(s.pending)), v1alpha1.FirstFew(s.pending))
+		return condition(metav1.ConditionUnknown, v1alpha1.ReasonPending, "waiting for the agents of %s: %s", of(len(s.pending)), format.FirstFew(s.pending))
 	case len(s.failures) == 0:
 		return condition(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "%s on %s %s being counted%s",
 			several(int(s.interfaces.Attached), "interface"), several(int(s.nodes.Ready), "node"), isOrAre(int(s.interfaces.Attached)), s.also())
 	case len(s.silent) == len(s.failures):
-		return condition(metav1.ConditionFalse, v1alpha1.ReasonAgentNotReporting, "the agents of %s are silent: %s", of(len(s.silent)), v1alpha1.FirstFew(s.silent))
+		return condition(metav1.ConditionFalse, v1alpha1.ReasonAgentNotReporting, "the agents of %s are silent: %s", of(len(s.silent)), format.FirstFew(s.silent))
 	case s.unmatched() == len(s.failures) && s.interfaces.Attached == 0:
 		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects no interface of %s: %s",
-			several(len(s.failures), "node"), v1alpha1.FirstFew(s.culprits(false)))
+			several(len(s.failures), "node"), format.FirstFew(s.culprits(false)))
 	}
 	reason := v1alpha1.ReasonPartiallyAttached
 	if s.interfaces.Attached == 0 {
 		reason = v1alpha1.ReasonNothingAttached
 	}
-	return condition(metav1.ConditionFalse, reason, "%s have failures: %s", of(int(s.nodes.Failed)), v1alpha1.FirstFew(s.culprits(true)))
+	return condition(metav1.ConditionFalse, reason, "%s have failures: %s", of(int(s.nodes.Failed)), format.FirstFew(s.culprits(true)))
 }
 
 // unmatched returns on how many nodes no interface is selected.
@@ -95,10 +96,10 @@ func setConditions(conditions *[]metav1.Condition, ready metav1.Condition, c *v1
 // also says of the interfaces that are well what is not as it might be expected.
 func (s *survey) also() (also string) {
 	if len(s.fallen) > 0 {
-		also = fmt.Sprintf("; %d in generic mode, where native was refused: %s", len(s.fallen), v1alpha1.FirstFew(s.fallen))
+		also = fmt.Sprintf("; %d in generic mode, where native was refused: %s", len(s.fallen), format.FirstFew(s.fallen))
 	}
 	if len(s.skipped) > 0 {
-		also += fmt.Sprintf("; the frames of %d more are counted there too: %s", len(s.skipped), v1alpha1.FirstFew(s.skipped))
+		also += fmt.Sprintf("; the frames of %d more are counted there too: %s", len(s.skipped), format.FirstFew(s.skipped))
 	}
 	return also
 }

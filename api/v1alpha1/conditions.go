@@ -1,10 +1,6 @@
 package v1alpha1
 
-import (
-	"fmt"
-	"strings"
-	"time"
-)
+import "time"
 
 // Condition types.
 const (
@@ -86,13 +82,4 @@ const AnnotationRetiring = "xdp-operator.io/retiring"
 // most once a minute.
 func HeartbeatInterval(reportInterval time.Duration) time.Duration {
 	return max(time.Minute, 10*reportInterval)
-}
-
-// FirstFew joins the first three of a list for a message and says how many more there are.
-func FirstFew(items []string) string {
-	const few = 3
-	if len(items) <= few {
-		return strings.Join(items, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(items[:few], ", "), len(items)-few)
 }

@@ -15,10 +15,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/clock"
 	"github.com/xdp-operator/xdp-operator/controllers"
 	"github.com/xdp-operator/xdp-operator/controllers/uninstall"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 const (
@@ -107,7 +107,7 @@ func uninstallAll(ctx context.Context, o options) error {
 		return task.err
 	}
 	if len(task.silent) > 0 {
-		fmt.Fprintf(os.Stderr, "The agents of %d nodes did not say that they have detached: %s\n", len(task.silent), v1alpha1.FirstFew(task.silent))
+		fmt.Fprintf(os.Stderr, "The agents of %d nodes did not say that they have detached: %s\n", len(task.silent), format.FirstFew(task.silent))
 	}
 	return before.DeleteLease(context.WithoutCancel(ctx))
 }

@@ -11,7 +11,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // NamespaceGrace is an Uninstaller's Timeout for a namespace that is being deleted: Kubernetes begins with its contents
@@ -57,8 +57,8 @@ func (n *NamespaceEnd) detach(ctx context.Context) {
 	log := ctrl.LoggerFrom(ctx)
 	silent, err := n.Uninstaller.Run(ctx)
 	if err != nil {
-		log.Error(err, "Not all was done that an uninstallation does", "silent", v1alpha1.FirstFew(silent))
+		log.Error(err, "Not all was done that an uninstallation does", "silent", format.FirstFew(silent))
 		return
 	}
-	log.Info("The agents were told to detach", "silent", v1alpha1.FirstFew(silent))
+	log.Info("The agents were told to detach", "silent", format.FirstFew(silent))
 }

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 const (
@@ -67,7 +68,7 @@ func (u *Uninstaller) Run(ctx context.Context) (silent []string, err error) {
 		return silent, err
 	}
 	if len(states) > 0 {
-		return silent, fmt.Errorf("%d node states are left, of %s", len(states), v1alpha1.FirstFew(names(states)))
+		return silent, fmt.Errorf("%d node states are left, of %s", len(states), format.FirstFew(names(states)))
 	}
 	u.View.stage.Store(over)
 	return silent, u.tell(ctx)
