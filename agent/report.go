@@ -205,13 +205,14 @@ func readiness(spec v1alpha1.XDPNodeStateSpec, interfaces []v1alpha1.NodeInterfa
 		if attached == 0 {
 			c.Reason = v1alpha1.ReasonNothingAttached
 		}
-		c.Message = fmt.Sprintf("%d of %d interfaces are not counted: %s", len(culprits), attached+len(culprits), format.FirstFew(culprits))
+		c.Message = fmt.Sprintf("%d of %s not counted: %s",
+			len(culprits), format.Count(attached+len(culprits), "interface is", "interfaces are"), format.FirstFew(culprits))
 	case active && attached == 0:
 		c.Reason, c.Message = v1alpha1.ReasonNoInterfacesMatched, "no interface of this node is selected"
 	case !active:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonSuspended, "no active XDPCounter selects this node; the totals are kept"
 	default:
-		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, fmt.Sprintf("%d interfaces are being counted", attached)
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, format.Count(attached, "interface is", "interfaces are")+" being counted"
 	}
 	return c
 }

@@ -61,7 +61,7 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 	status.Families = v1alpha1.FamiliesOf(totals)
 	status.Protocols = v1alpha1.ProtocolsOf(totals, rates)
 	status.LastReportTime = last
-	status.Summary = inWords(status)
+	status.Summary = summaryText(status)
 	return status
 }
 

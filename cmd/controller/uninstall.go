@@ -107,7 +107,8 @@ func uninstallAll(ctx context.Context, o options) error {
 		return task.err
 	}
 	if len(task.silent) > 0 {
-		fmt.Fprintf(os.Stderr, "The agents of %d nodes did not say that they have detached: %s\n", len(task.silent), format.FirstFew(task.silent))
+		fmt.Fprintf(os.Stderr, "%s not reported that all interfaces are detached: %s\n",
+			format.Count(len(task.silent), "node has", "nodes have"), format.FirstFew(task.silent))
 	}
 	return before.DeleteLease(context.WithoutCancel(ctx))
 }

@@ -1,5 +1,3 @@
-// Package format writes numbers, plurals and lists for people. All programs use it, so that the same fact reads the same in
-// conditions, events, kubectl columns and terminals.
 package format
 
 import (
@@ -14,4 +12,12 @@ func FirstFew(items []string) string {
 		return strings.Join(items, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(items[:few], ", "), len(items)-few)
+}
+
+// Count returns the number and the text that agrees with it, for example "1 interface is" or "3 interfaces are".
+func Count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
