@@ -13,7 +13,7 @@ import (
 
 // ready returns the Ready condition. The reason says what kind of problem there is. The message says how many nodes it
 // affects and names the first of them.
-func (s *survey) ready(c *v1alpha1.XDPCounter) metav1.Condition {
+func (s *nodeSummary) ready(c *v1alpha1.XDPCounter) metav1.Condition {
 	condition := func(status metav1.ConditionStatus, reason, message string, args ...any) metav1.Condition {
 		return metav1.Condition{Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: fmt.Sprintf(message, args...)}
 	}
@@ -37,9 +37,9 @@ func (s *survey) ready(c *v1alpha1.XDPCounter) metav1.Condition {
 		return condition(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "%s being counted on %s%s",
 			format.Count(int(s.interfaces.Attached), "interface is", "interfaces are"),
 			format.Count(int(s.nodes.Ready), "node", "nodes"), s.remarks())
-	case len(s.silent) == len(s.failures):
+	case len(s.late) == len(s.failures):
 		return condition(metav1.ConditionFalse, v1alpha1.ReasonAgentNotReporting, "%s not reported in time: %s",
-			of(len(s.silent)), format.FirstFew(s.silent))
+			of(len(s.late)), format.FirstFew(s.late))
 	case s.unmatched() == len(s.failures) && s.interfaces.Attached == 0:
 		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects no interface on %s: %s",
 			format.Count(len(s.failures), "node", "nodes"), format.FirstFew(s.failureNames(false)))
@@ -52,7 +52,7 @@ func (s *survey) ready(c *v1alpha1.XDPCounter) metav1.Condition {
 }
 
 // unmatched returns on how many nodes spec.interfaces selects no interface.
-func (s *survey) unmatched() (n int) {
+func (s *nodeSummary) unmatched() (n int) {
 	for _, f := range s.failures {
 		if f.Reason == v1alpha1.ReasonNoInterfacesMatched {
 			n++
@@ -62,7 +62,7 @@ func (s *survey) unmatched() (n int) {
 }
 
 // failureNames returns node or node/interface of each failure, with the reason in parentheses if withReason is set.
-func (s *survey) failureNames(withReason bool) []string {
+func (s *nodeSummary) failureNames(withReason bool) []string {
 	var names []string
 	for _, f := range s.failures {
 		name := f.Node
@@ -78,9 +78,9 @@ func (s *survey) failureNames(withReason bool) []string {
 }
 
 // remarks returns what a user may not expect although all interfaces are counted.
-func (s *survey) remarks() (remarks string) {
-	if len(s.fallen) > 0 {
-		remarks = fmt.Sprintf("; %d in generic mode because native mode was refused: %s", len(s.fallen), format.FirstFew(s.fallen))
+func (s *nodeSummary) remarks() (remarks string) {
+	if len(s.fellBackToGeneric) > 0 {
+		remarks = fmt.Sprintf("; %d in generic mode because native mode was refused: %s", len(s.fellBackToGeneric), format.FirstFew(s.fellBackToGeneric))
 	}
 	if len(s.skipped) > 0 {
 		remarks += fmt.Sprintf("; the frames of %s already counted there: %s",

@@ -309,7 +309,7 @@ func TestADepartedNodeIsAddedOnceWhereverItCrashes(t *testing.T) {
 	if _, changed := depart(copied, &leaving, leaving.Status.Accounts[0]); changed {
 		t.Error("the same copy again is a change")
 	}
-	if same, changed := settle(copied, gone()); changed || whole(same, leaving) != 107 {
+	if same, changed := mergeDeparted(copied, gone()); changed || whole(same, leaving) != 107 {
 		t.Error("what is still there is settled")
 	}
 
@@ -321,15 +321,15 @@ func TestADepartedNodeIsAddedOnceWhereverItCrashes(t *testing.T) {
 	expect("copied again", whole(copied, later), 109)
 	expect("deleted", whole(copied), 109)
 
-	settled, changed := settle(copied, gone("uid-n1"))
+	settled, changed := mergeDeparted(copied, gone("uid-n1"))
 	if !changed || len(settled.Departing) != 0 {
 		t.Errorf("what is gone is not settled: %v", settled)
 	}
 	expect("settled", whole(settled), 109)
-	if again, changed := settle(settled, gone("uid-n1")); changed || whole(again) != 109 {
+	if again, changed := mergeDeparted(settled, gone("uid-n1")); changed || whole(again) != 109 {
 		t.Error("what is settled is settled again")
 	}
-	if none, changed := settle(nil, gone("x")); none != nil || changed {
+	if none, changed := mergeDeparted(nil, gone("x")); none != nil || changed {
 		t.Error("nothing retired, yet something settled")
 	}
 	expect("the node is back under its name", whole(settled, state("n1").For("a", 1).Obj()), 110)
