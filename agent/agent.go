@@ -59,12 +59,12 @@ type Agent struct {
 	Clock    clock.PassiveClock
 	Look     time.Duration // after which a pass looks whether all is as it was; zero: 2 s
 
-	pulse   pulse
-	turns   turns
-	brake   brake
-	last    remembered
-	refused map[int]refusal // by interface index
-	seen    seen
+	passTimes   passTimes
+	turns       turns
+	brake       brake
+	last        remembered
+	refused     map[int]refusal // by interface index
+	passMetrics passMetrics
 }
 
 // refusal is a driver's, which is not asked again at once: some reset their hardware before they refuse.
@@ -89,16 +89,16 @@ type remembered struct {
 // twice.
 func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
 	began := a.Clock.Now()
-	a.pulse.begin(began)
+	a.passTimes.begin(began)
 	wait, err := a.pass(ctx)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) { // the cache is behind our own last write, or the deletion
 		wait, err = followUp, nil
 	}
-	a.seen.pass(a.Clock.Since(began), err)
+	a.passMetrics.pass(a.Clock.Since(began), err)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	a.pulse.end(wait)
+	a.passTimes.end(wait)
 	return ctrl.Result{RequeueAfter: wait}, nil
 }
 
@@ -109,8 +109,8 @@ func (a *Agent) look() time.Duration { return cmp.Or(a.Look, look) }
 func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	state := &v1alpha1.XDPNodeState{}
 	if err := a.Client.Get(ctx, types.NamespacedName{Name: a.Node}, state); apierrors.IsNotFound(err) {
-		a.seen.interfaces(nil)
-		return idle, a.giveUpAll(ctx)
+		a.passMetrics.interfaces(nil)
+		return idle, a.detachAll(ctx)
 	} else if err != nil {
 		return 0, fmt.Errorf("get own node state: %w", err)
 	}
@@ -146,7 +146,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	}
 	after := before.Next(readings, selected, listed(state.Spec))
 	status := a.report(state, s, outcome{want: want, selected: selected, declined: declined, failed: failed, detach: detach}, before, after)
-	a.seen.interfaces(status.Interfaces)
+	a.passMetrics.interfaces(status.Interfaces)
 
 	now := a.Clock.Now()
 	wait := a.turns.due(state, status, now)
@@ -262,10 +262,10 @@ func (a *Agent) detach(ctx context.Context, attachments []plan.Attachment) error
 	return errors.Join(errs...)
 }
 
-// giveUpAll detaches everything: the node state is gone, and with it whoever the counts were for. The controller
+// detachAll detaches everything: the node state is gone, and with it whoever the counts were for. The controller
 // deletes it when no counter is left and all is detached, or after it has added a departed node's accounts to those
 // of the cluster.
-func (a *Agent) giveUpAll(ctx context.Context) error {
+func (a *Agent) detachAll(ctx context.Context) error {
 	attached, err := a.Datapath.Attached()
 	if err != nil {
 		return fmt.Errorf("list attachments: %w", err)

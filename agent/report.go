@@ -102,7 +102,7 @@ func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1al
 	}
 	for _, d := range o.declined {
 		if at := slices.IndexFunc(s.interfaces, func(i plan.Interface) bool { return i.Index == d.Index }); at >= 0 {
-			list = tell(list, declined(entry(s.interfaces[at]), d))
+			list = appendFailure(list, declined(entry(s.interfaces[at]), d))
 		}
 	}
 	slices.SortStableFunc(list, func(x, y v1alpha1.NodeInterface) int { return cmp.Compare(x.Index, y.Index) })
@@ -125,8 +125,8 @@ func declined(e v1alpha1.NodeInterface, d plan.Declined) v1alpha1.NodeInterface 
 	return e
 }
 
-// tell appends the entry, or adds its counters to one that says the same.
-func tell(list []v1alpha1.NodeInterface, e v1alpha1.NodeInterface) []v1alpha1.NodeInterface {
+// appendFailure appends the entry. If the list has the same entry for other counters, it adds the counters to that one.
+func appendFailure(list []v1alpha1.NodeInterface, e v1alpha1.NodeInterface) []v1alpha1.NodeInterface {
 	at := slices.IndexFunc(list, func(other v1alpha1.NodeInterface) bool {
 		return other.Index == e.Index && other.State == e.State && other.RequestedMode == e.RequestedMode && other.Message == e.Message
 	})
@@ -187,26 +187,26 @@ func ratesBefore(state *v1alpha1.XDPNodeState, uid types.UID) traffic.Rates {
 // readiness returns the Ready condition of the node.
 func readiness(spec v1alpha1.XDPNodeStateSpec, interfaces []v1alpha1.NodeInterface) metav1.Condition {
 	var attached int
-	var culprits []string
+	var failureNames []string
 	for _, i := range interfaces {
 		switch i.State {
 		case v1alpha1.InterfaceAttached:
 			attached++
 		case v1alpha1.InterfaceFailed:
-			culprits = append(culprits, i.Name+" ("+i.Reason+")")
+			failureNames = append(failureNames, i.Name+" ("+i.Reason+")")
 		case v1alpha1.InterfaceDetaching, v1alpha1.InterfaceSkipped:
 		}
 	}
 	active := slices.ContainsFunc(spec.Counters, func(c v1alpha1.NodeCounter) bool { return !c.Inactive })
 	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse}
 	switch {
-	case len(culprits) > 0:
+	case len(failureNames) > 0:
 		c.Reason = v1alpha1.ReasonPartiallyAttached
 		if attached == 0 {
 			c.Reason = v1alpha1.ReasonNothingAttached
 		}
 		c.Message = fmt.Sprintf("%d of %s not counted: %s",
-			len(culprits), format.Count(attached+len(culprits), "interface is", "interfaces are"), format.FirstFew(culprits))
+			len(failureNames), format.Count(attached+len(failureNames), "interface is", "interfaces are"), format.FirstFew(failureNames))
 	case active && attached == 0:
 		c.Reason, c.Message = v1alpha1.ReasonNoInterfacesMatched, "no interface of this node is selected"
 	case !active:

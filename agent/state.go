@@ -46,7 +46,7 @@ func (a *Agent) save(ctx context.Context, state *v1alpha1.XDPNodeState, status v
 	next := &v1alpha1.XDPNodeState{Status: status}
 	next.Name, next.UID, next.ResourceVersion = state.Name, state.UID, state.ResourceVersion
 	err := a.Client.Status().Update(ctx, next)
-	a.seen.write(err)
+	a.passMetrics.write(err)
 	now := a.Clock.Now()
 	if err == nil || apierrors.IsConflict(err) {
 		a.brake.replace(state.ResourceVersion, now)
