@@ -14,38 +14,38 @@ import (
 	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
-// NamespaceGrace is an Uninstaller's Timeout for a namespace that is being deleted: Kubernetes begins with its contents
-// after five seconds, and gives its pods thirty more.
+// NamespaceGrace is the Timeout of an Uninstaller that runs because its namespace is being deleted. Kubernetes starts to
+// delete the contents of the namespace after five seconds, and gives the pods thirty more.
 const NamespaceGrace = 20 * time.Second
 
-// namespaceLook is how often it is looked at.
-const namespaceLook = time.Second
+// namespaceInterval is how often NamespaceWatcher reads the namespace.
+const namespaceInterval = time.Second
 
-// NamespaceEnd is a manager.Runnable that lets the agents detach when the controller's own namespace is being deleted.
-// That takes the agents away without a word, and the hook of the chart is not run for it. Its right is in
-// config/rbac/namespace_role.yaml: a Role, since a namespace is in itself.
-type NamespaceEnd struct {
+// NamespaceWatcher is a manager.Runnable that makes the agents detach when the controller's own namespace is being deleted.
+// The deletion removes the agents without notice, and Helm does not run the hook of the chart for it. The permission to
+// read the namespace is in config/rbac/namespace_role.yaml. A Role is sufficient, since a namespace is an object in itself.
+type NamespaceWatcher struct {
 	Live        client.Reader // without a cache
-	Namespace   string        // empty: nothing to look at
+	Namespace   string        // empty: Start returns at once
 	Uninstaller *Uninstaller
 }
 
-// Start looks until the namespace is being deleted or ctx is done.
-func (n *NamespaceEnd) Start(ctx context.Context) error {
+// Start returns when ctx is done, or when the agents have detached because the namespace is being deleted.
+func (n *NamespaceWatcher) Start(ctx context.Context) error {
 	if n.Namespace == "" {
 		return nil
 	}
 	log := ctrl.LoggerFrom(ctx).WithName("namespace")
-	told := false // that it cannot be seen
-	_ = wait.PollUntilContextCancel(ctx, namespaceLook, false, func(ctx context.Context) (bool, error) {
+	logged := false // that reading is forbidden
+	_ = wait.PollUntilContextCancel(ctx, namespaceInterval, false, func(ctx context.Context) (bool, error) {
 		namespace := &corev1.Namespace{}
 		err := n.Live.Get(ctx, types.NamespacedName{Name: n.Namespace}, namespace)
-		if apierrors.IsForbidden(err) && !told { // the right may come later, as everything that is applied together
-			log.Info("Not told whether the namespace is being deleted", "namespace", n.Namespace)
-			told = true
+		if apierrors.IsForbidden(err) && !logged { // the Role may be created later, if all objects are applied together
+			log.Info("No permission to see whether the namespace is being deleted", "namespace", n.Namespace)
+			logged = true
 		}
 		return err == nil && !namespace.DeletionTimestamp.IsZero(), nil
-	}) // it ends with ctx, or because there is something to do
+	}) // the only error is that of ctx, which is checked below
 	if ctx.Err() == nil {
 		log.Info("The namespace is being deleted")
 		n.detach(ctrl.LoggerInto(ctx, log))
@@ -53,12 +53,12 @@ func (n *NamespaceEnd) Start(ctx context.Context) error {
 	return nil
 }
 
-func (n *NamespaceEnd) detach(ctx context.Context) {
+func (n *NamespaceWatcher) detach(ctx context.Context) {
 	log := ctrl.LoggerFrom(ctx)
-	silent, err := n.Uninstaller.Run(ctx)
+	attached, err := n.Uninstaller.Run(ctx)
 	if err != nil {
-		log.Error(err, "Not all was done that an uninstallation does", "silent", format.FirstFew(silent))
+		log.Error(err, "The uninstallation is not complete", "stillAttached", format.FirstFew(attached))
 		return
 	}
-	log.Info("The agents were told to detach", "silent", format.FirstFew(silent))
+	log.Info("The uninstallation is complete", "stillAttached", format.FirstFew(attached))
 }
