@@ -141,10 +141,10 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if before.Meet(readings, selected) { // the interface may be gone before it is reported
+	if before.AddNewMaps(readings, selected) { // the interface may be gone before it is reported
 		a.last.state, a.last.ledger = state.UID, before
 	}
-	after := before.Next(readings, selected, listed(state.Spec))
+	after := before.Book(readings, selected, listed(state.Spec))
 	status := a.report(state, s, outcome{want: want, selected: selected, declined: declined, failed: failed, detach: detach}, before, after)
 	a.passMetrics.interfaces(status.Interfaces)
 

@@ -67,9 +67,9 @@ func (a *Agent) ledger(state *v1alpha1.XDPNodeState) (traffic.Ledger, error) {
 	case err != nil || a.last.state != state.UID:
 		return saved, err
 	case a.last.replaced == state.ResourceVersion: // the cache is behind: it may have accounts of counters that are gone
-		return a.last.ledger.Or(traffic.Ledger{}), nil // a copy
+		return a.last.ledger.Merge(traffic.Ledger{}), nil // a copy
 	default: // nobody else writes the status, but somebody may have edited it
-		return saved.Or(a.last.ledger), nil
+		return saved.Merge(a.last.ledger), nil
 	}
 }
 
@@ -77,7 +77,7 @@ func (a *Agent) ledger(state *v1alpha1.XDPNodeState) (traffic.Ledger, error) {
 func ledgerOf(status v1alpha1.XDPNodeStateStatus) (l traffic.Ledger, err error) {
 	l = traffic.Ledger{
 		Opened:   status.ObservedGeneration > 0,
-		Maps:     map[traffic.MapID]traffic.Booked{},
+		Maps:     map[traffic.MapID]traffic.MapState{},
 		Accounts: map[string]traffic.Totals{},
 	}
 	mapID := func(id int64) (traffic.MapID, error) {
@@ -103,7 +103,7 @@ func ledgerOf(status v1alpha1.XDPNodeStateStatus) (l traffic.Ledger, err error) 
 		for _, uid := range i.Counters {
 			counters = append(counters, string(uid))
 		}
-		l.Maps[id] = traffic.Booked{Totals: v1alpha1.TotalsOf(i.Counts), Counters: counters}
+		l.Maps[id] = traffic.MapState{Totals: v1alpha1.TotalsOf(i.Counts), Counters: counters}
 	}
 	for _, account := range status.Accounts {
 		l.Accounts[string(account.UID)] = v1alpha1.TotalsOf(account.Counts)
