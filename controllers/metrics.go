@@ -9,8 +9,8 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/xdp-operator/xdp-operator/api/metric"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/metric"
 )
 
 // What a controller serves, beside what controller-runtime says of its controllers, queues and requests.

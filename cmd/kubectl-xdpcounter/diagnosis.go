@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // diagnosis is what is to tell of one counter.
@@ -67,14 +68,14 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 	}
 	if n := c.Status.Nodes; seen && n != nil && int(n.Selected) > found {
 		d.reasons[noNodeState] += int(n.Selected) - found
-		d.tree.branches = append(d.tree.branches, branch{text: many(int(n.Selected)-found, "node has", "nodes have") + " not been told of the counter yet"})
+		d.tree.branches = append(d.tree.branches, branch{text: format.Count(int(n.Selected)-found, "node has", "nodes have") + " not been told of the counter yet"})
 	}
 	if d.ready && len(d.tree.branches) > 0 {
 		d.tree.details = append(d.tree.details, "the node states say otherwise by now")
 		d.reasons[behind]++
 	}
 	if good > 0 {
-		d.tree.branches = append(d.tree.branches, branch{text: many(good, "node is", "nodes are") + " ready"})
+		d.tree.branches = append(d.tree.branches, branch{text: format.Count(good, "node is", "nodes are") + " ready"})
 	}
 	return d
 }
@@ -118,9 +119,9 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 	case bad == 0:
 		return branch{}, true
 	case good > 0:
-		b.branches = append(b.branches, branch{text: many(good, "interface is", "interfaces are") + " being counted"})
+		b.branches = append(b.branches, branch{text: format.Count(good, "interface is", "interfaces are") + " being counted"})
 	}
-	b.text = fmt.Sprintf("%s  %d of %s not counted", state.Name, bad, many(good+bad, "interface is", "interfaces are"))
+	b.text = fmt.Sprintf("%s  %d of %s not counted", state.Name, bad, format.Count(good+bad, "interface is", "interfaces are"))
 	return b, false
 }
 
@@ -162,12 +163,4 @@ func selected(s *v1alpha1.InterfaceSelector) string {
 		text += " without " + strings.Join(but, ", ")
 	}
 	return text
-}
-
-// many writes a number of things.
-func many(n int, one, more string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, more)
 }

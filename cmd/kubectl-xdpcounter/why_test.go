@@ -65,7 +65,7 @@ func TestWhy(t *testing.T) {
 		},
 		"suspended":              {is(metav1.ConditionTrue, v1alpha1.ReasonSuspended, "counting is suspended; the totals are kept", func(c *v1alpha1.XDPCounter) { c.Spec.Suspend = true }), []v1alpha1.XDPNodeState{silent}, true},
 		"no controller":          {is(metav1.ConditionUnknown, v1alpha1.ReasonPending, "Waiting for the controller", func(c *v1alpha1.XDPCounter) { c.Status.ObservedGeneration, c.Status.Nodes = 0, nil }), nil, false},
-		"the status is outdated": {is(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "2 interfaces on 1 nodes are being counted", func(c *v1alpha1.XDPCounter) { c.Generation = 3 }), []v1alpha1.XDPNodeState{node("n1")}, false},
+		"the status is outdated": {is(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "2 interfaces are being counted on 1 node", func(c *v1alpha1.XDPCounter) { c.Generation = 3 }), []v1alpha1.XDPNodeState{node("n1")}, false},
 		"a node says otherwise":  {c, []v1alpha1.XDPNodeState{node("n1"), silent}, true},
 		"a node is out of reach": {
 			is(metav1.ConditionFalse, v1alpha1.ReasonPartiallyAttached, "2 of 3 nodes have failures: n2 (NodeUnreachable), n3 (NodeUnreachable)", func(c *v1alpha1.XDPCounter) {
@@ -87,7 +87,7 @@ func TestWhy(t *testing.T) {
 			c.Status.Nodes.Selected = 0
 			c.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "edge"}}
 		}), nil, false},
-		"a reason of the future":       {is(metav1.ConditionFalse, v1alpha1.ReasonNothingAttached, "1 of 1 nodes have failures: n1/eth0 (Quantum)", func(c *v1alpha1.XDPCounter) { c.Status.Nodes.Selected = 1 }), []v1alpha1.XDPNodeState{fails(node("n1"), 0, "Quantum", "entangled")}, false},
+		"a reason of the future":       {is(metav1.ConditionFalse, v1alpha1.ReasonNothingAttached, "1 of 1 node has failures: n1/eth0 (Quantum)", func(c *v1alpha1.XDPCounter) { c.Status.Nodes.Selected = 1 }), []v1alpha1.XDPNodeState{fails(node("n1"), 0, "Quantum", "entangled")}, false},
 		"a counter without status":     {v1alpha1.XDPCounter{ObjectMeta: metav1.ObjectMeta{Name: "bare", Generation: 1}}, nil, false},
 		"xdp-operator was uninstalled": {is(metav1.ConditionUnknown, v1alpha1.ReasonUninstalled, "xdp-operator was uninstalled; the totals are kept", func(c *v1alpha1.XDPCounter) { c.Status.Nodes.Selected = 0 }), nil, false},
 	} {

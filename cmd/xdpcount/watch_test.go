@@ -11,7 +11,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // host is an interface that counts a packet per second, and a clock that jumps to whatever is waited for.
@@ -51,7 +51,7 @@ func newHost() *host {
 				kind = "summary"
 			}
 			h.acts = append(h.acts, strings.Join([]string{
-				kind, r.time.Sub(noon).String(), "of", r.elapsed.String(), display.PerSecond(r.sections[0].allRate.Packets),
+				kind, r.time.Sub(noon).String(), "of", r.elapsed.String(), format.PerSecond(r.sections[0].allRate.Packets),
 			}, " "))
 			if h.made++; h.made > 100 {
 				return errors.New("it does not end")
