@@ -9,17 +9,17 @@ import (
 // XDPNodeStateSpecApplyConfiguration represents a declarative configuration of the XDPNodeStateSpec type for use
 // with apply.
 //
-// XDPNodeStateSpec is what the controller tells the agent of one node. It is all that an agent is told.
+// XDPNodeStateSpec holds the instructions of the controller to the agent of one node. The agent gets no others.
 type XDPNodeStateSpecApplyConfiguration struct {
-	// counters lists the XDPCounters of this node, the oldest first. Where two disagree the older wins.
+	// counters lists the XDPCounters of this node, the oldest first. If two of them conflict, the older one applies.
 	Counters []NodeCounterApplyConfiguration `json:"counters,omitempty"`
-	// reportInterval is how often the totals shall be reported while they change, at least 1s.
+	// reportInterval is how often the agent reports the totals while they change, at least 1s.
 	ReportInterval *v1.Duration `json:"reportInterval,omitempty"`
-	// reportDelay is how long the report that follows this spec waits, unless a regular one comes sooner. Where many nodes are
-	// told something at the same time, so the reports of the cluster stay within their budget.
+	// reportDelay is how long the agent waits with the first report that follows this spec, unless a regular report is
+	// due sooner. It spreads the reports of the cluster if the specs of many nodes change at the same time.
 	ReportDelay *v1.Duration `json:"reportDelay,omitempty"`
-	// updateTime is when this spec was last changed while its agent was heard of. A report that follows it is owed since
-	// then, reportDelay later.
+	// updateTime is when this spec was last changed while its agent was reporting. The first report that follows this
+	// spec is due reportDelay after it.
 	UpdateTime *v1.Time `json:"updateTime,omitempty"`
 }
 
