@@ -1,5 +1,5 @@
-// Package display is how the programs show counts: rates, numbers in units, tables that take each other's place on a
-// terminal, and JSON. It knows neither the kernel nor Kubernetes.
+// Package display formats counts for the programs: rates, numbers with units, tables that are redrawn on a terminal, and
+// JSON. It depends neither on the kernel nor on Kubernetes.
 package display
 
 import (
@@ -9,13 +9,13 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// Rate is a mean over some time.
+// Rate is a mean over a period of time.
 type Rate struct {
 	Packets float64 // per second
-	Bits    float64 // per second, the bytes of traffic.Counts eightfold
+	Bits    float64 // per second, 8 times the bytes of traffic.Counts
 }
 
-// RateOf returns the rate at which the growth came in the time. Without time it is zero.
+// RateOf returns the rate of the growth in the elapsed time. It is zero if no time has elapsed.
 func RateOf(growth traffic.Counts, elapsed time.Duration) Rate {
 	if elapsed <= 0 {
 		return Rate{}
@@ -27,7 +27,7 @@ func RateOf(growth traffic.Counts, elapsed time.Duration) Rate {
 // Plus returns the sum.
 func (r Rate) Plus(s Rate) Rate { return Rate{Packets: r.Packets + s.Packets, Bits: r.Bits + s.Bits} }
 
-// None stands where there is nothing to tell.
+// None is printed in place of an unknown value.
 const None = "-"
 
 var (
@@ -35,16 +35,16 @@ var (
 	binaries = []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
 )
 
-// PerSecond writes a rate in powers of 1000, for example 1.5k. Below 10 it has a decimal.
+// PerSecond formats a rate in powers of 1000, for example 1.5k. Below 10 it has one decimal.
 func PerSecond(rate float64) string { return scaled(rate, 1000, decimals) }
 
-// Packets writes a number of packets in powers of 1000, exact below 1000, for example 123.5k.
+// Packets formats a number of packets in powers of 1000, exact below 1000, for example 123.5k.
 func Packets(n uint64) string { return whole(n, 1000, decimals) }
 
-// Bytes writes a number of bytes in powers of 1024, exact below 1024, for example 94.2MiB.
+// Bytes formats a number of bytes in powers of 1024, exact below 1024, for example 94.2MiB.
 func Bytes(n uint64) string { return whole(n, 1024, binaries) }
 
-// whole writes a number exactly below the base, and from there on as scaled does.
+// whole formats a number exactly below the base, and as scaled does otherwise.
 func whole(n, base uint64, units []string) string {
 	if n < base {
 		return fmt.Sprintf("%d%s", n, units[0])
@@ -52,8 +52,8 @@ func whole(n, base uint64, units []string) string {
 	return scaled(float64(n), float64(base), units)
 }
 
-// scaled writes a number with one decimal in the largest unit that keeps it at or above 1. Below the base it has a
-// decimal only where that is more than a tenth of it.
+// scaled formats a number with one decimal, in the largest unit in which it is at least 1. Below the base it has a decimal
+// only if it is less than 10.
 func scaled(value, base float64, units []string) string {
 	switch {
 	case value == 0:
@@ -64,14 +64,14 @@ func scaled(value, base float64, units []string) string {
 		return fmt.Sprintf("%.0f%s", value, units[0])
 	}
 	unit := 0
-	// 999.95 would be written as 1000.0 of the smaller unit
+	// 999.95 would be formatted as 1000.0 of the smaller unit
 	for ; value >= base-0.05 && unit < len(units)-1 || unit == 0; unit++ {
 		value /= base
 	}
 	return fmt.Sprintf("%.1f%s", value, units[unit])
 }
 
-// Percent writes the part in percent. It never says 0 % of something or 100 % of a part.
+// Percent formats a part in percent. It returns 0% only for zero, and 100% only for the whole.
 func Percent[N uint64 | float64](part, of N) string {
 	if of == 0 {
 		return None
@@ -87,5 +87,5 @@ func Percent[N uint64 | float64](part, of N) string {
 	}
 }
 
-// Seconds writes a time in seconds with one decimal, for example 2.0 s.
+// Seconds formats a duration in seconds with one decimal, for example 2.0 s.
 func Seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

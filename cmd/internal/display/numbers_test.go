@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestNumbersForPeople(t *testing.T) {
+func TestFormatNumbers(t *testing.T) {
 	for want, got := range map[string]string{
 		"0": PerSecond(0), "0.5": PerSecond(0.5), "9.9": PerSecond(9.94),
 		"10": PerSecond(9.96), "999": PerSecond(999.4), "1.0k": PerSecond(999.6),
