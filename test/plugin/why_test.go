@@ -57,10 +57,10 @@ func TestUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no such command":     {[]string{"bottom"}, `there is no command "bottom"`},
+		"no such command":     {[]string{"bottom"}, `unknown command "bottom"`},
 		"no such flag":        {[]string{"top", "--nosuch"}, "unknown flag: --nosuch"},
-		"no name":             {[]string{"why"}, "name one XDPCounter"},
-		"two names":           {[]string{"top", "a", "b"}, `"b" is too many`},
+		"no name":             {[]string{"why"}, "exactly one NAME is required"},
+		"two names":           {[]string{"top", "a", "b"}, `unexpected argument "b"`},
 		"no such row":         {[]string{"top", "--by=pod"}, `--by is "pod", must be protocol, family, node or interface`},
 		"no such order":       {[]string{"top", "--sort=name"}, `--sort is "name"`},
 		"no such output":      {[]string{"top", "-o", "yaml"}, `--output is "yaml"`},
@@ -176,6 +176,6 @@ func TestNotInstalled(t *testing.T) {
 	}()
 	for _, args := range [][]string{{"top"}, {"top", "--once"}, {"top", "workers", "--by=node"}, {"why", "workers"}} {
 		run(t, kubectl(t.Context(), args...)).expect(t, 6, "xdp-operator is not installed in this cluster: https://127.0.0.1:",
-			"does not serve xdp", "install it: helm install")
+			"does not serve xdp", "install it with helm install")
 	}
 }
