@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/golden"
+	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
 // phasesDir holds an XDPCounter of every phase of its life. Others judge them: kstatus and Argo CD in test/gitops, and

@@ -86,23 +86,23 @@ func slimState(state *v1alpha1.XDPNodeState) {
 
 // SetupWithManager makes the manager call Reconcile for a node when it comes, goes or is labelled, for all nodes
 // when a counter comes, goes or is edited or the nodes have become many more or fewer, and when a node state is edited or
-// lost, its reports grow longer or shorter, or its agent winds something up.
+// lost, or its agent winds something up.
 func (r *NodeStateReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("xdpnodestate").
 		WithOptions(controller.Options{MaxConcurrentReconciles: r.SpecWriters}).
-		For(&v1alpha1.XDPNodeState{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, mayShrink(), sizeChanged()))).
+		For(&v1alpha1.XDPNodeState{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, mayShrink()))).
 		Watches(&v1alpha1.XDPNodeState{}, r.onDeleted()).
 		Watches(&corev1.Node{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(predicate.LabelChangedPredicate{})).
-		Watches(&corev1.Node{}, r.onCensus()).
+		Watches(&corev1.Node{}, r.onNodeCount()).
 		Watches(&v1alpha1.XDPCounter{}, handler.EnqueueRequestsFromMapFunc(r.allNodes), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)
 }
 
-// onCensus counts the nodes. Before the first Reconcile it has been told of all there are.
-func (r *NodeStateReconciler) onCensus() handler.EventHandler {
+// onNodeCount counts the nodes. Before the first Reconcile it has been told of all there are.
+func (r *NodeStateReconciler) onNodeCount() handler.EventHandler {
 	add := func(ctx context.Context, q queue, nodes int) {
-		if !r.census.add(nodes) {
+		if !r.nodes.add(nodes) {
 			return
 		}
 		for _, request := range r.allNodes(ctx, nil) {
@@ -112,20 +112,6 @@ func (r *NodeStateReconciler) onCensus() handler.EventHandler {
 	return handler.Funcs{
 		CreateFunc: func(ctx context.Context, _ event.CreateEvent, q queue) { add(ctx, q, 1) },
 		DeleteFunc: func(ctx context.Context, _ event.DeleteEvent, q queue) { add(ctx, q, -1) },
-	}
-}
-
-// sizeChanged lets through reports that are longer or shorter than the one before, by what counts for their interval.
-func sizeChanged() predicate.Predicate {
-	return predicate.Funcs{
-		CreateFunc:  func(event.CreateEvent) bool { return false },
-		DeleteFunc:  func(event.DeleteEvent) bool { return false },
-		GenericFunc: func(event.GenericEvent) bool { return false },
-		UpdateFunc: func(e event.UpdateEvent) bool {
-			before, okBefore := e.ObjectOld.(*v1alpha1.XDPNodeState)
-			after, okAfter := e.ObjectNew.(*v1alpha1.XDPNodeState)
-			return okBefore && okAfter && reportSize(before.Spec.Counters, before) != reportSize(after.Spec.Counters, after)
-		},
 	}
 }
 

@@ -24,7 +24,7 @@ func TestTheCachesKeepWhatIsLookedAt(t *testing.T) {
 		nodes, states := []corev1.Node{node("n1", "edge")}, []v1alpha1.XDPNodeState{*state}
 		return []any{
 			summarize(&x, nodes, states, now), state.Spec, *state.Account(x.UID), fmt.Sprint(levelsOf(x.UID, states)),
-			reportSize(state.Spec.Counters, state), silentFrom(state, now), nextSilence(nodes, states, now), detached(state),
+			state.ReportInterval(), lateFrom(state, now), nextSilence(nodes, states, now), detached(state),
 		}
 	}
 	want := look(full)

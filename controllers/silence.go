@@ -10,14 +10,14 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// An agent counts as silent when what it owes (XDPNodeState.SilentFrom) is late, or when its node is dead. Nothing here
+// An agent counts as silent when what it owes (XDPNodeState.ReportDeadline) is late, or when its node is dead. Nothing here
 // depends on what was found before, so a controller that has just started finds the same; and nothing but a report, or the
 // node's return, ends a silence, so that none comes and goes.
 
-// silentFrom returns when the agent counts as silent if no other report of it comes. unreachable is since when the node
+// lateFrom returns when the agent counts as silent if no other report of it comes. unreachable is since when the node
 // is (see unreachableSince), zero if it is not.
-func silentFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
-	at := state.SilentFrom()
+func lateFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
+	at := state.ReportDeadline()
 	if gone := goneFrom(state, unreachable); !gone.IsZero() && gone.Before(at) {
 		return gone
 	}
@@ -30,7 +30,7 @@ func goneFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
 	if t := state.Status.ReportTime; unreachable.IsZero() || t != nil && !t.Time.Before(unreachable.Add(time.Second)) {
 		return time.Time{}
 	}
-	return unreachable.Add(v1alpha1.Tolerance)
+	return unreachable.Add(v1alpha1.ReportTolerance)
 }
 
 // silence says of an agent that counts as silent why it does.
@@ -38,13 +38,13 @@ func silence(state *v1alpha1.XDPNodeState, unreachable time.Time) v1alpha1.Failu
 	const ask = "is the agent's pod running on the node?"
 	failure := v1alpha1.Failure{Node: state.Name, Reason: v1alpha1.ReasonAgentNotReporting}
 	switch gone := goneFrom(state, unreachable); {
-	case !gone.IsZero() && gone.Before(state.SilentFrom()):
+	case !gone.IsZero() && gone.Before(state.ReportDeadline()):
 		failure.Reason = v1alpha1.ReasonNodeUnreachable
 		failure.Message = "the node has been out of reach since " + inUTC(unreachable) + ": see kubectl describe node " + state.Name
 	case state.Status.ReportTime == nil:
 		failure.Message = "its agent has never reported: " + ask
 	case state.Status.ObservedGeneration != state.Generation:
-		failure.Message = "its agent does not follow what it was told at " + inUTC(state.Told()) + ": " + ask
+		failure.Message = "its agent does not follow what it was told at " + inUTC(state.SpecUpdateTime()) + ": " + ask
 	default:
 		failure.Message = fmt.Sprintf("its agent has not reported since %s: %s", inUTC(state.Status.ReportTime.Time), ask)
 	}
@@ -87,7 +87,7 @@ func nextSilence(nodes []corev1.Node, states []v1alpha1.XDPNodeState, now time.T
 	var wait time.Duration
 	unreachable := unreachableNodes(nodes)
 	for i := range states {
-		at := silentFrom(&states[i], unreachable[states[i].Name])
+		at := lateFrom(&states[i], unreachable[states[i].Name])
 		if left := at.Sub(now) + time.Second; left > 0 && (wait == 0 || left < wait) {
 			wait = left
 		}

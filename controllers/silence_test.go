@@ -52,7 +52,7 @@ func TestWhenAnAgentCountsAsSilent(t *testing.T) {
 		},
 	} {
 		state := tc.state.Obj()
-		at, failure := silentFrom(&state, tc.unreachable), silence(&state, tc.unreachable)
+		at, failure := lateFrom(&state, tc.unreachable), silence(&state, tc.unreachable)
 		if in := at.Sub(now); in != tc.in || failure.Reason != tc.reason || failure.Message != tc.message || failure.Node != "n1" {
 			t.Errorf("%s: in %s, %v; want in %s, %s: %s", name, in, failure, tc.in, tc.reason, tc.message)
 		}
@@ -64,10 +64,10 @@ func TestAnAgentThatDoesWhatItOwesIsNeverSilent(t *testing.T) {
 		last := now
 		quiet, busy := state("n1").For("a", 5).Every(interval).SilentSince(last).Obj(), state("n1").For("a", 5).Moving().Every(interval).SilentSince(last).Obj()
 		const late = 30 * time.Second // passes, jitter, tries
-		if at := silentFrom(&quiet, time.Time{}); !at.After(last.Add(v1alpha1.HeartbeatInterval(interval) + interval/10 + late)) {
+		if at := lateFrom(&quiet, time.Time{}); !at.After(last.Add(v1alpha1.HeartbeatInterval(interval) + interval/10 + late)) {
 			t.Errorf("every %s: a quiet agent is silent before its heartbeat can be there", interval)
 		}
-		if at := silentFrom(&busy, time.Time{}); !at.After(last.Add(interval + interval/10 + late)) {
+		if at := lateFrom(&busy, time.Time{}); !at.After(last.Add(interval + interval/10 + late)) {
 			t.Errorf("every %s: a busy agent is silent before its next report can be there", interval)
 		}
 	}

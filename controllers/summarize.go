@@ -77,7 +77,7 @@ func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, unreachable map
 			continue
 		}
 		v1alpha1.AddCounts(&totals, account.Counts)
-		if !now.After(silentFrom(state, unreachable[state.Name])) {
+		if !now.After(lateFrom(state, unreachable[state.Name])) {
 			v1alpha1.AddRates(&rates, account.Counts)
 		}
 		if t := state.Status.ReportTime; t != nil && (last == nil || last.Time.Before(t.Time)) {
@@ -108,8 +108,8 @@ func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNo
 		s.pending = append(s.pending, name)
 		return
 	}
-	s.reportInterval = max(s.reportInterval, state.Spec.ReportInterval.Duration)
-	if now.After(silentFrom(state, unreachable)) {
+	s.reportInterval = max(s.reportInterval, state.ReportInterval())
+	if now.After(lateFrom(state, unreachable)) {
 		s.nodes.Failed++
 		s.silent = append(s.silent, name)
 		s.failures = append(s.failures, silence(state, unreachable))
@@ -153,7 +153,7 @@ func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNo
 // left adds a node on which nothing is to be counted any more, until its agent has detached what was. A silent agent is
 // not waited for.
 func (s *survey) left(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
-	if now.After(silentFrom(state, unreachable)) {
+	if now.After(lateFrom(state, unreachable)) {
 		return
 	}
 	if f := tally(state, c.UID); f.native+f.generic > 0 || f.pending {

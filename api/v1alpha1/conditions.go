@@ -3,7 +3,6 @@ package v1alpha1
 import (
 	"fmt"
 	"strings"
-	"time"
 )
 
 // Condition types.
@@ -81,12 +80,6 @@ const (
 // AnnotationRetiring marks an XDPNodeState whose accounts are being added to the share of the nodes that left. It is
 // deleted next, also if its node has come back: then a new one is made.
 const AnnotationRetiring = "xdp-operator.io/retiring"
-
-// HeartbeatInterval is how often an agent reports when nothing changes and nothing passes: every tenth interval, but at
-// most once a minute.
-func HeartbeatInterval(reportInterval time.Duration) time.Duration {
-	return max(time.Minute, 10*reportInterval)
-}
 
 // FirstFew joins the first three of a list for a message and says how many more there are.
 func FirstFew(items []string) string {

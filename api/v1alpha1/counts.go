@@ -140,7 +140,7 @@ func Int64(n uint64) int64 {
 // WithoutTotals returns the status without what changes by mere traffic and time: what is left is the state, whose
 // change is news.
 func (s XDPNodeStateStatus) WithoutTotals() XDPNodeStateStatus {
-	s.ReportTime = nil
+	s.ReportTime, s.NextReportTime, s.ReportBytes = nil, nil, 0
 	s.Interfaces = slices.Clone(s.Interfaces)
 	for i := range s.Interfaces {
 		s.Interfaces[i].Counts = nil

@@ -43,15 +43,17 @@ type XDPNodeStateSpec struct {
 	// +optional
 	// +listType=atomic
 	Counters []NodeCounter `json:"counters,omitempty"`
-	// reportInterval is how often the totals shall be reported while they change, at least 1s.
+	// reportInterval is how often the totals are reported while they change, at least 1s. The controller doubles what the
+	// XDPCounters ask for until the reports of all nodes stay within the cluster's budget of writes.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be at least 1s"
 	ReportInterval metav1.Duration `json:"reportInterval"`
-	// reportDelay is how long the report that follows this spec waits, unless a regular one comes sooner. Where many nodes are
-	// told something at the same time, so the reports of the cluster stay within their budget.
+	// reportBytesPerSecond is this node's share of the cluster's budget of bytes. The agent doubles reportInterval until its
+	// reports stay within it. 0: no limit.
 	// +optional
-	ReportDelay metav1.Duration `json:"reportDelay,omitzero"`
-	// updateTime is when this spec was last changed while its agent was heard of. A report that follows it is owed since
-	// then, reportDelay later.
+	// +kubebuilder:validation:Minimum=0
+	ReportBytesPerSecond int64 `json:"reportBytesPerSecond,omitempty"`
+	// updateTime is when this spec was last changed while the agent was reporting. The agent has to follow it within three
+	// minutes.
 	// +optional
 	UpdateTime *metav1.Time `json:"updateTime,omitempty"`
 }
@@ -160,6 +162,13 @@ type XDPNodeStateStatus struct {
 	// reportTime is when the report was made.
 	// +optional
 	ReportTime *metav1.MicroTime `json:"reportTime,omitempty"`
+	// nextReportTime is when the next report is due at the latest. An agent that has not reported by then is late.
+	// +optional
+	NextReportTime *metav1.Time `json:"nextReportTime,omitempty"`
+	// reportBytes is the size of a report in bytes, as JSON, rounded up. It changes only when reports grow beyond it or shrink
+	// to less than three quarters of it.
+	// +optional
+	ReportBytes int32 `json:"reportBytes,omitempty"`
 	// agent identifies who reports.
 	// +optional
 	Agent *AgentInfo `json:"agent,omitempty"`

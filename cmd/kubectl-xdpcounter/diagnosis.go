@@ -92,7 +92,7 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 	switch {
 	case gone >= 0:
 		return whole(v1alpha1.ReasonNodeUnreachable, c.Status.Failures[gone].Message)
-	case state.Silent(now):
+	case state.Late(now):
 		message := "its agent has never reported"
 		if t := state.Status.ReportTime; t != nil {
 			message = fmt.Sprintf("its agent has not reported since %s, %s ago", t.UTC().Format(time.RFC3339), now.Sub(t.Time).Round(time.Second))

@@ -10,7 +10,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/golden"
+	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
 const hookInUse = "attach eth0 in Native mode: another XDP program holds the interface: program id 7 is attached in Native mode (bpftool prog show id 7 tells whose it is); counting starts by itself when the hook becomes free"

@@ -21,10 +21,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/hack/image"
-	"github.com/xdp-operator/xdp-operator/hack/realcluster"
-	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/env/image"
+	"github.com/xdp-operator/xdp-operator/test/env/kubeletcluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
 const (
@@ -43,8 +43,8 @@ const (
 )
 
 var (
-	c   *realcluster.Cluster // with the nodes n1 and n2; nil if the cluster existed before
-	api client.WithWatch     // with all rights
+	c   *kubeletcluster.Cluster // with the nodes n1 and n2; nil if the cluster existed before
+	api client.WithWatch        // with all rights
 
 	// tools are those of c or of the cluster that existed before.
 	tools interface {
@@ -54,7 +54,7 @@ var (
 )
 
 // ownNodes returns the nodes whose kernels and wires the tests have access to: none of a cluster that existed before.
-func ownNodes() []*realcluster.Node {
+func ownNodes() []*kubeletcluster.Node {
 	if existing != nil {
 		return nil
 	}
@@ -79,7 +79,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(m.Run())
 	}
-	box, err := realcluster.Enter(root, sandbox.Options{Outside: buildImages}, os.Stderr)
+	box, err := kubeletcluster.Enter(root, sandbox.Options{Outside: buildImages}, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -128,7 +128,7 @@ func buildImages() error {
 }
 
 func setUp(ctx context.Context, box *sandbox.Sandbox) (err error) {
-	if c, err = realcluster.Start(ctx, box, realcluster.Options{Log: os.Stdout}); err != nil {
+	if c, err = kubeletcluster.Start(ctx, box, kubeletcluster.Options{Log: os.Stdout}); err != nil {
 		return err
 	}
 	tools = c
@@ -152,7 +152,7 @@ func newClient(config *rest.Config) (client.WithWatch, error) {
 
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	if err := cluster.Eventually(t.Context(), soon, check); err != nil {
+	if err := netnscluster.Eventually(t.Context(), soon, check); err != nil {
 		t.Fatal(err)
 	}
 }

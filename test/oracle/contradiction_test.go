@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // record is one packet of a file: these bytes were captured, of this original length.

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
@@ -139,7 +139,7 @@ func TestReportsStayWithinTheBudget(t *testing.T) {
 type story struct {
 	*testing.T
 	fleet      *fleet
-	controller *cluster.Process
+	controller *netnscluster.Process
 	began      time.Time // the present phase
 	rows       []row
 	depths     depths
@@ -233,7 +233,7 @@ func (s *story) print() {
 
 func (s *story) eventually(check func() error) {
 	s.Helper()
-	if err := cluster.Eventually(s.Context(), patience, check); err != nil {
+	if err := netnscluster.Eventually(s.Context(), patience, check); err != nil {
 		s.print()
 		s.Fatal(err)
 	}

@@ -17,6 +17,11 @@ type XDPNodeStateStatusApplyConfiguration struct {
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// reportTime is when the report was made.
 	ReportTime *v1.MicroTime `json:"reportTime,omitempty"`
+	// nextReportTime is when the next report is due at the latest. An agent that has not reported by then is late.
+	NextReportTime *v1.Time `json:"nextReportTime,omitempty"`
+	// reportBytes is the size of a report in bytes, as JSON, rounded up. It changes only when reports grow beyond it or shrink
+	// to less than three quarters of it.
+	ReportBytes *int32 `json:"reportBytes,omitempty"`
 	// agent identifies who reports.
 	Agent *AgentInfoApplyConfiguration `json:"agent,omitempty"`
 	// newestMap is the highest ID of a map whose counts were ever added to the accounts, within status.agent.bootID.
@@ -48,6 +53,22 @@ func (b *XDPNodeStateStatusApplyConfiguration) WithObservedGeneration(value int6
 // If called multiple times, the ReportTime field is set to the value of the last call.
 func (b *XDPNodeStateStatusApplyConfiguration) WithReportTime(value v1.MicroTime) *XDPNodeStateStatusApplyConfiguration {
 	b.ReportTime = &value
+	return b
+}
+
+// WithNextReportTime sets the NextReportTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NextReportTime field is set to the value of the last call.
+func (b *XDPNodeStateStatusApplyConfiguration) WithNextReportTime(value v1.Time) *XDPNodeStateStatusApplyConfiguration {
+	b.NextReportTime = &value
+	return b
+}
+
+// WithReportBytes sets the ReportBytes field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ReportBytes field is set to the value of the last call.
+func (b *XDPNodeStateStatusApplyConfiguration) WithReportBytes(value int32) *XDPNodeStateStatusApplyConfiguration {
+	b.ReportBytes = &value
 	return b
 }
 
