@@ -13,23 +13,48 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// diagnosis is what is to tell of one counter.
+// diagnosis is what why prints about one counter.
 type diagnosis struct {
-	ready   bool // and that of the present spec
+	ready   bool // whether the counter is Ready, for its current spec
 	tree    branch
-	reasons map[string]int // how often there is each that something can be done about
+	reasons map[string]occurrences // those with a remedy
 }
 
-// Reasons of ours, beside those of the API.
+// occurrences is where a reason was found.
+type occurrences struct {
+	count      int
+	interfaces []string // their names, each once
+}
+
+// iface returns the name of the interface if the reason was found on interfaces of one name only. Otherwise it returns
+// a word that stands for the name.
+func (o occurrences) iface() string {
+	if len(o.interfaces) == 1 {
+		return o.interfaces[0]
+	}
+	return "INTERFACE"
+}
+
+// add notes that the reason was found count times. iface is the name of the interface, "" if it is not about one.
+func (d *diagnosis) add(reason string, count int, iface string) {
+	o := d.reasons[reason]
+	o.count += count
+	if iface != "" && !slices.Contains(o.interfaces, iface) {
+		o.interfaces = append(o.interfaces, iface)
+	}
+	d.reasons[reason] = o
+}
+
+// Reasons that only this program uses, beside those of the API.
 const (
-	notSeen     = "NotSeen"     // the controller has not taken the spec up
-	noNodeState = "NoNodeState" // the controller has told a node's agent nothing
-	behind      = "Behind"      // the status says Ready, and node states say otherwise
+	notSeen     = "NotSeen"     // the controller has not applied the current spec
+	noNodeState = "NoNodeState" // the controller has not written the spec of a selected node yet
+	behind      = "Behind"      // the XDPCounter is Ready, but XDPNodeStates are not
 )
 
 // diagnose finds out what keeps the counter from being Ready, from its status and from all node states.
 func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.Time) diagnosis {
-	d := diagnosis{reasons: map[string]int{}}
+	d := diagnosis{reasons: map[string]occurrences{}}
 	condition := metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonPending, Message: "it has no status"}
 	if found := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady); found != nil {
 		condition = *found
@@ -42,10 +67,10 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 	}
 	switch {
 	case !seen:
-		d.tree.details = append(d.tree.details, "the controller has not taken up the present spec")
-		d.reasons[notSeen]++
-	case forWhole[condition.Reason]:
-		d.reasons[condition.Reason]++
+		d.tree.details = append(d.tree.details, "the controller has not applied the current spec")
+		d.add(notSeen, 1, "")
+	case hasOwnRemedy[condition.Reason]:
+		d.add(condition.Reason, 1, "")
 	}
 	if c.Spec.Suspend {
 		return d
@@ -66,12 +91,12 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 		}
 	}
 	if n := c.Status.Nodes; seen && n != nil && int(n.Selected) > found {
-		d.reasons[noNodeState] += int(n.Selected) - found
-		d.tree.branches = append(d.tree.branches, branch{text: many(int(n.Selected)-found, "node has", "nodes have") + " not been told of the counter yet"})
+		d.add(noNodeState, int(n.Selected)-found, "")
+		d.tree.branches = append(d.tree.branches, branch{text: many(int(n.Selected)-found, "node has", "nodes have") + " no spec for this counter yet"})
 	}
 	if d.ready && len(d.tree.branches) > 0 {
-		d.tree.details = append(d.tree.details, "the node states say otherwise by now")
-		d.reasons[behind]++
+		d.tree.details = append(d.tree.details, "the XDPNodeStates have failures")
+		d.add(behind, 1, "")
 	}
 	if good > 0 {
 		d.tree.branches = append(d.tree.branches, branch{text: many(good, "node is", "nodes are") + " ready"})
@@ -82,7 +107,7 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 // node returns what is to tell of a node, ok if all is well there.
 func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, now time.Time) (b branch, ok bool) {
 	whole := func(reason, message string) (branch, bool) {
-		d.reasons[reason]++
+		d.add(reason, 1, "")
 		return branch{text: state.Name + "  " + reason, details: []string{message}}, false
 	}
 	// Only the controller sees the Node, from which it knows before the agent's report is late.
@@ -91,7 +116,7 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 	})
 	switch {
 	case gone >= 0:
-		return whole(v1alpha1.ReasonNodeUnreachable, c.Status.Failures[gone].Message)
+		return whole(v1alpha1.ReasonNodeUnreachable, v1alpha1.CauseOf(c.Status.Failures[gone].Message))
 	case state.Silent(now):
 		message := "its agent has never reported"
 		if t := state.Status.ReportTime; t != nil {
@@ -99,7 +124,7 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 		}
 		return whole(v1alpha1.ReasonAgentNotReporting, message)
 	case !state.Follows(c):
-		return whole(v1alpha1.ReasonPending, "its agent has not yet taken the spec up")
+		return whole(v1alpha1.ReasonPending, "its agent has not applied the spec yet")
 	}
 	good, bad := 0, 0
 	for _, i := range state.Status.Interfaces {
@@ -130,13 +155,13 @@ func (d *diagnosis) iface(i v1alpha1.NodeInterface) branch {
 		name = "an interface that is gone"
 	}
 	if i.State == v1alpha1.InterfaceDetaching {
-		d.reasons[v1alpha1.ReasonPending]++
+		d.add(v1alpha1.ReasonPending, 1, "")
 		return branch{text: name + "  is being detached"}
 	}
-	d.reasons[i.Reason]++
+	d.add(i.Reason, 1, i.Name)
 	b := branch{text: name + "  " + i.Reason}
 	if i.Message != "" {
-		b.details = []string{i.Message}
+		b.details = []string{v1alpha1.CauseOf(i.Message)} // the remedy is printed once per reason
 	}
 	return b
 }
