@@ -182,10 +182,7 @@ type DepartingNode struct {
 	UID types.UID `json:"uid"`
 	// counts is the share: for each class its name, the frames and their bytes.
 	// +optional
-	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
-	// +kubebuilder:validation:MaxLength=66000
 	Counts Counts `json:"counts,omitempty"`
 }
 
@@ -194,10 +191,7 @@ type Retired struct {
 	// counts is the share of nodes that are gone with their XDPNodeState: for each class its name, the frames and their
 	// bytes.
 	// +optional
-	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
-	// +kubebuilder:validation:MaxLength=66000
 	Counts Counts `json:"counts,omitempty"`
 	// departing lists the shares that are part of the totals and not of counts yet: of nodes that are just being retired,
 	// and of nodes whose XDPNodeState somebody deleted.

@@ -110,10 +110,7 @@ type NodeInterface struct {
 	// counts is the reading of the map that the accounts contain: for each class that was seen its name, the frames and
 	// their bytes from the Ethernet header on, for example "IPv4/TCP 120 84000, ARP 3 126".
 	// +optional
-	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
-	// +kubebuilder:validation:MaxLength=66000
 	Counts Counts `json:"counts,omitempty"`
 }
 
@@ -128,10 +125,7 @@ type CounterAccount struct {
 	// was traffic the frames and the bits per second, the mean since the report before: for example
 	// "IPv4/TCP 120 84000 12 67200, ARP 3 126".
 	// +optional
-	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
-	// +kubebuilder:validation:MaxLength=66000
 	Counts Counts `json:"counts,omitempty"`
 }
 
