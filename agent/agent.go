@@ -124,7 +124,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	}
 
 	asked := selections(state.Spec)
-	want, selected, declined := plan.Desired(asked, s.interfaces, s.attached)
+	want, selected, rejected := plan.Desired(asked, s.interfaces, s.attached)
 	attach, detach := plan.Diff(s.attached, want, s.interfaces)
 	failed := map[int]error{}
 	if before.Opened { // a ledger is opened before anything new is counted
@@ -133,7 +133,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 				return 0, err
 			}
 			// Only now is it known which mode Auto has got, and who agrees with it.
-			_, selected, declined = plan.Desired(asked, s.interfaces, s.attached)
+			_, selected, rejected = plan.Desired(asked, s.interfaces, s.attached)
 		}
 	}
 
@@ -145,7 +145,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 		a.last.state, a.last.ledger = state.UID, before
 	}
 	after := before.Next(readings, selected, listed(state.Spec))
-	status := a.report(state, s, outcome{want: want, selected: selected, declined: declined, failed: failed, detach: detach}, before, after)
+	status := a.report(state, s, outcome{want: want, selected: selected, rejected: rejected, failed: failed, detach: detach}, before, after)
 	a.seen.interfaces(status.Interfaces)
 
 	now := a.Clock.Now()

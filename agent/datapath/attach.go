@@ -24,7 +24,7 @@ import (
 // changed. The mode of what is there is not judged.
 //
 // Errors wrap those of package plan: ErrPending if counts of an earlier attachment to an interface of this index are
-// still there, which Detach gives up; the others as the kernel's errno and words tell (see refusal). Auto takes generic
+// still there, which Detach gives up; the others as the kernel's errno and words tell (see explainAttachError). Auto takes generic
 // mode for those that lie with the driver, and Attached tells which it was. After an error nothing is left that was not
 // there before.
 func (d *Datapath) Attach(a plan.Attachment) error {
@@ -36,8 +36,8 @@ func (d *Datapath) Attach(a plan.Attachment) error {
 
 func (d *Datapath) attach(a plan.Attachment) error {
 	f := d.folder(a.Index)
-	if a.Shared {
-		return d.share(f, a)
+	if a.ViaDispatcher {
+		return d.attachToDispatcher(f, a)
 	}
 	counts, _, err := d.counts(f)
 	if errors.Is(err, os.ErrNotExist) {
@@ -98,15 +98,15 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 		return err
 	}
 	defer counts.Close()
-	before := look(a.Index)
-	l, program, refused, err := attachLink(&d.words, d.spec, counts, a)
+	before := readDeviceFacts(a.Index)
+	l, program, refused, err := attachLink(&d.extack, d.spec, counts, a)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	defer program.Close()
 	if refused != nil {
-		if err := f.note(refused, before); err != nil {
+		if err := f.saveFallbackReason(refused, before); err != nil {
 			return err
 		}
 	}
@@ -124,7 +124,7 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
 	program, err := choose(d.spec, counts, func(program *ebpf.Program) error {
 		if err := l.Update(program); err != nil {
-			return xdp.Sentinel(fmt.Errorf("update the program: %w", err))
+			return xdp.WrapErrno(fmt.Errorf("update the program: %w", err))
 		}
 		return nil
 	})
@@ -138,7 +138,7 @@ func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
 
 // attachLink attaches the program in the mode, for Auto natively if the driver can, else generically: refused then says
 // why native mode was not to be had.
-func attachLink(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.Attachment) (l link.Link, program *ebpf.Program, refused, err error) {
+func attachLink(w *extackListener, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.Attachment) (l link.Link, program *ebpf.Program, refused, err error) {
 	switch a.Mode {
 	case plan.Native:
 		l, program, err = attachNative(w, spec, counts, a.Index)
@@ -149,7 +149,7 @@ func attachLink(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.At
 	case plan.Auto:
 		// Both modes are asked for by name: left to choose, the kernel does not try the other one after an error.
 		l, program, native := attachNative(w, spec, counts, a.Index)
-		if native == nil || !xdp.IsTheDrivers(native) {
+		if native == nil || !xdp.AnotherVariantMayWork(native) {
 			return l, program, nil, native
 		}
 		l, program, err := attachGeneric(w, spec, counts, a.Index)
@@ -163,7 +163,7 @@ func attachLink(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.At
 	}
 }
 
-func attachNative(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
+func attachNative(w *extackListener, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
 	program, err = choose(spec, counts, func(program *ebpf.Program) (err error) {
 		l, err = attachXDP(w, program, index, link.XDPDriverMode)
 		return err
@@ -172,7 +172,7 @@ func attachNative(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, index i
 }
 
 // attachGeneric needs no choice: here the kernel makes one buffer of every frame.
-func attachGeneric(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
+func attachGeneric(w *extackListener, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
 	if program, err = oneBuffer.load(spec, counts); err != nil {
 		return nil, nil, err
 	}
@@ -183,8 +183,8 @@ func attachGeneric(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, index 
 	return l, program, nil
 }
 
-func attachXDP(w *words, program *ebpf.Program, index int, mode link.XDPAttachFlags) (l link.Link, err error) {
-	said, err := w.during(func() (err error) {
+func attachXDP(w *extackListener, program *ebpf.Program, index int, mode link.XDPAttachFlags) (l link.Link, err error) {
+	said, err := w.run(func() (err error) {
 		l, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: mode})
 		return err
 	})
@@ -194,7 +194,7 @@ func attachXDP(w *words, program *ebpf.Program, index int, mode link.XDPAttachFl
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		err = errno // which says all that the rest says
 	}
-	return nil, refusal(err, said, index, mode == link.XDPDriverMode)
+	return nil, explainAttachError(err, said, index, mode == link.XDPDriverMode)
 }
 
 // free returns an error that wraps plan.ErrHookInUse if a program holds the hook in whichever mode. The kernel would say
@@ -229,7 +229,7 @@ func (d *Datapath) detach(f folder) error {
 	if err := detachLink(f.linkPin()); err != nil {
 		return err
 	}
-	if err := d.leave(f); err != nil {
+	if err := d.leaveDispatcher(f); err != nil {
 		return err
 	}
 	return f.remove()
@@ -285,7 +285,7 @@ func (d *Datapath) detachAll() error {
 		case err != nil:
 			errs = append(errs, err)
 		case !entry.IsDir(): // a pin, whatever of
-			errs = append(errs, detachLink(path), d.leave(folder{path: filepath.Dir(path)}))
+			errs = append(errs, detachLink(path), d.leaveDispatcher(folder{path: filepath.Dir(path)}))
 		}
 		return nil
 	}

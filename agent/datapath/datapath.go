@@ -50,7 +50,7 @@ type Datapath struct {
 
 	tags func() (tags, error) // of the programs of spec, found out once
 
-	words words // of the kernel, when it refuses
+	extack extackListener // of the kernel, when it refuses
 
 	// mtus holds, by map ID, the MTU that the interface had when its program was chosen, or when this process first
 	// saw it.
@@ -97,7 +97,7 @@ func (d *Datapath) Close() error {
 	for id := range d.tables {
 		errs = append(errs, d.forget(id))
 	}
-	return errors.Join(append(errs, d.words.Close())...)
+	return errors.Join(append(errs, d.extack.Close())...)
 }
 
 // ProgramTag returns the kernel's tag of the program that Attach loads for an ordinary MTU, 16 hexadecimal digits that
@@ -129,7 +129,7 @@ func (d *Datapath) Attached() ([]plan.Attachment, error) {
 	}
 	var attached []plan.Attachment
 	for _, f := range folders {
-		if err := d.settle(f); err != nil {
+		if err := d.cleanInterruptedChange(f); err != nil {
 			return nil, err
 		}
 		a, err := d.attachment(f, interfaces)
@@ -157,14 +157,14 @@ func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attach
 	if err != nil || a.Index == 0 {
 		return a, err
 	}
-	if a.Shared {
+	if a.ViaDispatcher {
 		a.Outdated, err = d.otherMember(f, a)
 		return a, err
 	}
 	other, err := d.otherVersion(f, a.Program)
 	a.Outdated = d.mtuChanged(a, interfaces) || other || f.layout != d.current()
-	if then, refused := f.refused(); refused != nil {
-		a.Improved = then.improved(refused, look(a.Index))
+	if then, refused := f.loadFallbackReason(); refused != nil {
+		a.Improved = then.improved(refused, readDeviceFacts(a.Index))
 	}
 	return a, err
 }
@@ -195,8 +195,8 @@ func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
 	if err != nil {
 		return plan.Attachment{}, err
 	}
-	_, refused := f.refused()
-	return plan.Attachment{Index: l.index, Shared: l.shared, Program: l.program, Map: id, Pin: f.path, Refused: refused}, nil
+	_, refused := f.loadFallbackReason()
+	return plan.Attachment{Index: l.index, ViaDispatcher: l.viaDispatcher, Program: l.program, Map: id, Pin: f.path, Refused: refused}, nil
 }
 
 // Read returns one reading per attachment, also of those whose link or interface is gone: what was counted since the

@@ -72,7 +72,7 @@ func (d *Datapath) move(l link.Link, old, to folder) (err error) {
 			return err
 		}
 		if err := l.Update(program); err != nil {
-			return xdp.Sentinel(fmt.Errorf("update the program: %w", err))
+			return xdp.WrapErrno(fmt.Errorf("update the program: %w", err))
 		}
 		return nil
 	})
@@ -85,7 +85,7 @@ func (d *Datapath) move(l link.Link, old, to folder) (err error) {
 
 // finishMove pins the link beside the program that it runs, after the note that may belong to it.
 func finishMove(old, to folder) error {
-	if err := os.Rename(old.notePin(), to.notePin()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Rename(old.fallbackReasonPin(), to.fallbackReasonPin()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return permission(fmt.Errorf("move the note: %w", err))
 	}
 	if err := os.Rename(old.linkPin(), to.linkPin()); err != nil {

@@ -149,10 +149,10 @@ func (f folder) pinProgram(program *ebpf.Program) error {
 // linkState is what a link is attached to. It is zero without a link, and once the link was detached or the interface
 // deleted: the link then lives on but leads nowhere.
 type linkState struct {
-	index   int
-	program uint32
-	shared  bool   // it is no link: a dispatcher calls our program, and is the program
-	tag     string // of our program, if shared
+	index         int
+	program       uint32
+	viaDispatcher bool   // it is no link: a dispatcher calls our program, and is the program
+	tag           string // of our program, if shared
 }
 
 func (f folder) link() (linkState, error) {

@@ -43,8 +43,8 @@ func (d *Datapath) programOf(f folder) (plan.Program, error) {
 	if err != nil {
 		return plan.Program{}, err
 	}
-	p := plan.Program{Map: id, ID: l.program, Shared: l.shared, Tag: l.tag}
-	if p.Shared {
+	p := plan.Program{Map: id, ID: l.program, ViaDispatcher: l.viaDispatcher, Tag: l.tag}
+	if p.ViaDispatcher {
 		return p, nil
 	}
 	pinned, err := ebpf.LoadPinnedProgram(f.programPin(), nil)

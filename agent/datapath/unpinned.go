@@ -22,7 +22,7 @@ type Unpinned struct {
 	bootID string
 	layout *layout
 	spec   *ebpf.CollectionSpec
-	words  words
+	extack extackListener
 	held   []held
 }
 
@@ -79,7 +79,7 @@ func (u *Unpinned) attach(a plan.Attachment) (h held, err error) {
 	if err != nil {
 		return held{}, permission(fmt.Errorf("map the counts into memory: %w", err))
 	}
-	l, program, refused, err := attachLink(&u.words, u.spec, counts, a)
+	l, program, refused, err := attachLink(&u.extack, u.spec, counts, a)
 	if err != nil {
 		return held{}, errors.Join(err, t.unmap())
 	}
@@ -123,7 +123,7 @@ func (u *Unpinned) Detach() error {
 	var errs []error
 	for _, h := range u.held {
 		if err := h.link.Detach(); err != nil {
-			errs = append(errs, fmt.Errorf("detach: %w", xdp.Sentinel(err)))
+			errs = append(errs, fmt.Errorf("detach: %w", xdp.WrapErrno(err)))
 		}
 	}
 	return errors.Join(errs...)
@@ -136,7 +136,7 @@ func (u *Unpinned) Close() error {
 		errs = append(errs, h.link.Close(), h.table.unmap())
 	}
 	u.held = nil
-	return errors.Join(append(errs, u.words.Close())...)
+	return errors.Join(append(errs, u.extack.Close())...)
 }
 
 // Pinned returns what Attached does but changes nothing, for those who look on while an agent works with the same

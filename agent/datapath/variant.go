@@ -56,7 +56,7 @@ func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, try func(*ebpf.Program)
 				refused = err
 			}
 		}
-		if !xdp.IsTheDrivers(err) {
+		if !xdp.AnotherVariantMayWork(err) {
 			break
 		}
 	}

@@ -116,8 +116,8 @@ func (h Hook) Leave() error {
 	return h.change(h.leave)
 }
 
-// Settle removes what a change has left that was killed. It is cheap if there is nothing.
-func (h Hook) Settle() error {
+// CleanInterruptedChange removes what a change has left that was killed. It is cheap if there is nothing.
+func (h Hook) CleanInterruptedChange() error {
 	for _, pin := range h.journal() {
 		if _, err := os.Lstat(pin); err == nil {
 			unlock, err := h.lock()
@@ -125,7 +125,7 @@ func (h Hook) Settle() error {
 				return err
 			}
 			defer unlock()
-			return h.settle()
+			return h.cleanInterruptedChange()
 		}
 	}
 	return nil
@@ -144,7 +144,7 @@ func (h Hook) change(do func() error) error {
 	}
 	defer unlock()
 	for range attempts {
-		if err = h.settle(); err == nil {
+		if err = h.cleanInterruptedChange(); err == nil {
 			err = do()
 		}
 		if !errors.Is(err, errChanged) {
@@ -163,11 +163,11 @@ func (h Hook) join(mode plan.Mode, p Program) error {
 	if now.program != nil && mode != plan.Auto && mode != now.mode {
 		return fmt.Errorf("%w: the dispatcher is attached in %s mode", plan.ErrHookInUse, now.mode)
 	}
-	newcomer := member{name: p.Name, priority: priority, actions: actions, ours: true}
+	added := member{name: p.Name, priority: priority, actions: actions, ours: true}
 	if p.Frags {
-		newcomer.flags = flagFrags
+		added.flags = flagFrags
 	}
-	next := with(without(now.members), newcomer)
+	next := with(without(now.members), added)
 	if len(next) > Places {
 		return fmt.Errorf("%w: the dispatcher calls %d programs, which is the most it can", plan.ErrDispatcherRefused, Places)
 	}
@@ -323,8 +323,8 @@ func (h Hook) replace(now present, next []member, p Program, modes []plan.Mode) 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, h.settle()) }() // which removes the pins of whichever is not attached
-	if err := h.note(made.program, now.program); err != nil {
+	defer func() { err = errors.Join(err, h.cleanInterruptedChange()) }() // which removes the pins of whichever is not attached
+	if err := h.writeJournal(made.program, now.program); err != nil {
 		return err
 	}
 	h.between()
@@ -335,7 +335,7 @@ func (h Hook) replace(now present, next []member, p Program, modes []plan.Mode) 
 		h.between()
 		err = exchange(h.Index, mode, now.program, made.program)
 		h.between()
-		if err == nil || errors.Is(err, errChanged) || !xdp.IsTheDrivers(err) {
+		if err == nil || errors.Is(err, errChanged) || !xdp.AnotherVariantMayWork(err) {
 			break
 		}
 	}
@@ -410,8 +410,8 @@ func (h Hook) journal() [2]string {
 	return [2]string{filepath.Join(h.Journal, "dispatcher"), filepath.Join(h.Journal, "replaced")}
 }
 
-// note pins both. from may be nil.
-func (h Hook) note(to, from *ebpf.Program) error {
+// writeJournal pins both. from may be nil.
+func (h Hook) writeJournal(to, from *ebpf.Program) error {
 	for i, p := range []*ebpf.Program{to, from} {
 		if p == nil {
 			continue
@@ -429,9 +429,9 @@ func (h Hook) note(to, from *ebpf.Program) error {
 	return nil
 }
 
-// settle removes the pins of those dispatchers of the journal that are not attached, and then the journal. The caller
+// cleanInterruptedChange removes the pins of those dispatchers of the journal that are not attached, and then the journal. The caller
 // holds the lock.
-func (h Hook) settle() error {
+func (h Hook) cleanInterruptedChange() error {
 	for _, pin := range h.journal() {
 		p, err := ebpf.LoadPinnedProgram(pin, nil)
 		if errors.Is(err, os.ErrNotExist) {

@@ -53,7 +53,7 @@ var errChanged = errors.New("the hook changes at the same time")
 // not there. It is a message of rtnetlink, and not a link, since that is what others exchange it by.
 //
 // Errors wrap those of package plan. Those of a driver that refuses a first program natively do so too: see
-// xdp.IsTheDrivers.
+// xdp.AnotherVariantMayWork.
 func exchange(index int, mode plan.Mode, from, to *ebpf.Program) error {
 	flags, toFD := uint32(flagIfNoexist), int32(-1)
 	if to != nil {
@@ -95,7 +95,7 @@ func exchange(index int, mode plan.Mode, from, to *ebpf.Program) error {
 	case errors.Is(err, unix.EINVAL) && isGone(index):
 		return fmt.Errorf("%w: %w", plan.ErrInterfaceGone, err)
 	}
-	return refusal(err, mode, from == nil)
+	return explainExchangeError(err, mode, from == nil)
 }
 
 // unexpected tells apart why the kernel says EEXIST. Before it looks at the hook it refuses any change below an interface
@@ -115,12 +115,12 @@ func unexpected(err error, index int, mode plan.Mode, from *ebpf.Program) error 
 	return fmt.Errorf("%w: %w", errChanged, err)
 }
 
-// refusal says what any other errno means. Drivers use whichever they like to refuse the first program; the one after it
+// explainExchangeError says what any other errno means. Drivers use whichever they like to refuse the first program; the one after it
 // has nothing that they had not accepted.
-func refusal(err error, mode plan.Mode, first bool) error {
+func explainExchangeError(err error, mode plan.Mode, first bool) error {
 	switch {
-	case xdp.MeaningOf(err) != nil:
-		return xdp.Sentinel(err)
+	case xdp.ClassifyErrno(err) != nil:
+		return xdp.WrapErrno(err)
 	case mode == plan.Native && first:
 		return fmt.Errorf("%w: %w", plan.ErrNativeRefused, err)
 	}

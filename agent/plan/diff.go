@@ -23,7 +23,7 @@ func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Att
 	settled := map[int]bool{}
 	for _, h := range have {
 		w, ok := wanted[h.Index]
-		if !ok || !h.Live(byIndex[h.Index]) || !h.meets(w.Mode, byIndex[h.Index].Hook.Mode) || h.Shared != w.Shared {
+		if !ok || !h.Live(byIndex[h.Index]) || !h.meets(w.Mode, byIndex[h.Index].Hook.Mode) || h.ViaDispatcher != w.ViaDispatcher {
 			detach = append(detach, h)
 			settled[h.Index] = true
 			continue
@@ -41,7 +41,7 @@ func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Att
 // Live reports that the attachment counts: the interface carries its program. A dispatcher is exchanged whenever somebody
 // joins or leaves, which may be between the look at the attachments and that at the interfaces.
 func (a Attachment) Live(i Interface) bool {
-	if a.Shared {
+	if a.ViaDispatcher {
 		return a.Index != 0 && a.Index == i.Index && i.Hook.Program != 0
 	}
 	return a.Index != 0 && a.Index == i.Index && a.Program != 0 && a.Program == i.Hook.Program
@@ -49,7 +49,7 @@ func (a Attachment) Live(i Interface) bool {
 
 // meets reports that the attachment, which is in the attained mode, is what was wished for or as near to it as can be.
 func (a Attachment) meets(wish, attained Mode) bool {
-	if wish == Auto && attained == Generic && !a.Shared { // what a dispatcher got is not ours to say
+	if wish == Auto && attained == Generic && !a.ViaDispatcher { // what a dispatcher got is not ours to say
 		return a.Refused != nil && !a.Improved
 	}
 	return wish == Auto || wish == attained

@@ -35,16 +35,16 @@ type Hook struct {
 	Mode    Mode   // Native or Generic
 }
 
-// Attachment is the counting program on one interface. As a wish it has Index, Name, Mode and Shared; as a
-// fact, from the pins, it has Index, Shared, Program and Map.
+// Attachment is the counting program on one interface. As a wish it has Index, Name, Mode and ViaDispatcher; as a
+// fact, from the pins, it has Index, ViaDispatcher, Program and Map.
 type Attachment struct {
-	Index   int    // the interface; in a fact 0 once the interface or the link is gone, when the counts can still be read
-	Name    string // the interface's name, for messages
-	Mode    Mode   // the mode asked for
-	Shared  bool   // the hook is, or shall be, shared by a dispatcher, instead of held by a link
-	Program uint32 // the kernel's ID of the attached program, which is the dispatcher if Shared; 0 if none
-	Map     uint32 // the kernel's ID of the map that holds the counts, 0 if none
-	Pin     string // the folder of the pins, which names the attachment for Detach
+	Index         int    // the interface; in a fact 0 once the interface or the link is gone, when the counts can still be read
+	Name          string // the interface's name, for messages
+	Mode          Mode   // the mode asked for
+	ViaDispatcher bool   // the hook is, or shall be, shared by a dispatcher, instead of held by a link
+	Program       uint32 // the kernel's ID of the attached program, which is the dispatcher if ViaDispatcher; 0 if none
+	Map           uint32 // the kernel's ID of the map that holds the counts, 0 if none
+	Pin           string // the folder of the pins, which names the attachment for Detach
 
 	// Outdated says that the attached program is another version than Attach would load, or chosen for another MTU.
 	// Attach replaces it over the same map.

@@ -9,12 +9,12 @@ import (
 
 // Selection is what one counter asks of this node.
 type Selection struct {
-	Counter string   // the counter's UID
-	Primary bool     // the interfaces of the default route
-	Names   []string // globs as path.Match takes them, and [!...] as a shell does
-	Exclude []string // globs, which win
-	Mode    Mode
-	Shared  bool // the hook may be shared, by a dispatcher
+	Counter       string   // the counter's UID
+	Primary       bool     // the interfaces of the default route
+	Names         []string // globs as path.Match takes them, and [!...] as a shell does
+	Exclude       []string // globs, which win
+	Mode          Mode
+	ViaDispatcher bool // the hook may be shared, by a dispatcher
 }
 
 // podEnds are the first letters of interfaces that container networks make for pods or for themselves: their packets
@@ -71,8 +71,8 @@ func glob(pattern, name string) bool {
 	return ok && err == nil
 }
 
-// Declined is an interface that a counter selects and that is not counted for it.
-type Declined struct {
+// Rejected is an interface that a counter selects and that is not counted for it.
+type Rejected struct {
 	Index   int      // the interface
 	Counter string   // the counter's UID
 	Wants   Mode     // what it asked for
@@ -85,13 +85,13 @@ type Declined struct {
 // its index, in the order of the selections; and what is selected and yet not counted, by index.
 //
 // Selections are in order of age. Where two want different modes on one interface the older wins, and the other is
-// declined there. A counter that asks for Auto agrees with any mode. What an older one's Auto has is what it has got, as
+// rejected there. A counter that asks for Auto agrees with any mode. What an older one's Auto has is what it has got, as
 // those of have tell that are live; until then it is taken for native. Whether the hook is shared is for the oldest to
 // say, and no conflict.
 //
 // Of interfaces that are stacked on one another each counter has its frames counted at one: see layers. What shall be
 // attached is in the order in which the kernel takes it: it refuses a program below an interface that has one.
-func Desired(selections []Selection, interfaces []Interface, have []Attachment) (want []Attachment, selected map[int][]string, declined []Declined) {
+func Desired(selections []Selection, interfaces []Interface, have []Attachment) (want []Attachment, selected map[int][]string, rejected []Rejected) {
 	stack := stackOf(interfaces)
 	wishes := map[int][]Selection{} // by index
 	for _, s := range selections {
@@ -100,7 +100,7 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 			switch {
 			case !s.Matches(i):
 			case i.NoEthernet:
-				declined = append(declined, Declined{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrNoEthernet})
+				rejected = append(rejected, Rejected{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrNoEthernet})
 			default:
 				matched = append(matched, i)
 			}
@@ -108,7 +108,7 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 		elsewhere := stack.layers(matched)
 		for _, i := range matched {
 			if at := elsewhere[i.Index]; at != nil {
-				declined = append(declined, Declined{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrCountedElsewhere, At: at})
+				rejected = append(rejected, Rejected{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrCountedElsewhere, At: at})
 				continue
 			}
 			wishes[i.Index] = append(wishes[i.Index], s)
@@ -128,14 +128,14 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 			if s.Mode == Auto || s.Mode == has || s.Mode == Native && has == Auto {
 				selected[i.Index] = append(selected[i.Index], s.Counter)
 			} else {
-				declined = append(declined, Declined{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrModeConflict, Has: has})
+				rejected = append(rejected, Rejected{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrModeConflict, Has: has})
 			}
 		}
-		want = append(want, Attachment{Index: i.Index, Name: i.Name, Mode: mode, Shared: wishes[i.Index][0].Shared})
+		want = append(want, Attachment{Index: i.Index, Name: i.Name, Mode: mode, ViaDispatcher: wishes[i.Index][0].ViaDispatcher})
 	}
 	slices.SortFunc(want, func(a, b Attachment) int {
 		return cmp.Or(cmp.Compare(stack.height(a.Index), stack.height(b.Index)), cmp.Compare(a.Index, b.Index))
 	})
-	slices.SortStableFunc(declined, func(a, b Declined) int { return cmp.Compare(a.Index, b.Index) })
-	return want, selected, declined
+	slices.SortStableFunc(rejected, func(a, b Rejected) int { return cmp.Compare(a.Index, b.Index) })
+	return want, selected, rejected
 }

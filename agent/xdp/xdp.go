@@ -51,8 +51,8 @@ var meanings = []struct{ errno, meaning error }{
 	{ebpf.ErrNotSupported, plan.ErrKernelTooOld},
 }
 
-// MeaningOf returns the error of package plan that the kernel's means, nil if it may mean anything.
-func MeaningOf(err error) error {
+// ClassifyErrno returns the error of package plan that the kernel's means, nil if it may mean anything.
+func ClassifyErrno(err error) error {
 	for _, m := range meanings {
 		if errors.Is(err, m.errno) {
 			return m.meaning
@@ -61,17 +61,17 @@ func MeaningOf(err error) error {
 	return nil
 }
 
-// Sentinel wraps the kernel's error in what it means, if that is known.
-func Sentinel(err error) error {
-	if meaning := MeaningOf(err); meaning != nil {
+// WrapErrno wraps the kernel's error in what it means, if that is known.
+func WrapErrno(err error) error {
+	if meaning := ClassifyErrno(err); meaning != nil {
 		return fmt.Errorf("%w: %w", meaning, err)
 	}
 	return err
 }
 
-// IsTheDrivers tells what lies with the driver, and may be cured by another variant of the program or by generic mode,
+// AnotherVariantMayWork tells what lies with the driver, and may be cured by another variant of the program or by generic mode,
 // from what lies with the hook or with us.
-func IsTheDrivers(err error) bool {
+func AnotherVariantMayWork(err error) bool {
 	for _, lasting := range []error{plan.ErrHookInUse, plan.ErrUpperHasProgram, plan.ErrInterfaceGone, plan.ErrPermission, plan.ErrKernelTooOld} {
 		if errors.Is(err, lasting) {
 			return false

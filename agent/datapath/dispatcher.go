@@ -32,7 +32,7 @@ func (d *Datapath) state(f folder, counts uint32) (linkState, error) {
 	if err != nil || m.Program == 0 {
 		return linkState{}, err
 	}
-	return linkState{index: h.Index, program: m.Dispatcher, shared: true, tag: m.Tag}, nil
+	return linkState{index: h.Index, program: m.Dispatcher, viaDispatcher: true, tag: m.Tag}, nil
 }
 
 // otherMember reports that the dispatcher calls another version of ours than Attach would load, or one that counts in an
@@ -47,7 +47,7 @@ func (d *Datapath) otherMember(f folder, a plan.Attachment) (bool, error) {
 }
 
 // share makes the interface counted by a program that a dispatcher calls.
-func (d *Datapath) share(f folder, a plan.Attachment) (err error) {
+func (d *Datapath) attachToDispatcher(f folder, a plan.Attachment) (err error) {
 	counts, id, err := d.counts(f)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -75,18 +75,18 @@ func (d *Datapath) share(f folder, a plan.Attachment) (err error) {
 		if err != nil {
 			return err
 		}
-		if !present.Shared {
+		if !present.ViaDispatcher {
 			return plan.ErrPending
 		}
 		if !present.Outdated {
 			return nil
 		}
 	}
-	return d.join(f, a, counts, id)
+	return d.joinDispatcher(f, a, counts, id)
 }
 
 // join puts our program among those that are called, in the place of one of ours of whatever layout.
-func (d *Datapath) join(f folder, a plan.Attachment, counts *ebpf.Map, id uint32) error {
+func (d *Datapath) joinDispatcher(f folder, a plan.Attachment, counts *ebpf.Map, id uint32) error {
 	ours := []uint32{id}
 	for _, l := range d.layouts {
 		if earlier, err := pinnedMapID(d.folderOf(l, a.Index).counts()); err == nil {
@@ -111,10 +111,10 @@ func (d *Datapath) join(f folder, a plan.Attachment, counts *ebpf.Map, id uint32
 }
 
 // leave takes what counts into the folder's map out of the dispatcher.
-func (d *Datapath) leave(f folder) error {
+func (d *Datapath) leaveDispatcher(f folder) error {
 	id, err := pinnedMapID(f.counts())
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {
-		return d.settle(f)
+		return d.cleanInterruptedChange(f)
 	}
 	if err != nil {
 		return err
@@ -126,8 +126,8 @@ func (d *Datapath) leave(f folder) error {
 }
 
 // settle removes what a killed change of the dispatcher has left.
-func (d *Datapath) settle(f folder) error {
-	return d.hook(f).Settle()
+func (d *Datapath) cleanInterruptedChange(f folder) error {
+	return d.hook(f).CleanInterruptedChange()
 }
 
 // pinnedMapID returns the ID of the map that is pinned there.

@@ -14,9 +14,9 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
-// spoken are what the words of an extended ack mean: those of net/core/dev.c and of the drivers' ndo_bpf, up to Linux
+// extackPatterns are what the words of an extended ack mean: those of net/core/dev.c and of the drivers' ndo_bpf, up to Linux
 // 7.2. The first that fits counts: that an MTU is "not supported" is about the MTU.
-var spoken = []struct {
+var extackPatterns = []struct {
 	words   *regexp.Regexp
 	meaning error
 }{
@@ -35,9 +35,9 @@ const pageful = 1500
 
 // meaning returns what a refusal of a native attach, or of a generic one, means. said is what the kernel said, "" if
 // nothing was heard; s is what can be seen of the interface, and above whether an interface above it has a program.
-func meaning(err error, said string, native bool, s situation, hook plan.Hook, above bool) error {
-	told := xdp.MeaningOf(err)
-	for _, w := range spoken {
+func classifyAttachError(err error, said string, native bool, s deviceFacts, hook plan.Hook, above bool) error {
+	told := xdp.ClassifyErrno(err)
+	for _, w := range extackPatterns {
 		if w.words.MatchString(said) {
 			return w.meaning
 		}
@@ -45,7 +45,7 @@ func meaning(err error, said string, native bool, s situation, hook plan.Hook, a
 	switch {
 	case errors.Is(told, plan.ErrHookInUse) && hook.Program == 0 && above:
 		return plan.ErrUpperHasProgram
-	case !native || errors.Is(told, plan.ErrNotEnoughQueues) || errors.Is(told, plan.ErrMTUTooLarge) || told != nil && !xdp.IsTheDrivers(told):
+	case !native || errors.Is(told, plan.ErrNotEnoughQueues) || errors.Is(told, plan.ErrMTUTooLarge) || told != nil && !xdp.AnotherVariantMayWork(told):
 		return told
 	}
 	// The errnos that drivers use for anything, and not a word: what is unusual about the interface will be it.
@@ -71,7 +71,7 @@ func meaning(err error, said string, native bool, s situation, hook plan.Hook, a
 }
 
 // refusal explains why the kernel did not make the link.
-func refusal(err error, said string, index int, native bool) error {
+func explainAttachError(err error, said string, index int, native bool) error {
 	all, listed := netlink.LinkList()
 	var self netlink.Link
 	for _, l := range all {
@@ -84,10 +84,10 @@ func refusal(err error, said string, index int, native bool) error {
 		if listed == nil && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV)) {
 			return fmt.Errorf("%w: %w", plan.ErrInterfaceGone, err)
 		}
-		return xdp.Sentinel(err)
+		return xdp.WrapErrno(err)
 	}
-	upper := above(index, all)
-	means := meaning(err, said, native, look(index), xdp.HookOf(self), upper != nil)
+	upper := upperWithProgram(index, all)
+	means := classifyAttachError(err, said, native, readDeviceFacts(index), xdp.HookOf(self), upper != nil)
 	if said != "" {
 		err = fmt.Errorf("the kernel says %q: %w", said, err)
 	}
@@ -106,7 +106,7 @@ func refusal(err error, said string, index int, native bool) error {
 // nameUpper adds to the error that an interface above has a program which one that is.
 func nameUpper(err error, index int) error {
 	all, _ := netlink.LinkList()
-	if upper := above(index, all); upper != nil {
+	if upper := upperWithProgram(index, all); upper != nil {
 		return fmt.Errorf("%s has %s: %w", upper.Attrs().Name, describe(xdp.HookOf(upper)), err)
 	}
 	return err

@@ -20,7 +20,7 @@ import (
 // and from what can be seen of the interface.
 //
 // The zero value has heard nothing and is ready to use. Its methods are called one after another.
-type words struct {
+type extackListener struct {
 	tried bool
 	said  *ebpf.Map // of one value, what was said last to this process; nil if it cannot be heard
 	ear   link.Link
@@ -32,7 +32,7 @@ const longest = 256
 
 // during returns the error of try, and what the kernel said. Only when something was refused it begins to listen, for
 // which it tries a second time.
-func (w *words) during(try func() error) (said string, err error) {
+func (w *extackListener) run(try func() error) (said string, err error) {
 	if err = w.clear(); err == nil {
 		err = try()
 	}
@@ -52,7 +52,7 @@ func isErrno(err error) bool {
 	return ok
 }
 
-func (w *words) listen() (err error) {
+func (w *extackListener) listen() (err error) {
 	var namespace unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/pid", &namespace); err != nil {
 		return err
@@ -106,14 +106,14 @@ func kernelDevice(dev uint64) int64 {
 	return int64(unix.Major(dev))<<20 | int64(unix.Minor(dev))
 }
 
-func (w *words) clear() error {
+func (w *extackListener) clear() error {
 	if w.said == nil {
 		return nil
 	}
 	return w.said.Put(uint32(0), make([]byte, longest))
 }
 
-func (w *words) heard() string {
+func (w *extackListener) heard() string {
 	said := make([]byte, longest)
 	if w.said == nil || w.said.Lookup(uint32(0), &said) != nil {
 		return ""
@@ -122,11 +122,11 @@ func (w *words) heard() string {
 }
 
 // Close stops listening.
-func (w *words) Close() error {
+func (w *extackListener) Close() error {
 	if w.said == nil {
 		return nil
 	}
 	err := errors.Join(w.ear.Close(), w.said.Close())
-	*w = words{}
+	*w = extackListener{}
 	return err
 }

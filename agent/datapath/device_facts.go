@@ -13,9 +13,9 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
-// situation is what can be seen of an interface, without changing anything, that makes drivers take or refuse a
+// deviceFacts is what can be seen of an interface, without changing anything, that makes drivers take or refuse a
 // program. What cannot be found out is left zero.
-type situation struct {
+type deviceFacts struct {
 	MTU      int      `json:"mtu,omitempty"`
 	Rx       uint32   `json:"rx,omitempty"` // queues that are in use
 	Tx       uint32   `json:"tx,omitempty"`
@@ -42,12 +42,12 @@ var offloads = []string{"rx-gro-hw", "rx-lro"}
 const hardware = "device"
 
 // look describes the interface.
-func look(index int) situation {
+func readDeviceFacts(index int) deviceFacts {
 	l, err := netlink.LinkByIndex(index)
 	if err != nil {
-		return situation{}
+		return deviceFacts{}
 	}
-	s := situation{MTU: l.Attrs().MTU, Announce: announced(index)}
+	s := deviceFacts{MTU: l.Attrs().MTU, Announce: announced(index)}
 	if tool, err := ethtool.NewEthtool(); err == nil {
 		defer tool.Close()
 		if channels, err := tool.GetChannels(l.Attrs().Name); err == nil {
@@ -72,10 +72,10 @@ func look(index int) situation {
 	return s
 }
 
-// improved reports that native XDP, which was refused for the cause in the situation then, may be to be had now: what
+// improved reports that native XDP, which was refused for the cause in the deviceFacts then, may be to be had now: what
 // stood in its way has changed for the better, as far as it can be seen. Other changes are none: the kernel itself
 // switches offloads off for generic mode. Nothing is tried out for that: to try costs frames.
-func (then situation) improved(cause error, now situation) bool {
+func (then deviceFacts) improved(cause error, now deviceFacts) bool {
 	smaller := now.MTU != 0 && now.MTU < then.MTU
 	queues := now.MTU != 0 && (now.Rx != then.Rx || now.Tx != then.Tx || now.Combined != then.Combined)
 	off := slices.ContainsFunc(then.Offloads, func(name string) bool { return !slices.Contains(now.Offloads, name) })
@@ -132,7 +132,7 @@ func announced(index int) announce {
 
 // above returns the first interface above this one that has a program: the kernel then refuses any program below. A
 // bridge, bond or VRF is its ports' master; a VLAN, macvlan or ipvlan names what it is on, and a veth its peer.
-func above(index int, all []netlink.Link) netlink.Link {
+func upperWithProgram(index int, all []netlink.Link) netlink.Link {
 	seen := map[int]bool{}
 	for todo := []int{index}; len(todo) > 0; todo = todo[1:] {
 		if seen[todo[0]] {
