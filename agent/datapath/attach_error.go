@@ -14,11 +14,11 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
-// extackPatterns are what the words of an extended ack mean: those of net/core/dev.c and of the drivers' ndo_bpf, up to Linux
-// 7.2. The first that fits counts: that an MTU is "not supported" is about the MTU.
+// extackPatterns maps the texts of extended acks to errors of package plan: those of net/core/dev.c and of the drivers'
+// ndo_bpf, up to Linux 7.2. The first match is used: an MTU that is "not supported" is a matter of the MTU.
 var extackPatterns = []struct {
-	words   *regexp.Regexp
-	meaning error
+	pattern *regexp.Regexp
+	class   error
 }{
 	{regexp.MustCompile(`upper device already has`), plan.ErrUpperHasProgram},
 	{regexp.MustCompile(`(?i)slave (device )?has xdp program`), plan.ErrMemberHasProgram},
@@ -29,49 +29,51 @@ var extackPatterns = []struct {
 	{regexp.MustCompile(`(?i)not support|no native|unsupported|any_header_sg`), plan.ErrNativeUnsupported},
 }
 
-// pageful is about the largest MTU that a frame in one page of 4 KiB leaves room for: what drivers allow without
-// fragments lies between 1500 and 3506.
-const pageful = 1500
+// onePageMTU is an MTU that every driver accepts without fragments. The limit of a driver is between 1500 and 3506: the frame
+// has to fit into one page of 4 KiB.
+const onePageMTU = 1500
 
-// meaning returns what a refusal of a native attach, or of a generic one, means. said is what the kernel said, "" if
-// nothing was heard; s is what can be seen of the interface, and above whether an interface above it has a program.
-func classifyAttachError(err error, said string, native bool, s deviceFacts, hook plan.Hook, above bool) error {
-	told := xdp.ClassifyErrno(err)
-	for _, w := range extackPatterns {
-		if w.words.MatchString(said) {
-			return w.meaning
+// classifyAttachError returns the error of package plan for an attach that failed, nil if it is not known. message is the
+// kernel's, "" if there is none. native is the mode that was asked for, s the facts of the interface, and above whether an
+// interface above it has a program.
+func classifyAttachError(err error, message string, native bool, s deviceFacts, hook plan.Hook, above bool) error {
+	class := xdp.ClassifyErrno(err)
+	for _, p := range extackPatterns {
+		if p.pattern.MatchString(message) {
+			return p.class
 		}
 	}
 	switch {
-	case errors.Is(told, plan.ErrHookInUse) && hook.Program == 0 && above:
+	case errors.Is(class, plan.ErrHookInUse) && hook.Program == 0 && above:
 		return plan.ErrUpperHasProgram
-	case !native || errors.Is(told, plan.ErrNotEnoughQueues) || errors.Is(told, plan.ErrMTUTooLarge) || told != nil && !xdp.AnotherVariantMayWork(told):
-		return told
+	case !native || errors.Is(class, plan.ErrNotEnoughQueues) || errors.Is(class, plan.ErrMTUTooLarge) || class != nil && !xdp.AnotherVariantMayWork(class):
+		return class
 	}
-	// The errnos that drivers use for anything, and not a word: what is unusual about the interface will be it.
+	// Drivers use these errnos for any cause. Without a message the most likely cause is what is unusual about the interface.
 	switch {
-	case said != "":
+	case message != "":
 	case len(s.Members) > 0:
 		return plan.ErrMemberHasProgram
 	case s.Announce == cannot:
 		return plan.ErrNativeUnsupported
-	case s.Announce == "" && errors.Is(told, plan.ErrNativeUnsupported) && len(s.Offloads) == 0:
-		return told
+	case s.Announce == "" && errors.Is(class, plan.ErrNativeUnsupported) && len(s.Offloads) == 0:
+		return class
 	case len(s.Offloads) > 0:
 		return plan.ErrOffloadConflict
-	case s.MTU > pageful:
+	case s.MTU > onePageMTU:
 		return plan.ErrMTUTooLarge
 	case s.Combined > s.Most/2:
 		return plan.ErrNotEnoughQueues
 	}
-	if told == nil {
+	if class == nil {
 		return plan.ErrNativeRefused
 	}
-	return told
+	return class
 }
 
-// refusal explains why the kernel did not make the link.
-func explainAttachError(err error, said string, index int, native bool) error {
+// explainAttachError wraps the error of creating the link in an error of package plan, and adds the kernel's message and the
+// program that is in the way.
+func explainAttachError(err error, message string, index int, native bool) error {
 	all, listed := netlink.LinkList()
 	var self netlink.Link
 	for _, l := range all {
@@ -80,30 +82,30 @@ func explainAttachError(err error, said string, index int, native bool) error {
 		}
 	}
 	if self == nil {
-		// The kernel says EINVAL for an unknown index as for much else.
+		// The kernel returns EINVAL for an unknown index and for many other causes.
 		if listed == nil && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV)) {
 			return fmt.Errorf("%w: %w", plan.ErrInterfaceGone, err)
 		}
 		return xdp.WrapErrno(err)
 	}
 	upper := upperWithProgram(index, all)
-	means := classifyAttachError(err, said, native, readDeviceFacts(index), xdp.HookOf(self), upper != nil)
-	if said != "" {
-		err = fmt.Errorf("the kernel says %q: %w", said, err)
+	class := classifyAttachError(err, message, native, readDeviceFacts(index), xdp.HookOf(self), upper != nil)
+	if message != "" {
+		err = fmt.Errorf("the kernel reports %q: %w", message, err)
 	}
 	switch {
-	case means == nil:
+	case class == nil:
 		return err
-	case errors.Is(means, plan.ErrUpperHasProgram) && upper != nil:
-		return fmt.Errorf("%w: %s has %s: %w", means, upper.Attrs().Name, describe(xdp.HookOf(upper)), err)
-	case errors.Is(means, plan.ErrHookInUse):
+	case errors.Is(class, plan.ErrUpperHasProgram) && upper != nil:
+		return fmt.Errorf("%w: %s has %s: %w", class, upper.Attrs().Name, describe(xdp.HookOf(upper)), err)
+	case errors.Is(class, plan.ErrHookInUse):
 		return busy(xdp.HookOf(self), err)
 	default:
-		return fmt.Errorf("%w: %w", means, err)
+		return fmt.Errorf("%w: %w", class, err)
 	}
 }
 
-// nameUpper adds to the error that an interface above has a program which one that is.
+// nameUpper adds the name of the interface above that has a program, and the program.
 func nameUpper(err error, index int) error {
 	all, _ := netlink.LinkList()
 	if upper := upperWithProgram(index, all); upper != nil {
@@ -112,15 +114,15 @@ func nameUpper(err error, index int) error {
 	return err
 }
 
-// busy tells whose the hook is, as far as it can be found out.
+// busy returns plan.ErrHookInUse with a description of the program on the hook.
 func busy(hook plan.Hook, err error) error {
-	if hook.Program == 0 { // it was let go in between
+	if hook.Program == 0 { // it was detached meanwhile
 		return fmt.Errorf("%w: %w", plan.ErrHookInUse, err)
 	}
 	return fmt.Errorf("%w, %s: %w", plan.ErrHookInUse, describe(hook), err)
 }
 
-// describe names a program: its name and tag where we may ask for them, which wants CAP_SYS_ADMIN.
+// describe returns the ID of a program, and its name and tag if the process has CAP_SYS_ADMIN.
 func describe(hook plan.Hook) string {
 	program, err := ebpf.NewProgramFromID(ebpf.ProgramID(hook.Program))
 	if err != nil {
@@ -134,8 +136,8 @@ func describe(hook plan.Hook) string {
 	return fmt.Sprintf("id %d name %q tag %s", hook.Program, info.Name, info.Tag)
 }
 
-// permission marks the errors of making and loading that lie with our rights or with the kernel's memory; the other
-// errnos mean something else there than they do for a link.
+// permission wraps the errors of creating and loading that are caused by missing capabilities or memory. Other errnos have
+// another meaning there than for a link, so they are not classified.
 func permission(err error) error {
 	switch {
 	case errors.Is(err, os.ErrPermission): // EPERM and EACCES

@@ -12,39 +12,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// words hears what the kernel says when it refuses a link. A driver explains itself in its extended ack, which
-// BPF_LINK_CREATE does not return; from Linux 6.6 on the kernel gives it to the tracepoint bpf_xdp_link_attach_failed.
-// A netlink attach would return it, but a refusal that does not come a second time would leave a program attached
-// that no link holds. To listen changes nothing, and wants no right that to count does not want as well. Where it
-// cannot be done (an older kernel, lockdown=confidentiality) there are no words, and the reason is told from the errno
-// and from what can be seen of the interface.
+// extackListener reads the kernel's message about an XDP link that could not be attached. A driver explains the refusal in
+// its extended ack, which BPF_LINK_CREATE does not return; since Linux 6.6 the kernel passes it to the tracepoint
+// bpf_xdp_link_attach_failed. A netlink attach would return it, but if it succeeded at the second attempt, it would leave
+// a program attached that no link holds. Listening needs no other capabilities than attaching. If it is not possible (an
+// older kernel, lockdown=confidentiality), the message is "", and the error is classified by the errno and the facts of the
+// device.
 //
-// The zero value has heard nothing and is ready to use. Its methods are called one after another.
+// The zero value is ready to use. Its methods must not be called concurrently.
 type extackListener struct {
-	tried bool
-	said  *ebpf.Map // of one value, what was said last to this process; nil if it cannot be heard
-	ear   link.Link
+	tried      bool      // whether start was called
+	last       *ebpf.Map // one value, the last message for this process; nil if it does not listen
+	tracepoint link.Link
 }
 
-// longest is how much is heard of what is said, its end included. The kernel composes messages of up to 80 bytes
-// (NETLINK_MAX_FMTMSG_LEN of include/linux/netlink.h); constant ones are not much longer.
-const longest = 256
+// maxMessage is how many bytes of a message are read, including the final zero. The kernel formats messages of up to 80
+// bytes (NETLINK_MAX_FMTMSG_LEN of include/linux/netlink.h); constant messages are not much longer.
+const maxMessage = 256
 
-// during returns the error of try, and what the kernel said. Only when something was refused it begins to listen, for
-// which it tries a second time.
-func (w *extackListener) run(try func() error) (said string, err error) {
-	if err = w.clear(); err == nil {
-		err = try()
+// run calls attach and returns its error and the kernel's message. The listener starts only after the first error, and then
+// run calls attach a second time.
+func (l *extackListener) run(attach func() error) (message string, err error) {
+	if err = l.clear(); err == nil {
+		err = attach()
 	}
-	if err == nil || w.tried || !isErrno(err) {
-		return w.heard(), err
+	if err == nil || l.tried || !isErrno(err) {
+		return l.message(), err
 	}
-	w.tried = true
-	if w.listen() != nil {
+	l.tried = true
+	if l.start() != nil {
 		return "", err
 	}
-	err = try()
-	return w.heard(), err
+	err = attach()
+	return l.message(), err
 }
 
 func isErrno(err error) bool {
@@ -52,22 +52,23 @@ func isErrno(err error) bool {
 	return ok
 }
 
-func (w *extackListener) listen() (err error) {
+// start attaches a program to the tracepoint that copies the messages for this process to a map.
+func (l *extackListener) start() (err error) {
 	var namespace unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/pid", &namespace); err != nil {
 		return err
 	}
-	said, err := ebpf.NewMap(&ebpf.MapSpec{Name: "xdp_words", Type: ebpf.Array, KeySize: 4, ValueSize: longest, MaxEntries: 1})
+	last, err := ebpf.NewMap(&ebpf.MapSpec{Name: "xdp_extack", Type: ebpf.Array, KeySize: 4, ValueSize: maxMessage, MaxEntries: 1})
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			said.Close()
+			last.Close()
 		}
 	}()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "xdp_words", Type: ebpf.RawTracepoint, License: "GPL",
+		Name: "xdp_extack", Type: ebpf.RawTracepoint, License: "GPL",
 		Instructions: asm.Instructions{
 			asm.Mov.Reg(asm.R6, asm.R1),
 			// if (bpf_get_ns_current_pid_tgid(dev, ino, &{pid, tgid}, 8) || tgid != ours) return 0;
@@ -80,9 +81,9 @@ func (w *extackListener) listen() (err error) {
 			asm.JNE.Imm(asm.R0, 0, "end"),
 			asm.LoadMem(asm.R1, asm.RFP, -4, asm.Word),
 			asm.JNE.Imm(asm.R1, int32(os.Getpid()), "end"),
-			// bpf_probe_read_kernel_str(said, longest, message);
-			asm.LoadMapValue(asm.R1, said.FD(), 0),
-			asm.Mov.Imm(asm.R2, longest),
+			// bpf_probe_read_kernel_str(last, maxMessage, message);
+			asm.LoadMapValue(asm.R1, last.FD(), 0),
+			asm.Mov.Imm(asm.R2, maxMessage),
 			asm.LoadMem(asm.R3, asm.R6, 0, asm.DWord),
 			asm.FnProbeReadKernelStr.Call(),
 			asm.Mov.Imm(asm.R0, 0).WithSymbol("end"),
@@ -93,40 +94,40 @@ func (w *extackListener) listen() (err error) {
 		return err
 	}
 	defer program.Close() // the link holds it
-	ear, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "bpf_xdp_link_attach_failed", Program: program})
+	tracepoint, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "bpf_xdp_link_attach_failed", Program: program})
 	if err != nil {
-		return fmt.Errorf("listen to the kernel: %w", err)
+		return fmt.Errorf("attach to the tracepoint: %w", err)
 	}
-	w.said, w.ear = said, ear
+	l.last, l.tracepoint = last, tracepoint
 	return nil
 }
 
-// kernelDevice is a device number as the kernel holds it (include/linux/kdev_t.h), not as stat(2) tells it.
+// kernelDevice converts a device number of stat(2) to the kernel's format (include/linux/kdev_t.h).
 func kernelDevice(dev uint64) int64 {
 	return int64(unix.Major(dev))<<20 | int64(unix.Minor(dev))
 }
 
-func (w *extackListener) clear() error {
-	if w.said == nil {
+func (l *extackListener) clear() error {
+	if l.last == nil {
 		return nil
 	}
-	return w.said.Put(uint32(0), make([]byte, longest))
+	return l.last.Put(uint32(0), make([]byte, maxMessage))
 }
 
-func (w *extackListener) heard() string {
-	said := make([]byte, longest)
-	if w.said == nil || w.said.Lookup(uint32(0), &said) != nil {
+func (l *extackListener) message() string {
+	text := make([]byte, maxMessage)
+	if l.last == nil || l.last.Lookup(uint32(0), &text) != nil {
 		return ""
 	}
-	return unix.ByteSliceToString(said)
+	return unix.ByteSliceToString(text)
 }
 
 // Close stops listening.
-func (w *extackListener) Close() error {
-	if w.said == nil {
+func (l *extackListener) Close() error {
+	if l.last == nil {
 		return nil
 	}
-	err := errors.Join(w.ear.Close(), w.said.Close())
-	*w = extackListener{}
+	err := errors.Join(l.tracepoint.Close(), l.last.Close())
+	*l = extackListener{}
 	return err
 }

@@ -9,16 +9,18 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 )
 
-// note is why native mode was refused to what is attached generically, and in which deviceFacts. It is kept beside the
-// pins, so that it ends with them and a restarted agent knows it too. A bpffs holds no files, but symbolic links, whose
-// targets may be any text (bpf_symlink of kernel/bpf/inode.c).
+// fallbackReason is why native mode was refused to a program that Auto attached in generic mode, and what the device was
+// like then. It is stored beside the pins, so that it is removed with them and a restarted agent finds it. A bpffs has no
+// files but symbolic links, whose target may be any text (bpf_symlink of kernel/bpf/inode.c).
 type fallbackReason struct {
-	Cause     string      `json:"cause"`
-	Message   string      `json:"message"`
-	Situation deviceFacts `json:"situation"`
+	Cause   string      `json:"cause"`
+	Message string      `json:"message"`
+	Facts   deviceFacts `json:"situation"`
 }
 
-// fallbackCauses name what a note can tell of: what lies with the driver. The names are kept in the pins of running systems.
+// fallbackCauses are the errors for which Auto attaches in generic mode, by the names that are stored. These are the errors
+// for which a driver refuses native mode, and a lack of memory. The names must not change: they are in the pins of running
+// systems.
 var fallbackCauses = map[string]error{
 	"NativeUnsupported": plan.ErrNativeUnsupported,
 	"MTUTooLarge":       plan.ErrMTUTooLarge,
@@ -29,7 +31,7 @@ var fallbackCauses = map[string]error{
 	"NativeRefused":     plan.ErrNativeRefused,
 }
 
-// noted is a refusal that was read back.
+// driverRejection is the error of a stored fallbackReason.
 type driverRejection struct {
 	cause   error
 	message string
@@ -38,14 +40,15 @@ type driverRejection struct {
 func (n driverRejection) Error() string { return n.message }
 func (n driverRejection) Unwrap() error { return n.cause }
 
-// longestMessage leaves room for the rest in a symbolic link's target of 4 KiB, also where JSON writes six bytes for one.
+// longestMessage leaves enough space for the other fields in a symbolic link's target of 4 KiB, even if JSON writes six
+// bytes for each byte.
 const longestMessage = 512
 
 func (f folder) fallbackReasonPin() string { return f.path + "/refusal" }
 
-// note writes down why native mode was refused in the deviceFacts.
-func (f folder) saveFallbackReason(refused error, s deviceFacts) error {
-	n := fallbackReason{Message: refused.Error(), Situation: s}
+// saveFallbackReason stores why native mode was refused, and the facts of the device at that time.
+func (f folder) saveFallbackReason(refused error, facts deviceFacts) error {
+	n := fallbackReason{Message: refused.Error(), Facts: facts}
 	n.Message = n.Message[:min(len(n.Message), longestMessage)]
 	for name, cause := range fallbackCauses {
 		if errors.Is(refused, cause) {
@@ -57,24 +60,24 @@ func (f folder) saveFallbackReason(refused error, s deviceFacts) error {
 		return err
 	}
 	if err := os.Symlink(string(text), f.fallbackReasonPin()); err != nil {
-		return permission(fmt.Errorf("note why native mode was refused: %w", err))
+		return permission(fmt.Errorf("store why native mode was refused: %w", err))
 	}
 	return nil
 }
 
-// refused reads the note. The error is what was noted, nil if there is nothing that can be understood.
+// loadFallbackReason returns what saveFallbackReason stored. refused is nil if nothing is stored, or if it cannot be parsed.
 func (f folder) loadFallbackReason() (then deviceFacts, refused error) {
 	text, err := os.Readlink(f.fallbackReasonPin())
 	if err != nil {
-		return deviceFacts{}, nil //nolint:nilerr // there is no note
+		return deviceFacts{}, nil //nolint:nilerr // nothing is stored
 	}
 	var n fallbackReason
 	if err := json.Unmarshal([]byte(text), &n); err != nil {
-		return deviceFacts{}, nil //nolint:nilerr // another version's: nothing is known
+		return deviceFacts{}, nil //nolint:nilerr // of another version
 	}
 	cause, known := fallbackCauses[n.Cause]
 	if !known {
 		cause = plan.ErrNativeRefused
 	}
-	return n.Situation, driverRejection{cause, n.Message}
+	return n.Facts, driverRejection{cause, n.Message}
 }

@@ -137,7 +137,7 @@ func (h *host) queues(t *testing.T) (index int) {
 func speaks(t *testing.T) bool {
 	t.Helper()
 	var w extackListener
-	err := w.listen()
+	err := w.start()
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
@@ -509,4 +509,22 @@ func TestNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.expectNothingPinned(t)
+}
+
+// TestFallbackReasonFormat: a fallbackReason is in the pins of running systems, so its format must not change.
+func TestFallbackReasonFormat(t *testing.T) {
+	const stored = `{"cause":"MTUTooLarge","message":"x: the MTU is too large for native XDP","situation":{"mtu":9000,"rx":1,"tx":2,"combined":4,"most":8,` +
+		`"offloads":["rx-lro"],"announce":"can","members":[5]}}`
+	f := folder{path: t.TempDir()}
+	facts := deviceFacts{MTU: 9000, Rx: 1, Tx: 2, Combined: 4, Most: 8, Offloads: []string{"rx-lro"}, Announce: can, Members: []int{5}}
+	if err := f.saveFallbackReason(fmt.Errorf("x: %w", plan.ErrMTUTooLarge), facts); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.Readlink(f.path + "/refusal"); err != nil || text != stored {
+		t.Errorf("%s, %v, want %s", text, err, stored)
+	}
+	then, refused := f.loadFallbackReason()
+	if diff := cmp.Diff(facts, then); diff != "" || !errors.Is(refused, plan.ErrMTUTooLarge) {
+		t.Errorf("%v (-stored +loaded):\n%s", refused, diff)
+	}
 }
