@@ -139,7 +139,7 @@ func TestWhatCannotBeSharedIsLeftAlone(t *testing.T) {
 	}{
 		"a program without a dispatcher": {
 			func(s *scene) { s.env = []string{"LIBXDP_SKIP_DISPATCHER=1"}; s.load("other_pass") },
-			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrHookInUse, "other_pass is no dispatcher",
+			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrHookInUse, "other_pass is not a dispatcher",
 		},
 		"a dispatcher in another mode": {
 			func(s *scene) { s.load("other_pass") },
@@ -156,7 +156,7 @@ func TestWhatCannotBeSharedIsLeftAlone(t *testing.T) {
 					s.t.Fatal(err)
 				}
 			},
-			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrDispatcherRefused, "are not all pinned",
+			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrDispatcherRefused, "not all of the dispatcher's programs are pinned",
 		},
 		"an interface that is gone": {
 			func(s *scene) { s.deleteInterface() },
