@@ -80,7 +80,7 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 	slices.SortFunc(states, func(a, b v1alpha1.XDPNodeState) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range states {
 		state := &states[i]
-		if told := state.Spec.Entry(c.UID); told == nil || told.Inactive {
+		if entry := state.Spec.Entry(c.UID); entry == nil || entry.Inactive {
 			continue
 		}
 		found++
@@ -104,7 +104,7 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 	return d
 }
 
-// node returns what is to tell of a node, ok if all is well there.
+// node returns the branch of a node that has failures. ok is true if it has none.
 func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, now time.Time) (b branch, ok bool) {
 	whole := func(reason, message string) (branch, bool) {
 		d.add(reason, 1, "")
