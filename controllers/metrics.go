@@ -42,15 +42,15 @@ const maxFixedSeries = 9
 // MaxSeries returns how many series a controller serves at most with that many XDPCounters.
 func MaxSeries(counters int) int { return 5*counters + maxFixedSeries }
 
-// Collector makes the metrics of a controller, at each scrape from what the caches hold then. Of several controllers
-// each tells the same of the XDPCounters.
+// Collector collects the metrics of a controller from its caches at each scrape. If there are several controllers, all
+// report the same for XDPCounters.
 type Collector struct {
 	Reader client.Reader // of the caches
 	States *NodeStateReconciler
 	Clock  clock.PassiveClock
 }
 
-// scrapeTimeout is how long a scrape waits for caches that are not filled yet.
+// scrapeTimeout is how long a scrape waits for the caches to be filled.
 const scrapeTimeout = time.Second
 
 // Describe implements prometheus.Collector.
@@ -60,7 +60,7 @@ func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. What the caches do not tell yet is left out.
+// Collect implements prometheus.Collector. It leaves out what is not in the caches yet.
 func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
@@ -76,7 +76,7 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// ofCounters returns what there is to tell of each counter. One without a status has none of it yet.
+// ofCounters returns the metrics of each counter. A counter without a status has none yet.
 func ofCounters(counters []v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.Time) (list []prometheus.Metric) {
 	oldest := map[string]time.Time{}
 	for i := range states {
@@ -102,7 +102,7 @@ func ofCounters(counters []v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, 
 	return list
 }
 
-// writes counts writes of node states. The zero value is ready to use.
+// writes counts the writes of node states. The zero value is ready to use.
 type writes struct {
 	mu sync.Mutex
 	by map[write]uint64
@@ -110,7 +110,7 @@ type writes struct {
 
 type write struct{ operation, result string }
 
-// count counts a write by its error, and returns that.
+// count counts a write with its result, and returns err.
 func (w *writes) count(operation string, err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -102,7 +102,7 @@ func uninstallAll(ctx context.Context, o options) error {
 	}
 	switch {
 	case !task.ran:
-		return errors.New("another controller still runs: it holds the lease " + leaseName)
+		return errors.New("another controller is still active: it holds the lease " + leaseName)
 	case task.err != nil:
 		return task.err
 	}

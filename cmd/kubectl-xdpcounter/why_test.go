@@ -67,13 +67,13 @@ func TestWhy(t *testing.T) {
 		"no controller":          {is(metav1.ConditionUnknown, v1alpha1.ReasonPending, "Waiting for the controller", func(c *v1alpha1.XDPCounter) { c.Status.ObservedGeneration, c.Status.Nodes = 0, nil }), nil, false},
 		"the status is outdated": {is(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "2 interfaces are being counted on 1 node", func(c *v1alpha1.XDPCounter) { c.Generation = 3 }), []v1alpha1.XDPNodeState{node("n1")}, false},
 		"a node says otherwise":  {c, []v1alpha1.XDPNodeState{node("n1"), silent}, true},
-		"a node is out of reach": {
+		"a node is unreachable": {
 			is(metav1.ConditionFalse, v1alpha1.ReasonPartiallyAttached, "2 of 3 nodes have failures: n2 (NodeUnreachable), n3 (NodeUnreachable)", func(c *v1alpha1.XDPCounter) {
 				c.Status.Nodes.Selected = 3
 				for name, since := range map[string]string{"n2": "11:58:50", "n3": "11:57:50"} {
 					c.Status.Failures = append(c.Status.Failures, v1alpha1.Failure{
 						Node: name, Reason: v1alpha1.ReasonNodeUnreachable,
-						Message: "the node has been out of reach since 2026-11-20T" + since + "Z: see kubectl describe node " + name,
+						Message: "the node has been unreachable since 2026-11-20T" + since + "Z: see kubectl describe node " + name,
 					})
 				}
 			}),
