@@ -118,27 +118,27 @@ func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.
 		s.pending = append(s.pending, name)
 		return
 	}
-	found := summarizeInterfaces(state, c.UID)
-	s.interfaces.Native += found.native
-	s.interfaces.Generic += found.generic
-	s.interfaces.Attached += found.native + found.generic
-	s.interfaces.Failed += int32(len(found.failed))
-	s.interfaces.Skipped += int32(len(found.skipped))
-	for _, i := range found.skipped {
+	onNode := summarizeInterfaces(state, c.UID)
+	s.interfaces.Native += onNode.native
+	s.interfaces.Generic += onNode.generic
+	s.interfaces.Attached += onNode.native + onNode.generic
+	s.interfaces.Failed += int32(len(onNode.failed))
+	s.interfaces.Skipped += int32(len(onNode.skipped))
+	for _, i := range onNode.skipped {
 		s.skipped = append(s.skipped, name+"/"+i.Name)
 	}
-	for _, i := range found.fellBackToGeneric {
+	for _, i := range onNode.fellBackToGeneric {
 		s.fellBackToGeneric = append(s.fellBackToGeneric, name+"/"+i.Name+" ("+i.Reason+")")
 	}
 	switch {
-	case len(found.failed) > 0:
+	case len(onNode.failed) > 0:
 		s.nodes.Failed++
-		for _, i := range found.failed {
+		for _, i := range onNode.failed {
 			s.failures = append(s.failures, v1alpha1.Failure{Node: name, Interface: i.Name, Reason: i.Reason, Message: i.Message})
 		}
-	case found.pending:
+	case onNode.pending:
 		s.pending = append(s.pending, name)
-	case found.native+found.generic == 0:
+	case onNode.native+onNode.generic == 0:
 		s.nodes.Failed++
 		s.failures = append(s.failures, v1alpha1.Failure{
 			Node: name, Reason: v1alpha1.ReasonNoInterfacesMatched,
