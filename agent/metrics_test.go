@@ -11,7 +11,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/scrape"
+	"github.com/xdp-operator/xdp-operator/test/util/scrape"
 )
 
 func (o observation) Describe(descs chan<- *prometheus.Desc) { (&Collector{}).Describe(descs) }

@@ -27,12 +27,13 @@ type outcome struct {
 }
 
 // report returns the status to save after a pass.
-func (a *Agent) report(state *v1alpha1.XDPNodeState, s situation, o outcome, before, after traffic.Ledger) v1alpha1.XDPNodeStateStatus {
+func (a *Agent) report(state *v1alpha1.XDPNodeState, s nodeSnapshot, o outcome, before, after traffic.Ledger) v1alpha1.XDPNodeStateStatus {
 	now := metav1.NewMicroTime(a.Clock.Now())
 	info := a.Info
 	status := v1alpha1.XDPNodeStateStatus{
 		ObservedGeneration: state.Generation,
 		ReportTime:         &now,
+		ReportBytes:        state.Status.ReportBytes,
 		Agent:              &info,
 		Interfaces:         a.interfaces(s, o, after),
 		Accounts:           accounts(state, before, after, now.Time),
@@ -41,6 +42,8 @@ func (a *Agent) report(state *v1alpha1.XDPNodeState, s situation, o outcome, bef
 	if after.Newest.Boot == a.Info.BootID {
 		status.NewestMap = int64(after.Newest.ID)
 	}
+	next := metav1.NewTime(v1alpha1.NextReportTime(now.Time, state.ReportInterval(), status.Accounts))
+	status.NextReportTime = &next
 	ready := readiness(state.Spec, status.Interfaces)
 	ready.ObservedGeneration = state.Generation
 	meta.SetStatusCondition(&status.Conditions, ready)
@@ -48,7 +51,7 @@ func (a *Agent) report(state *v1alpha1.XDPNodeState, s situation, o outcome, bef
 }
 
 // interfaces tells the truth about each interface that is wanted or still holds counts, sorted by index.
-func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
+func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
 	var list []v1alpha1.NodeInterface
 	entry := func(i plan.Interface) v1alpha1.NodeInterface {
 		return v1alpha1.NodeInterface{Name: i.Name, Index: int32(i.Index), Driver: i.Driver, MTU: int32(i.MTU)}

@@ -24,7 +24,7 @@ func TestStripUnusedFields(t *testing.T) {
 		nodes, states := []corev1.Node{node("n1", "edge")}, []v1alpha1.XDPNodeState{*state}
 		return []any{
 			summarize(&x, nodes, states, now), state.Spec, *state.Account(x.UID), fmt.Sprint(attachStates(x.UID, states)),
-			reportSize(state.Spec.Counters, state), lateFrom(state, now), untilNextLate(nodes, states, now), detached(state),
+			state.ReportInterval(), lateFrom(state, now), untilNextLate(nodes, states, now), detached(state),
 		}
 	}
 	want := results(full)

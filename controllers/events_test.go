@@ -12,7 +12,7 @@ import (
 	testclock "k8s.io/utils/clock/testing"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/memapi"
+	"github.com/xdp-operator/xdp-operator/test/util/memapi"
 )
 
 // recorder records events as text.

@@ -22,8 +22,8 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/audit"
-	"github.com/xdp-operator/xdp-operator/test/memapi"
+	"github.com/xdp-operator/xdp-operator/test/util/audit"
+	"github.com/xdp-operator/xdp-operator/test/util/memapi"
 )
 
 // Runs random sequences of events in a cluster. The caches of the controllers are out of date, their calls fail before or

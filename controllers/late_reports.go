@@ -10,14 +10,14 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// An agent is late if its next report is overdue (XDPNodeState.SilentFrom) or if its node is unreachable. The result depends
+// An agent is late if its next report is overdue (XDPNodeState.ReportDeadline) or if its node is unreachable. The result depends
 // on the present objects only, so a controller that has just started has the same result. An agent is late until it reports
 // or its node is reachable again, so that the state does not change back and forth.
 
 // lateFrom returns when the agent is late if it does not report again. unreachable is the time since when the node is
 // unreachable (see unreachableSince), zero if it is reachable.
 func lateFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
-	at := state.SilentFrom()
+	at := state.ReportDeadline()
 	if gone := unreachableFrom(state, unreachable); !gone.IsZero() && gone.Before(at) {
 		return gone
 	}
@@ -30,7 +30,7 @@ func unreachableFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.T
 	if t := state.Status.ReportTime; unreachable.IsZero() || t != nil && !t.Time.Before(unreachable.Add(time.Second)) {
 		return time.Time{}
 	}
-	return unreachable.Add(v1alpha1.Tolerance)
+	return unreachable.Add(v1alpha1.ReportTolerance)
 }
 
 // lateFailure returns why an agent is late.
@@ -38,13 +38,13 @@ func lateFailure(state *v1alpha1.XDPNodeState, unreachable time.Time) v1alpha1.F
 	const ask = "is the agent's pod running on the node?"
 	failure := v1alpha1.Failure{Node: state.Name, Reason: v1alpha1.ReasonAgentNotReporting}
 	switch gone := unreachableFrom(state, unreachable); {
-	case !gone.IsZero() && gone.Before(state.SilentFrom()):
+	case !gone.IsZero() && gone.Before(state.ReportDeadline()):
 		failure.Reason = v1alpha1.ReasonNodeUnreachable
 		failure.Message = "the node has been unreachable since " + rfc3339(unreachable) + ": see kubectl describe node " + state.Name
 	case state.Status.ReportTime == nil:
 		failure.Message = "its agent has never reported: " + ask
 	case state.Status.ObservedGeneration != state.Generation:
-		failure.Message = "its agent has not applied the spec of " + rfc3339(state.Told()) + ": " + ask
+		failure.Message = "its agent has not applied the spec of " + rfc3339(state.SpecUpdateTime()) + ": " + ask
 	default:
 		failure.Message = fmt.Sprintf("its agent has not reported since %s: %s", rfc3339(state.Status.ReportTime.Time), ask)
 	}

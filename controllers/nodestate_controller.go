@@ -33,8 +33,8 @@ type NodeStateReconciler struct {
 
 	deleted deletedStates
 	writes  writes
-	census  census // filled by the watch; without a watch no interval is extended
-	slots   slots
+	nodes   nodeCount // kept by the watch; zero without one, so that no interval is stretched
+	pace    specPace
 }
 
 // Reconcile creates, updates, retires or deletes the node state of the node in the request.
@@ -60,47 +60,55 @@ func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	case node == nil, retiring(state):
 		return requeueOnConflict(r.retire(ctx, state, counters.Items))
 	}
-	spec := assign(counters.Items, node, state, r.census.sharers(), r.Budget)
+	spec := assign(counters.Items, node, state, r.nodes.get(), r.Budget)
+	switch {
+	case state != nil && len(spec.Counters) == 0 && detached(state):
+		// As long as something may be attached there is an object that shows it.
+		r.pace.done(req.Name)
+		return requeueOnConflict(r.delete(ctx, state))
+	case !needsSpec(state, spec):
+		r.pace.done(req.Name)
+		return ctrl.Result{}, nil
+	}
+	if wait := r.pace.wait(r.Budget, state, req.Name, r.nodes.get(), spec.ReportInterval.Duration, r.Clock.Now()); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
 	return requeueOnConflict(r.write(ctx, node, state, spec))
 }
 
-// write creates the node's state or updates its spec, if it differs. A node state without counters is deleted when its agent
-// has detached everything, so that there is an object as long as something may be attached.
+// needsSpec reports whether the node's state has to be created or its spec changed.
+func needsSpec(state *v1alpha1.XDPNodeState, spec v1alpha1.XDPNodeStateSpec) bool {
+	if state == nil {
+		return len(spec.Counters) > 0
+	}
+	spec.UpdateTime = state.Spec.UpdateTime
+	return !equality.Semantic.DeepEqual(state.Spec, spec)
+}
+
+// write creates the node's state, or replaces its spec.
 func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, state *v1alpha1.XDPNodeState, spec v1alpha1.XDPNodeStateSpec) error {
 	log := ctrl.LoggerFrom(ctx)
-	now := r.Clock.Now()
-	size := reportSize(spec.Counters, state)
-	slot := func(reports ...int) metav1.Duration {
-		return metav1.Duration{Duration: r.slots.take(r.Budget, reports, size, r.census.sharers(), spec.ReportInterval.Duration, now)}
-	}
-	if state != nil {
-		spec.UpdateTime, spec.ReportDelay = state.Spec.UpdateTime, state.Spec.ReportDelay
-	}
-	switch {
-	case state == nil && len(spec.Counters) == 0:
-		return nil
-	case state == nil:
+	if state == nil {
 		log.Info("Creating node state", "counters", len(spec.Counters))
-		spec.ReportDelay = slot(openingSize(spec.Counters), size) // its agent attaches when the first one is written
 		state = &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: node.Name}, Spec: spec}
 		if err := r.writes.count("create", r.Client.Create(ctx, state)); err != nil {
 			return fmt.Errorf("create node state: %w", err)
 		}
-	case len(spec.Counters) == 0 && detached(state):
-		return r.delete(ctx, state)
-	case !equality.Semantic.DeepEqual(state.Spec, spec):
-		log.V(1).Info("Updating node state", "counters", len(spec.Counters))
-		if state.Status.ObservedGeneration == state.Generation { // else a report is owed since longer, and has its slot
-			spec.ReportDelay = slot(size)
-			if at := lateFrom(state, unreachableSince(node)); now.Before(at) {
-				spec.UpdateTime = &metav1.Time{Time: now}
-			}
-		}
-		next := &v1alpha1.XDPNodeState{ObjectMeta: state.ObjectMeta, Spec: spec} // the API server keeps the status
-		if err := r.writes.count("update", r.Client.Update(ctx, next)); err != nil {
-			return fmt.Errorf("update node state: %w", err)
-		}
+		r.pace.done(node.Name)
+		return nil
 	}
+	log.V(1).Info("Updating node state", "counters", len(spec.Counters))
+	spec.UpdateTime = state.Spec.UpdateTime
+	now := r.Clock.Now()
+	// While a report is owed already, or the agent is late, the time since when stays.
+	if state.Status.ObservedGeneration == state.Generation && now.Before(lateFrom(state, unreachableSince(node))) {
+		spec.UpdateTime = &metav1.Time{Time: now}
+	}
+	next := &v1alpha1.XDPNodeState{ObjectMeta: state.ObjectMeta, Spec: spec} // the API server keeps the status
+	if err := r.writes.count("update", r.Client.Update(ctx, next)); err != nil {
+		return fmt.Errorf("update node state: %w", err)
+	}
+	r.pace.done(node.Name)
 	return nil
 }
 

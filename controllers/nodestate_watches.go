@@ -18,24 +18,24 @@ import (
 )
 
 // SetupWithManager registers the reconciler with the manager. A node is reconciled when it is created, deleted or labelled,
-// when its node state is edited or deleted, when the size of its reports changes, and when its agent finishes a cleanup. All
+// when its node state is edited or deleted, and when its agent finishes a cleanup. All
 // nodes are reconciled when a counter is created, edited or deleted, and when the number of nodes has changed much.
 func (r *NodeStateReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("xdpnodestate").
 		WithOptions(controller.Options{MaxConcurrentReconciles: r.SpecWriters}).
-		For(&v1alpha1.XDPNodeState{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, hasPendingCleanup(), sizeChanged()))).
+		For(&v1alpha1.XDPNodeState{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, hasPendingCleanup()))).
 		Watches(&v1alpha1.XDPNodeState{}, r.onDeleted()).
 		Watches(&corev1.Node{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(predicate.LabelChangedPredicate{})).
-		Watches(&corev1.Node{}, r.onCensus()).
+		Watches(&corev1.Node{}, r.onNodeCount()).
 		Watches(&v1alpha1.XDPCounter{}, handler.EnqueueRequestsFromMapFunc(r.allNodes), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)
 }
 
-// onCensus counts the nodes. All existing nodes are added before the first Reconcile.
-func (r *NodeStateReconciler) onCensus() handler.EventHandler {
+// onNodeCount counts the nodes. All existing nodes are added before the first Reconcile.
+func (r *NodeStateReconciler) onNodeCount() handler.EventHandler {
 	add := func(ctx context.Context, q queue, nodes int) {
-		if !r.census.add(nodes) {
+		if !r.nodes.add(nodes) {
 			return
 		}
 		for _, request := range r.allNodes(ctx, nil) {
@@ -45,20 +45,6 @@ func (r *NodeStateReconciler) onCensus() handler.EventHandler {
 	return handler.Funcs{
 		CreateFunc: func(ctx context.Context, _ event.CreateEvent, q queue) { add(ctx, q, 1) },
 		DeleteFunc: func(ctx context.Context, _ event.DeleteEvent, q queue) { add(ctx, q, -1) },
-	}
-}
-
-// sizeChanged lets through reports that are longer or shorter than the one before, by what counts for their interval.
-func sizeChanged() predicate.Predicate {
-	return predicate.Funcs{
-		CreateFunc:  func(event.CreateEvent) bool { return false },
-		DeleteFunc:  func(event.DeleteEvent) bool { return false },
-		GenericFunc: func(event.GenericEvent) bool { return false },
-		UpdateFunc: func(e event.UpdateEvent) bool {
-			before, okBefore := e.ObjectOld.(*v1alpha1.XDPNodeState)
-			after, okAfter := e.ObjectNew.(*v1alpha1.XDPNodeState)
-			return okBefore && okAfter && reportSize(before.Spec.Counters, before) != reportSize(after.Spec.Counters, after)
-		},
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/golden"
+	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
 // phasesDir contains an XDPCounter in every phase. Tests of kstatus and Argo CD in test/gitops and of kubectl in api/v1alpha1

@@ -107,7 +107,7 @@ func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.
 		s.pending = append(s.pending, name)
 		return
 	}
-	s.reportInterval = max(s.reportInterval, state.Spec.ReportInterval.Duration)
+	s.reportInterval = max(s.reportInterval, state.ReportInterval())
 	if now.After(lateFrom(state, unreachable)) {
 		s.nodes.Failed++
 		s.late = append(s.late, name)

@@ -9,21 +9,21 @@ import (
 	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
-// show prints the report as tables, on a terminal in the place of those of the report before.
+// show prints the report as tables. On a terminal they replace those of the previous report.
 func show(s *display.Screen, r report) error {
 	return s.Print(func(bounds display.Size) []string {
 		if r.summary {
-			bounds.Lines = 0 // it is not redrawn, and may scroll
+			bounds.Lines = 0 // the summary is not redrawn, and can scroll
 		}
 		return render(r, bounds)
 	})
 }
 
-// render returns the lines of a report. Where there are more than the bounds allow, the smaller classes of each
-// interface share one line; where even that is too much there is one line per interface.
+// render returns the lines of a report. If there are more than fit, the smaller classes of each interface are summed up in
+// one line. If that does not fit either, there is one line per interface.
 func render(r report, bounds display.Size) []string {
 	var lines []string
-	room := bounds.Lines - 1 // the cursor has a line of its own
+	room := bounds.Lines - 1 // the cursor needs one line
 	if len(r.sections) == 0 {
 		lines = []string{when(r), "no interface is counted"}
 	} else if rows, ok := display.Share(sizes(r.sections), frame, bounds); ok {
@@ -45,10 +45,10 @@ func render(r report, bounds display.Size) []string {
 	return lines
 }
 
-// frame is a section's title, heads and last line.
+// frame is the number of lines of a section for title, column headers and sum.
 const frame = 3
 
-// sizes returns how many classes each section has.
+// sizes returns the number of classes of each section.
 func sizes(sections []section) []int {
 	var n []int
 	for _, s := range sections {
@@ -57,7 +57,7 @@ func sizes(sections []section) []int {
 	return n
 }
 
-// The columns, 69 characters wide: names of protocols and of interfaces have 15 at most.
+// The columns take 69 characters. Names of protocols and of interfaces have at most 15.
 const headFormat = "%-16s%-9s%10s%9s%9s%10s%6s"
 
 func detailed(r report, s section, rows int) []string {
@@ -92,7 +92,7 @@ func detailed(r report, s section, rows int) []string {
 	return append(lines, row("all", "", s.allRate, s.all, s.all))
 }
 
-// brief has one line per interface, and if there are more than fit a last one that tells how many.
+// brief returns one line per interface. If there are more than fit, the last line is the number of the others.
 func brief(r report, room int) []string {
 	lines := []string{
 		when(r),
@@ -120,7 +120,7 @@ func row(name, kind string, r display.Rate, counts, of traffic.Counts) string {
 		format.Share(counts.Packets, of.Packets))
 }
 
-// state is the mode in which an interface is counted.
+// state returns the mode in which an interface is counted.
 func state(s section) string {
 	if s.gone {
 		return "gone"
@@ -128,10 +128,10 @@ func state(s section) string {
 	return string(s.mode)
 }
 
-// when tells the time that a report is of.
+// when returns the time of a report.
 func when(r report) string {
 	if r.summary {
-		return fmt.Sprintf("%s  rates are means over %s", r.time.Format(time.DateTime), format.Seconds(r.elapsed))
+		return fmt.Sprintf("%s  mean rates over %s", r.time.Format(time.DateTime), format.Seconds(r.elapsed))
 	}
 	return fmt.Sprintf("%s  the last %s", r.time.Format(time.DateTime), format.Seconds(r.elapsed))
 }

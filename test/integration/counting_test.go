@@ -15,13 +15,13 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/test/audit"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/audit"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // wireTo opens a sender to the node for the time of the test.
-func wireTo(t testing.TB, n *cluster.Node) *frames.Sender {
+func wireTo(t testing.TB, n *netnscluster.Node) *frames.Sender {
 	t.Helper()
 	sender, err := n.Sender()
 	if err != nil {
@@ -32,7 +32,7 @@ func wireTo(t testing.TB, n *cluster.Node) *frames.Sender {
 }
 
 // send sends the frame that many times to the node and adds it to what was sent.
-func send(t testing.TB, n *cluster.Node, f frames.Frame, times int, sent *traffic.Totals) {
+func send(t testing.TB, n *netnscluster.Node, f frames.Frame, times int, sent *traffic.Totals) {
 	t.Helper()
 	sendOn(t, wireTo(t, n), f, times, sent)
 }
@@ -293,7 +293,7 @@ func TestANodeThatLeavesKeepsItsShare(t *testing.T) {
 	observe(t)
 	udp := frames.Common()[1]
 	var sent traffic.Totals
-	add4 := func() *cluster.Node {
+	add4 := func() *netnscluster.Node {
 		n, err := c.AddNode(t.Context(), "n4", map[string]string{"pool": "edge"})
 		if err != nil {
 			t.Fatal(err)

@@ -9,8 +9,8 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // BenchmarkHotplug prints how long it takes from the call that makes an interface until the program is attached to it
@@ -52,7 +52,7 @@ func BenchmarkHotplug(b *testing.B) {
 }
 
 // plug makes an interface, returns how long it was before it was counted, sends some frames to it and deletes it.
-func plug(b *testing.B, n *cluster.Node, sent *traffic.Totals) (took time.Duration) {
+func plug(b *testing.B, n *netnscluster.Node, sent *traffic.Totals) (took time.Duration) {
 	b.Helper()
 	pair := veth("hot-plugged", "far-plugged")
 	err := n.Do(func() error {

@@ -21,23 +21,23 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // uninstall runs what the chart's hook does, with its rights, and returns what it says.
 func uninstall(t *testing.T, timeout time.Duration) (string, error) {
 	t.Helper()
-	if out, err := c.Kubectl(t.Context(), "apply", "-k", filepath.Join(root, "config/uninstall"), "-n", cluster.Namespace).CombinedOutput(); err != nil {
+	if out, err := c.Kubectl(t.Context(), "apply", "-k", filepath.Join(root, "config/uninstall"), "-n", netnscluster.Namespace).CombinedOutput(); err != nil {
 		t.Fatalf("apply config/uninstall: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
-		if out, err := c.Kubectl(context.Background(), "delete", "--ignore-not-found", "--wait=false", "-k", filepath.Join(root, "config/uninstall"), "-n", cluster.Namespace).CombinedOutput(); err != nil {
+		if out, err := c.Kubectl(context.Background(), "delete", "--ignore-not-found", "--wait=false", "-k", filepath.Join(root, "config/uninstall"), "-n", netnscluster.Namespace).CombinedOutput(); err != nil {
 			t.Errorf("delete config/uninstall: %v: %s", err, out)
 		}
 	})
-	config, err := c.Kubeconfig("system:serviceaccount:"+cluster.Namespace+":xdp-operator-uninstall",
-		"system:serviceaccounts", "system:serviceaccounts:"+cluster.Namespace, "system:authenticated")
+	config, err := c.Kubeconfig("system:serviceaccount:"+netnscluster.Namespace+":xdp-operator-uninstall",
+		"system:serviceaccounts", "system:serviceaccounts:"+netnscluster.Namespace, "system:authenticated")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,14 +45,14 @@ func uninstall(t *testing.T, timeout time.Duration) (string, error) {
 	if err := os.WriteFile(kubeconfig, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	hook := exec.CommandContext(t.Context(), filepath.Join(root, "bin/controller"), "--kubeconfig="+kubeconfig,
-		"--leader-election-namespace="+cluster.Namespace, fmt.Sprintf("--timeout=%s", timeout), "uninstall")
+	hook := exec.CommandContext(t.Context(), netnscluster.Program(root, "controller"), "--kubeconfig="+kubeconfig,
+		"--leader-election-namespace="+netnscluster.Namespace, fmt.Sprintf("--timeout=%s", timeout), "uninstall")
 	out, err := hook.CombinedOutput()
 	return string(out), err
 }
 
 // withoutController ends the controllers for the test. Then one works again.
-func withoutController(t *testing.T, end func(*cluster.Process) error) {
+func withoutController(t *testing.T, end func(*netnscluster.Process) error) {
 	t.Helper()
 	for _, p := range c.Controllers() {
 		if err := end(p); err != nil {
@@ -75,7 +75,7 @@ func TestUninstallingDetachesAndKeepsTheTotals(t *testing.T) {
 		send(t, n, frames.Common()[0], 20, &sent)
 	}
 	// What is not reported yet is what counts here.
-	withoutController(t, (*cluster.Process).Kill)
+	withoutController(t, (*netnscluster.Process).Kill)
 	out, err := uninstall(t, 20*time.Second)
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -84,7 +84,7 @@ func TestUninstallingDetachesAndKeepsTheTotals(t *testing.T) {
 	expectMessage(t, "uninstalled", "Unknown", v1alpha1.ReasonUninstalled, "xdp-operator was uninstalled: nothing is counted; the totals are kept")
 	expectTotals(t, "uninstalled", sent)
 	lease := &coordinationv1.Lease{}
-	if err := c.Client.Get(t.Context(), types.NamespacedName{Namespace: cluster.Namespace, Name: "xdp-operator-controller"}, lease); err == nil {
+	if err := c.Client.Get(t.Context(), types.NamespacedName{Namespace: netnscluster.Namespace, Name: "xdp-operator-controller"}, lease); err == nil {
 		t.Error("the lease is left")
 	}
 
@@ -112,7 +112,7 @@ func TestUninstallingEndsTheController(t *testing.T) {
 	expectReady(t, "ended", "True", v1alpha1.ReasonAllInterfacesAttached)
 	labels := map[string]string{"app": "controller"}
 	deployment := &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Name: "xdp-operator-controller", Namespace: cluster.Namespace},
+		ObjectMeta: metav1.ObjectMeta{Name: "xdp-operator-controller", Namespace: netnscluster.Namespace},
 		Spec: appsv1.DeploymentSpec{
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "a"}}}},
@@ -121,7 +121,7 @@ func TestUninstallingEndsTheController(t *testing.T) {
 	create(t, deployment)
 	kubelet := make(chan error, 1)
 	go func() {
-		kubelet <- cluster.Eventually(context.Background(), soon, func() error {
+		kubelet <- netnscluster.Eventually(context.Background(), soon, func() error {
 			d := &appsv1.Deployment{}
 			if err := c.Client.Get(context.Background(), client.ObjectKeyFromObject(deployment), d); err != nil {
 				return err
@@ -135,7 +135,7 @@ func TestUninstallingEndsTheController(t *testing.T) {
 			_ = p.Kill()
 		}
 	}()
-	withoutController(t, func(*cluster.Process) error { return nil })
+	withoutController(t, func(*netnscluster.Process) error { return nil })
 	out, err := uninstall(t, 20*time.Second)
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -148,7 +148,7 @@ func TestUninstallingEndsTheController(t *testing.T) {
 
 // TestUninstallingTakesTheLeaseOfAControllerThatWorksOn: its kubelet is away, so nobody ends it.
 func TestUninstallingTakesTheLeaseOfAControllerThatWorksOn(t *testing.T) {
-	withoutController(t, (*cluster.Process).Kill)
+	withoutController(t, (*netnscluster.Process).Kill)
 	p, err := startController("works-on")
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func TestUninstallingDoesNotWaitForever(t *testing.T) {
 	if err := n.StopAgent(); err != nil {
 		t.Fatal(err)
 	}
-	withoutController(t, (*cluster.Process).Kill)
+	withoutController(t, (*netnscluster.Process).Kill)
 	begin := time.Now()
 	out, err := uninstall(t, 3*time.Second)
 	if err != nil || !strings.Contains(out, "1 node has not reported that all interfaces are detached: "+n.Name) {
@@ -216,7 +216,7 @@ func TestUninstallingWaitsForNoAgentThatIsSwept(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectClean(t)
-	withoutController(t, (*cluster.Process).Kill)
+	withoutController(t, (*netnscluster.Process).Kill)
 	if out, err := uninstall(t, 10*time.Second); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -227,19 +227,19 @@ func TestUninstallingWaitsForNoAgentThatIsSwept(t *testing.T) {
 // needs the other. That Kubernetes does not touch the contents for five seconds is what makes it work.
 func TestANamespaceThatIsDeletedDetaches(t *testing.T) {
 	observe(t)
-	withoutController(t, (*cluster.Process).Kill)
+	withoutController(t, (*netnscluster.Process).Kill)
 	home := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "home"}}
 	create(t, home)
 	for _, name := range []string{"xdp-operator-namespace", "xdp-operator-leader-election"} {
 		role := &rbacv1.Role{}
-		if err := c.Client.Get(t.Context(), types.NamespacedName{Namespace: cluster.Namespace, Name: name}, role); err != nil {
+		if err := c.Client.Get(t.Context(), types.NamespacedName{Namespace: netnscluster.Namespace, Name: name}, role); err != nil {
 			t.Fatal(err)
 		}
 		create(t, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: home.Name}, Rules: role.Rules})
 		create(t, &rbacv1.RoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: home.Name},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
-			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: "xdp-operator-controller", Namespace: cluster.Namespace}},
+			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: "xdp-operator-controller", Namespace: netnscluster.Namespace}},
 		})
 	}
 	p, err := startController("homeless", "--leader-election-namespace=home")
@@ -274,7 +274,7 @@ func TestANamespaceThatIsDeletedDetaches(t *testing.T) {
 func TestTheKindsFirst(t *testing.T) {
 	counter(t, "kinds", nil)
 	expectReady(t, "kinds", "True", v1alpha1.ReasonAllInterfacesAttached)
-	withoutController(t, (*cluster.Process).Kill) // no matter: it could do nothing
+	withoutController(t, (*netnscluster.Process).Kill) // no matter: it could do nothing
 	kinds := filepath.Join(root, "config/crd")
 	if out, err := c.Kubectl(t.Context(), "delete", "--timeout=30s", "-k", kinds).CombinedOutput(); err != nil {
 		t.Errorf("delete the CRDs: %v: %s", err, out)

@@ -20,7 +20,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/controlplane"
+	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
 )
 
 const root = "../.."

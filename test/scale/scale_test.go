@@ -15,7 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
 // What may be written (the defaults of the controller's flags) and used, at any size.
@@ -138,7 +139,7 @@ func TestReportsStayWithinTheBudget(t *testing.T) {
 type story struct {
 	*testing.T
 	fleet      *fleet
-	controller *cluster.Process
+	controller *netnscluster.Process
 	began      time.Time // the present phase
 	rows       []row
 	depths     depths
@@ -232,7 +233,7 @@ func (s *story) print() {
 
 func (s *story) eventually(check func() error) {
 	s.Helper()
-	if err := cluster.Eventually(s.Context(), patience, check); err != nil {
+	if err := netnscluster.Eventually(s.Context(), patience, check); err != nil {
 		s.print()
 		s.Fatal(err)
 	}
@@ -267,12 +268,12 @@ func (s *story) apply(counter int) {
 
 // selectPool edits a counter so that it selects the same nodes in another way.
 func (s *story) selectPool(counter int) {
-	x, err := s.get(counter)
+	x := &v1alpha1.XDPCounter{}
+	x.Name = name(counter)
+	err := objects.Edit(s.Context(), c.Client, x, func() { // the controller writes its status
+		x.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "edge"}}
+	})
 	if err != nil {
-		s.Fatal(err)
-	}
-	x.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "edge"}}
-	if err := c.Client.Update(s.Context(), x); err != nil {
 		s.Fatal(err)
 	}
 }
