@@ -33,7 +33,7 @@ type NodeStateReconciler struct {
 
 	deleted deletedStates
 	writes  writes
-	nodes   nodeCount // kept by the watch; zero without one, so that no interval is stretched
+	nodes   nodeCount // updated by the watch; zero without a watch, so that no interval is extended
 	pace    specPace
 }
 
