@@ -59,11 +59,11 @@ type Agent struct {
 	Clock    clock.PassiveClock
 	Resync   time.Duration // the longest time between two passes; zero: 2 s
 
-	pulse    pulse
-	schedule reportSchedule
-	last     remembered
-	refused  map[int]refusal // by interface index
-	seen     seen
+	passTimes   passTimes
+	schedule    reportSchedule
+	last        remembered
+	refused     map[int]refusal // by interface index
+	passMetrics passMetrics
 }
 
 // refusal is a driver's, which is not asked again at once: some reset their hardware before they refuse.
@@ -87,16 +87,16 @@ type remembered struct {
 // twice.
 func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
 	began := a.Clock.Now()
-	a.pulse.begin(began)
+	a.passTimes.begin(began)
 	wait, err := a.pass(ctx)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) { // the cache is behind our own last write, or the deletion
 		wait, err = followUpDelay, nil
 	}
-	a.seen.pass(a.Clock.Since(began), err)
+	a.passMetrics.pass(a.Clock.Since(began), err)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	a.pulse.end(wait)
+	a.passTimes.end(wait)
 	return ctrl.Result{RequeueAfter: wait}, nil
 }
 
@@ -107,8 +107,8 @@ func (a *Agent) resync() time.Duration { return cmp.Or(a.Resync, resyncInterval)
 func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	state := &v1alpha1.XDPNodeState{}
 	if err := a.Client.Get(ctx, types.NamespacedName{Name: a.Node}, state); apierrors.IsNotFound(err) {
-		a.seen.interfaces(nil)
-		return idleInterval, a.giveUpAll(ctx)
+		a.passMetrics.interfaces(nil)
+		return idleInterval, a.detachAll(ctx)
 	} else if err != nil {
 		return 0, fmt.Errorf("get own node state: %w", err)
 	}
@@ -125,7 +125,7 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	status := a.report(state, s, done, before, after)
-	a.seen.interfaces(status.Interfaces)
+	a.passMetrics.interfaces(status.Interfaces)
 
 	// What a map counted is lost with the map, so it is saved before it is detached, also where no report is due: an earlier
 	// pass may have reported that it detaches, and ended before it did.
@@ -184,10 +184,10 @@ func (a *Agent) book(state *v1alpha1.XDPNodeState, s nodeSnapshot, o outcome, be
 	if err != nil {
 		return traffic.Ledger{}, err
 	}
-	if before.Meet(readings, o.selected) { // the interface may be gone before it is reported
+	if before.AddNewMaps(readings, o.selected) { // the interface may be gone before it is reported
 		a.last = remembered{state.UID, before}
 	}
-	return before.Next(readings, o.selected, listed(state.Spec)), nil
+	return before.Book(readings, o.selected, listed(state.Spec)), nil
 }
 
 // nodeSnapshot holds the interfaces and the attachments of the node at the beginning of a pass.
@@ -271,10 +271,10 @@ func (a *Agent) detach(ctx context.Context, attachments []plan.Attachment) error
 	return errors.Join(errs...)
 }
 
-// giveUpAll detaches everything: the node state is gone, and with it whoever the counts were for. The controller
+// detachAll detaches everything: the node state is gone, and with it whoever the counts were for. The controller
 // deletes it when no counter is left and all is detached, or after it has added a departed node's accounts to those
 // of the cluster.
-func (a *Agent) giveUpAll(ctx context.Context) error {
+func (a *Agent) detachAll(ctx context.Context) error {
 	attached, err := a.Datapath.Attached()
 	if err != nil {
 		return fmt.Errorf("list attachments: %w", err)

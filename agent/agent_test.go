@@ -455,7 +455,7 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 		counters []v1alpha1.NodeCounter
 		want     string
 	}{
-		"all is well":       {[]v1alpha1.NodeCounter{counter("a")}, "True AllInterfacesAttached: 1 interfaces are being counted"},
+		"all is well":       {[]v1alpha1.NodeCounter{counter("a")}, "True AllInterfacesAttached: 1 interface is being counted"},
 		"nothing matches":   {[]v1alpha1.NodeCounter{none}, "False NoInterfacesMatched: no interface of this node is selected"},
 		"nothing is active": {[]v1alpha1.NodeCounter{inactive}, "True Suspended: no active XDPCounter selects this node; the totals are kept"},
 		"a younger counter wants another mode": {

@@ -52,7 +52,7 @@ func (a *Agent) save(ctx context.Context, state *v1alpha1.XDPNodeState, status v
 	}
 	next.Status.ReportBytes = reportBytes(state.Status.ReportBytes, len(raw))
 	err = a.Client.Status().Update(ctx, next)
-	a.seen.write(err)
+	a.passMetrics.write(err)
 	a.schedule.wrote(state.ResourceVersion, apierrors.IsConflict(err), err, a.Clock.Now())
 	if err != nil {
 		return fmt.Errorf("save node state: %w", err)
@@ -76,9 +76,9 @@ func (a *Agent) ledger(state *v1alpha1.XDPNodeState) (traffic.Ledger, error) {
 	case err != nil || a.last.state != state.UID:
 		return saved, err
 	case a.schedule.replaced == state.ResourceVersion: // the cache is behind: it may have accounts of counters that are gone
-		return a.last.ledger.Or(traffic.Ledger{}), nil // a copy
+		return a.last.ledger.Merge(traffic.Ledger{}), nil // a copy
 	default: // nobody else writes the status, but somebody may have edited it
-		return saved.Or(a.last.ledger), nil
+		return saved.Merge(a.last.ledger), nil
 	}
 }
 
@@ -86,7 +86,7 @@ func (a *Agent) ledger(state *v1alpha1.XDPNodeState) (traffic.Ledger, error) {
 func ledgerOf(status v1alpha1.XDPNodeStateStatus) (l traffic.Ledger, err error) {
 	l = traffic.Ledger{
 		Opened:   status.ObservedGeneration > 0,
-		Maps:     map[traffic.MapID]traffic.Booked{},
+		Maps:     map[traffic.MapID]traffic.MapState{},
 		Accounts: map[string]traffic.Totals{},
 	}
 	mapID := func(id int64) (traffic.MapID, error) {
@@ -112,7 +112,7 @@ func ledgerOf(status v1alpha1.XDPNodeStateStatus) (l traffic.Ledger, err error) 
 		for _, uid := range i.Counters {
 			counters = append(counters, string(uid))
 		}
-		l.Maps[id] = traffic.Booked{Totals: v1alpha1.TotalsOf(i.Counts), Counters: counters}
+		l.Maps[id] = traffic.MapState{Totals: v1alpha1.TotalsOf(i.Counts), Counters: counters}
 	}
 	for _, account := range status.Accounts {
 		l.Accounts[string(account.UID)] = v1alpha1.TotalsOf(account.Counts)

@@ -223,8 +223,8 @@ func BenchmarkSummarize(b *testing.B) {
 			c.UID = states[0].Spec.Counters[10].UID
 			for b.Loop() {
 				summarize(&c, nodeList, states, now)
-				nextSilence(nodeList, states, now)
-				levelsOf(c.UID, states)
+				untilNextLate(nodeList, states, now)
+				attachStates(c.UID, states)
 			}
 		})
 	}

@@ -185,7 +185,7 @@ func fleet(nodes, counters int) (list []corev1.Node, states []v1alpha1.XDPNodeSt
 		name := fmt.Sprintf("node-%04d", i)
 		list = append(list, node(name, "edge"))
 		s := reporting(name, counters, 1, 6)
-		slimState(s)
+		stripNodeState(s)
 		states = append(states, *s)
 	}
 	return list, states

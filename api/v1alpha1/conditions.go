@@ -1,10 +1,5 @@
 package v1alpha1
 
-import (
-	"fmt"
-	"strings"
-)
-
 // Condition types.
 const (
 	// ConditionReady is True when what the spec asks for is so: of an XDPCounter, that every selected interface
@@ -80,12 +75,3 @@ const (
 // AnnotationRetiring marks an XDPNodeState whose accounts are being added to the share of the nodes that left. It is
 // deleted next, also if its node has come back: then a new one is made.
 const AnnotationRetiring = "xdp-operator.io/retiring"
-
-// FirstFew joins the first three of a list for a message and says how many more there are.
-func FirstFew(items []string) string {
-	const few = 3
-	if len(items) <= few {
-		return strings.Join(items, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(items[:few], ", "), len(items)-few)
-}

@@ -17,13 +17,13 @@ import (
 func newWhy(connect func() (*client, error), streams genericiooptions.IOStreams, clock clock.PassiveClock) *cobra.Command {
 	return &cobra.Command{
 		Use:   "why NAME",
-		Short: "Tell what keeps an XDPCounter from being Ready, and what to do",
-		Long: `Tell what keeps an XDPCounter from being Ready: a tree of the nodes and interfaces on which something is wrong,
-and what to do about each reason. Ends with status 0 if the XDPCounter is Ready, and with 4 if it is not.`,
+		Short: "Explain why an XDPCounter is not Ready, and what to do",
+		Long: `Explain why an XDPCounter is not Ready. The output is a tree of the nodes and interfaces that have failures, and
+what to do about each reason. The exit status is 0 if the XDPCounter is Ready, and 4 if it is not.`,
 		Example: `  kubectl xdpcounter why workers`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return fmt.Errorf("%w: name one XDPCounter", errUsage)
+				return fmt.Errorf("%w: exactly one NAME is required", errUsage)
 			}
 			return nil
 		},
@@ -54,7 +54,7 @@ and what to do about each reason. Ends with status 0 if the XDPCounter is Ready,
 	}
 }
 
-// lines draws the tree, and what to do.
+// lines draws the tree, followed by what to do.
 func (d diagnosis) lines(c *v1alpha1.XDPCounter, columns int) []string {
 	lines := d.tree.lines(columns)
 	if todo := whatToDo(c, d.reasons); todo != nil {
@@ -63,7 +63,7 @@ func (d diagnosis) lines(c *v1alpha1.XDPCounter, columns int) []string {
 	return lines
 }
 
-// columnsOf returns the width of the terminal, 0 if the output is none.
+// columnsOf returns the width of the terminal, or 0 if the output is not a terminal.
 func columnsOf(out io.Writer) int {
 	file, ok := out.(*os.File)
 	if !ok {

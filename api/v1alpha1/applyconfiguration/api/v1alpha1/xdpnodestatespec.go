@@ -9,9 +9,9 @@ import (
 // XDPNodeStateSpecApplyConfiguration represents a declarative configuration of the XDPNodeStateSpec type for use
 // with apply.
 //
-// XDPNodeStateSpec is what the controller tells the agent of one node. It is all that an agent is told.
+// XDPNodeStateSpec holds the instructions of the controller to the agent of one node. The agent gets no others.
 type XDPNodeStateSpecApplyConfiguration struct {
-	// counters lists the XDPCounters of this node, the oldest first. Where two disagree the older wins.
+	// counters lists the XDPCounters of this node, the oldest first. If two of them conflict, the older one applies.
 	Counters []NodeCounterApplyConfiguration `json:"counters,omitempty"`
 	// reportInterval is how often the totals are reported while they change, at least 1s. The controller doubles what the
 	// XDPCounters ask for until the reports of all nodes stay within the cluster's budget of writes.

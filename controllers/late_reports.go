@@ -18,14 +18,14 @@ import (
 // is (see unreachableSince), zero if it is not.
 func lateFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
 	at := state.ReportDeadline()
-	if gone := goneFrom(state, unreachable); !gone.IsZero() && gone.Before(at) {
+	if gone := unreachableFrom(state, unreachable); !gone.IsZero() && gone.Before(at) {
 		return gone
 	}
 	return at
 }
 
-// goneFrom returns when the agent counts as silent because its node is out of reach, zero if it does not.
-func goneFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
+// unreachableFrom returns when the agent counts as silent because its node is out of reach, zero if it does not.
+func unreachableFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
 	// An agent that has reported since is alive, whatever has become of its kubelet. Kubernetes' time is in whole seconds.
 	if t := state.Status.ReportTime; unreachable.IsZero() || t != nil && !t.Time.Before(unreachable.Add(time.Second)) {
 		return time.Time{}
@@ -34,19 +34,19 @@ func goneFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
 }
 
 // silence says of an agent that counts as silent why it does.
-func silence(state *v1alpha1.XDPNodeState, unreachable time.Time) v1alpha1.Failure {
+func lateFailure(state *v1alpha1.XDPNodeState, unreachable time.Time) v1alpha1.Failure {
 	const ask = "is the agent's pod running on the node?"
 	failure := v1alpha1.Failure{Node: state.Name, Reason: v1alpha1.ReasonAgentNotReporting}
-	switch gone := goneFrom(state, unreachable); {
+	switch gone := unreachableFrom(state, unreachable); {
 	case !gone.IsZero() && gone.Before(state.ReportDeadline()):
 		failure.Reason = v1alpha1.ReasonNodeUnreachable
-		failure.Message = "the node has been out of reach since " + inUTC(unreachable) + ": see kubectl describe node " + state.Name
+		failure.Message = "the node has been out of reach since " + rfc3339(unreachable) + ": see kubectl describe node " + state.Name
 	case state.Status.ReportTime == nil:
 		failure.Message = "its agent has never reported: " + ask
 	case state.Status.ObservedGeneration != state.Generation:
-		failure.Message = "its agent does not follow what it was told at " + inUTC(state.SpecUpdateTime()) + ": " + ask
+		failure.Message = "its agent does not follow what it was told at " + rfc3339(state.SpecUpdateTime()) + ": " + ask
 	default:
-		failure.Message = fmt.Sprintf("its agent has not reported since %s: %s", inUTC(state.Status.ReportTime.Time), ask)
+		failure.Message = fmt.Sprintf("its agent has not reported since %s: %s", rfc3339(state.Status.ReportTime.Time), ask)
 	}
 	return failure
 }
@@ -81,9 +81,9 @@ func unreachableNodes(nodes []corev1.Node) map[string]time.Time {
 	return list
 }
 
-// nextSilence returns how long it takes until another agent counts as silent if it does not report, zero if none
+// untilNextLate returns how long it takes until another agent counts as silent if it does not report, zero if none
 // is left.
-func nextSilence(nodes []corev1.Node, states []v1alpha1.XDPNodeState, now time.Time) time.Duration {
+func untilNextLate(nodes []corev1.Node, states []v1alpha1.XDPNodeState, now time.Time) time.Duration {
 	var wait time.Duration
 	unreachable := unreachableNodes(nodes)
 	for i := range states {
@@ -95,4 +95,4 @@ func nextSilence(nodes []corev1.Node, states []v1alpha1.XDPNodeState, now time.T
 	return wait
 }
 
-func inUTC(t time.Time) string { return metav1.NewTime(t).UTC().Format(time.RFC3339) }
+func rfc3339(t time.Time) string { return metav1.NewTime(t).UTC().Format(time.RFC3339) }

@@ -21,13 +21,13 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// looks answers each look at the namespace: with an error, or with one that is being deleted.
-type looks struct {
+// namespaceReader returns the answers one after another. After the last one it returns a namespace that is being deleted.
+type namespaceReader struct {
 	client.Reader
 	answers []error
 }
 
-func (l *looks) Get(_ context.Context, _ client.ObjectKey, object client.Object, _ ...client.GetOption) error {
+func (l *namespaceReader) Get(_ context.Context, _ client.ObjectKey, object client.Object, _ ...client.GetOption) error {
 	if len(l.answers) == 0 {
 		object.SetDeletionTimestamp(&metav1.Time{Time: time.Unix(1, 0)})
 		return nil
@@ -37,27 +37,27 @@ func (l *looks) Get(_ context.Context, _ client.ObjectKey, object client.Object,
 	return err
 }
 
-func TestTheLookAtTheNamespace(t *testing.T) {
+func TestNamespaceWatcher(t *testing.T) {
 	forbidden := apierrors.NewForbidden(corev1.Resource("namespaces"), "ns", errors.New("no such role"))
 	away := errors.New("away")
 	const (
-		hidden  = `"level"=0 "msg"="Not told whether the namespace is being deleted" "namespace"="ns"`
+		hidden  = `"level"=0 "msg"="No permission to see whether the namespace is being deleted" "namespace"="ns"`
 		deleted = `"level"=0 "msg"="The namespace is being deleted"`
 		waits   = `"level"=0 "msg"="Waiting for the agents to save their counts and detach" "timeout"="1s"`
-		adds    = `"level"=0 "msg"="Adding up what the nodes have counted" "nodes"=0 "silent"=0`
-		told    = `"level"=0 "msg"="The agents were told to detach" "silent"=""`
+		adds    = `"level"=0 "msg"="Adding the counts of the nodes to the totals" "nodes"=0 "stillAttached"=0`
+		done    = `"level"=0 "msg"="The uninstallation is complete" "stillAttached"=""`
 	)
 	for name, tc := range map[string]struct {
 		answers []error
 		list    error // of the API server, when it is asked for node states
 		want    []string
 	}{
-		"it is being deleted":         {nil, nil, []string{deleted, waits, adds, told}},
-		"it is not for a while":       {[]error{nil, nil, nil}, nil, []string{deleted, waits, adds, told}},
-		"the API server was away":     {[]error{away, nil}, nil, []string{deleted, waits, adds, told}},
-		"the right to look came late": {[]error{forbidden, forbidden, nil}, nil, []string{hidden, deleted, waits, adds, told}},
-		"the agents cannot be told": {nil, away, []string{
-			deleted, waits, `"msg"="Not all was done that an uninstallation does" "error"="wait for the agents: list node states: away" "silent"=""`,
+		"the namespace is being deleted":  {nil, nil, []string{deleted, waits, adds, done}},
+		"the namespace is deleted later":  {[]error{nil, nil, nil}, nil, []string{deleted, waits, adds, done}},
+		"the API server was unreachable":  {[]error{away, nil}, nil, []string{deleted, waits, adds, done}},
+		"the permission was granted late": {[]error{forbidden, forbidden, nil}, nil, []string{hidden, deleted, waits, adds, done}},
+		"node states cannot be listed": {nil, away, []string{
+			deleted, waits, `"msg"="The uninstallation is not complete" "error"="wait for the agents: list node states: away" "stillAttached"=""`,
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,8 +75,8 @@ func TestTheLookAtTheNamespace(t *testing.T) {
 				log := funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{})
 				ctx, cancel := context.WithTimeout(ctrl.LoggerInto(t.Context(), log), time.Minute)
 				defer cancel()
-				end := &NamespaceEnd{Live: &looks{answers: tc.answers}, Namespace: "ns", Uninstaller: &Uninstaller{View: &View{Client: cluster}, Timeout: time.Second}}
-				if err := end.Start(ctx); err != nil {
+				watcher := &NamespaceWatcher{Live: &namespaceReader{answers: tc.answers}, Namespace: "ns", Uninstaller: &Uninstaller{Client: &DrainClient{Client: cluster}, Timeout: time.Second}}
+				if err := watcher.Start(ctx); err != nil {
 					t.Error(err)
 				}
 				if diff := cmp.Diff(tc.want, lines); diff != "" {

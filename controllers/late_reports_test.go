@@ -52,7 +52,7 @@ func TestWhenAnAgentCountsAsSilent(t *testing.T) {
 		},
 	} {
 		state := tc.state.Obj()
-		at, failure := lateFrom(&state, tc.unreachable), silence(&state, tc.unreachable)
+		at, failure := lateFrom(&state, tc.unreachable), lateFailure(&state, tc.unreachable)
 		if in := at.Sub(now); in != tc.in || failure.Reason != tc.reason || failure.Message != tc.message || failure.Node != "n1" {
 			t.Errorf("%s: in %s, %v; want in %s, %s: %s", name, in, failure, tc.in, tc.reason, tc.message)
 		}

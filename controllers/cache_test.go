@@ -16,15 +16,15 @@ func TestTheCachesKeepWhatIsLookedAt(t *testing.T) {
 	full.Status.Interfaces[2].Mode, full.Status.Interfaces[2].Reason = v1alpha1.AttachGeneric, v1alpha1.ReasonNativeUnsupported
 	full.Status.Interfaces[3].State = v1alpha1.InterfaceSkipped
 	slim := full.DeepCopy()
-	slimState(slim)
+	stripNodeState(slim)
 
 	x := counter("a").Obj()
 	x.UID = full.Spec.Counters[1].UID
 	look := func(state *v1alpha1.XDPNodeState) []any {
 		nodes, states := []corev1.Node{node("n1", "edge")}, []v1alpha1.XDPNodeState{*state}
 		return []any{
-			summarize(&x, nodes, states, now), state.Spec, *state.Account(x.UID), fmt.Sprint(levelsOf(x.UID, states)),
-			state.ReportInterval(), lateFrom(state, now), nextSilence(nodes, states, now), detached(state),
+			summarize(&x, nodes, states, now), state.Spec, *state.Account(x.UID), fmt.Sprint(attachStates(x.UID, states)),
+			state.ReportInterval(), lateFrom(state, now), untilNextLate(nodes, states, now), detached(state),
 		}
 	}
 	want := look(full)
@@ -39,7 +39,7 @@ func TestTheCachesKeepWhatIsLookedAt(t *testing.T) {
 	n.Annotations = map[string]string{"a": "b"}
 	n.Spec.PodCIDR = "10.0.0.0/24"
 	kept := n.DeepCopy()
-	slimNode(kept)
+	stripNode(kept)
 	if got := unreachableSince(kept); !got.Equal(born) || kept.Labels["pool"] != "edge" || kept.Annotations != nil || kept.Spec.PodCIDR != "" {
 		t.Errorf("of the node there is left %+v, unreachable since %s", kept, got)
 	}
