@@ -68,14 +68,16 @@ test-api: controlplane ## The kinds and the kubectl plugin against a real API se
 test-env: controlplane cluster-programs image-tar ## What tests stand on: sandbox, control plane, local clusters and image
 	$(GO_TEST) $(ENV_TESTS)
 
-# What runs at the same time in a node's programs, in a few minutes. The rest of test-integration needs exact memory or time.
-RACE_INTEGRATION := TestEveryClassIsCounted|TestEditingACounter|TestTheControllersTakeTurns|TestACertificateIsExchanged|TestUninstallingDetaches
+# The integration tests that test-race runs: a few minutes. Some of the others need exact memory or time.
+RACE_INTEGRATION := TestExactTotals TestEditNodeSelector TestLeaderElection TestCertificateReload TestUninstall
+empty :=
 
 .PHONY: test-race
 test-race: controlplane ## The unit tests and a part of the integration tests with the race detector (needs a C compiler)
 	@command -v $$(go env CC) > /dev/null || { echo "The race detector needs a C compiler, and there is no $$(go env CC): install gcc." >&2; exit 1; }
+	@for name in $(RACE_INTEGRATION); do grep -q "^func $$name(" test/integration/*_test.go || { echo "There is no integration test $$name." >&2; exit 1; }; done
 	CGO_ENABLED=1 $(GO_TEST) -race $(UNIT_TESTS)
-	CGO_ENABLED=1 $(GO_TEST) -race -timeout 20m $(INTEGRATION_TESTS) -run '$(RACE_INTEGRATION)'
+	CGO_ENABLED=1 $(GO_TEST) -race -timeout 20m $(INTEGRATION_TESTS) -run '^($(subst $(empty) $(empty),|,$(RACE_INTEGRATION)))$$'
 
 .PHONY: test-kernel
 test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel, and 3 million frames
