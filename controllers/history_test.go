@@ -3,11 +3,8 @@ package controllers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,13 +13,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
-	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/util/audit"
+	"github.com/xdp-operator/xdp-operator/test/util/history"
 	"github.com/xdp-operator/xdp-operator/test/util/memapi"
 )
 
@@ -33,63 +30,35 @@ import (
 // What is lost as stated (lost.go, docs/architecture.md) the model subtracts: a node state deleted or edited by hand
 // while no controller sees it. The total then stalls and never falls.
 func TestRandomHistoriesOfAClusterKeepEveryTotal(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	for history := range 250 {
-		w := newWorld(t, rand.New(rand.NewPCG(seed, uint64(history))), fmt.Sprintf("history %d of seed %d", history, seed))
-		for range 120 {
-			w.step()
+	history.Run(t, 250, 120, func(h *history.History) history.Scenario {
+		w := &world{
+			History: h,
+			want:    map[types.UID]traffic.Totals{}, lost: map[types.UID]traffic.Totals{}, highest: audit.Highest{},
+			deleted: map[types.UID]v1alpha1.XDPNodeState{}, edited: map[types.UID]bool{},
 		}
-		w.end()
-	}
+		h.Server.Written = w.check
+		w.startController()
+		return w
+	})
 }
 
+// errFault is how a call fails in tests.
+var errFault = history.ErrFault
+
 type world struct {
-	t      *testing.T
-	name   string
-	random *rand.Rand
-	clock  *testclock.FakeClock
-	server *memapi.Server
-	live   *memapi.Client // of users and agents
-	log    []string
+	*history.History
 
 	cache    *memapi.Cache
 	nodes    *NodeStateReconciler
 	counters *XDPCounterReconciler
 	queues   map[reconcile.Reconciler]map[string]bool
-	calls    int // of the controller until the fault, if positive
-	fault    error
 
 	want    map[types.UID]traffic.Totals        // by counter, what agents reported
 	lost    map[types.UID]traffic.Totals        // of it, by counter, as stated
-	highest audit.Highest                       // what the status of each counter told
+	highest audit.Highest                       // what the status of each counter has shown
 	deleted map[types.UID]v1alpha1.XDPNodeState // by hand, and no controller ended since
 	edited  map[types.UID]bool                  // node states by hand
 }
-
-type crash struct{}
-
-var errFault = errors.New("the call failed")
-
-func newWorld(t *testing.T, random *rand.Rand, name string) *world {
-	w := &world{
-		t: t, name: name, random: random, clock: testclock.NewFakeClock(now),
-		want: map[types.UID]traffic.Totals{}, lost: map[types.UID]traffic.Totals{}, highest: audit.Highest{},
-		deleted: map[types.UID]v1alpha1.XDPNodeState{}, edited: map[types.UID]bool{},
-	}
-	w.server = memapi.New(w.clock.Now)
-	w.server.Written = w.check
-	w.live = &memapi.Client{Server: w.server}
-	w.startController()
-	return w
-}
-
-func (w *world) fatalf(format string, args ...any) {
-	w.t.Helper()
-	w.t.Fatalf("%s: %s\nafter\n%s", w.name, fmt.Sprintf(format, args...), strings.Join(w.log, "\n"))
-}
-
-func (w *world) logf(format string, args ...any) { w.log = append(w.log, fmt.Sprintf(format, args...)) }
 
 // check sees every version of every object.
 func (w *world) check(change memapi.Change) {
@@ -98,11 +67,11 @@ func (w *world) check(change memapi.Change) {
 		return
 	}
 	if err := w.highest.CheckCounter(x); err != nil {
-		w.fatalf("%v", err)
+		w.Fatalf("%v", err)
 	}
 	totals := v1alpha1.TotalsOfProtocols(x.Status.Protocols)
 	if want := w.want[x.UID]; totals.Max(want) != want {
-		w.fatalf("counter %s says %v, more than the %v ever reported", x.UID, totals.Sum(), want.Sum())
+		w.Fatalf("counter %s says %v, more than the %v ever reported", x.UID, totals.Sum(), want.Sum())
 	}
 }
 
@@ -112,11 +81,12 @@ func (w *world) startController() {
 		w.lose(&state)
 	}
 	clear(w.deleted)
-	w.cache, w.calls = w.server.NewCache(), 0
-	client := &memapi.Client{Server: w.server, Cache: w.cache, Fault: w.faulty}
-	live := &memapi.Client{Server: w.server, Fault: w.faulty}
-	w.nodes = &NodeStateReconciler{Client: client, Live: live, Clock: w.clock}
-	w.counters = &XDPCounterReconciler{Client: client, Live: live, Clock: w.clock, Events: &events.FakeRecorder{}, Rescuing: w.nodes.Rescuing}
+	w.Arm(0, nil)
+	w.cache = w.Server.NewCache()
+	client := &memapi.Client{Server: w.Server, Cache: w.cache, Fault: w.faulty}
+	live := &memapi.Client{Server: w.Server, Fault: w.faulty}
+	w.nodes = &NodeStateReconciler{Client: client, Live: live, Clock: w.Clock}
+	w.counters = &XDPCounterReconciler{Client: client, Live: live, Clock: w.Clock, Events: &events.FakeRecorder{}, Rescuing: w.nodes.Rescuing}
 	w.queues = map[reconcile.Reconciler]map[string]bool{w.nodes: {}, w.counters: {}}
 	w.wake()
 }
@@ -141,49 +111,42 @@ func (w *world) lose(state *v1alpha1.XDPNodeState) {
 		_, contained := retiredTotals(x.Status.Retired)
 		if account != nil && !contained[state.UID] {
 			w.lost[x.UID] = w.lost[x.UID].Plus(v1alpha1.TotalsOf(account.Counts))
-			w.logf("  lost as stated: %d of %s on %s", account.Sum().Packets, x.UID, state.UID)
+			w.Logf("  lost as stated: %d of %s on %s", account.Sum().Packets, x.UID, state.UID)
 		}
 	}
 }
 
 // faulty is asked before and after each call of the controller to the server. Others act meanwhile.
 func (w *world) faulty(point string) error {
-	if w.random.IntN(12) == 0 {
-		w.logf("  %s:", point)
-		w.outside()
-	}
-	if w.calls--; w.calls != 0 {
+	if w.Still {
 		return nil
 	}
-	if w.fault == nil {
-		w.logf("  the controller is killed %s", point)
-		panic(crash{})
+	if w.Random.IntN(12) == 0 {
+		w.Logf("  %s:", point)
+		w.outside()
 	}
-	w.logf("  the call fails %s", point)
-	return w.fault
+	return w.Call(point)
 }
 
-func (w *world) step() {
-	w.clock.Step(time.Second)
-	switch w.random.IntN(8) {
+// Step implements history.Scenario.
+func (w *world) Step() {
+	w.Clock.Step(time.Second)
+	switch w.Random.IntN(8) {
 	case 0, 1, 2:
 		w.outside()
 	case 3, 4:
-		for range 1 + w.random.IntN(4) {
-			w.deliver(memapi.Kinds()[w.random.IntN(3)])
+		for range 1 + w.Random.IntN(4) {
+			w.deliver(history.OneOf(w.History, memapi.Kinds()...))
 		}
 	case 5, 6:
-		w.calls = 0
-		if w.random.IntN(3) == 0 {
-			w.calls, w.fault = 1+w.random.IntN(8), nil
-			if w.random.IntN(2) == 0 {
-				w.fault = errFault
-			}
+		w.Arm(0, nil)
+		if w.Random.IntN(3) == 0 {
+			w.Arm(1+w.Random.IntN(8), history.OneOf(w.History, nil, errFault))
 		}
 		w.reconcileOne()
 	case 7:
-		if w.random.IntN(4) == 0 {
-			w.logf("the controller starts anew")
+		if w.Random.IntN(4) == 0 {
+			w.Logf("the controller starts anew")
 			w.startController()
 		}
 	}
@@ -192,47 +155,47 @@ func (w *world) step() {
 // outside is what others than the controller do.
 func (w *world) outside() {
 	ctx := context.Background()
-	name := fmt.Sprintf("n%d", 1+w.random.IntN(3))
-	pool := []string{"edge", "core"}[w.random.IntN(2)]
+	name := history.OneOf(w.History, "n1", "n2", "n3")
+	pool := history.OneOf(w.History, "edge", "core")
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"pool": pool}}}
 	state := &v1alpha1.XDPNodeState{}
-	hasState := w.live.Get(ctx, types.NamespacedName{Name: name}, state) == nil
-	switch event := w.random.IntN(16); event {
+	hasState := w.Exists(name, state)
+	switch event := w.Random.IntN(16); event {
 	case 0, 1:
-		if w.live.Create(ctx, node) == nil {
-			w.logf("node %s joins in pool %s", name, pool)
+		if w.Live.Create(ctx, node) == nil {
+			w.Logf("node %s joins in pool %s", name, pool)
 		}
 	case 2:
-		if w.live.Delete(ctx, node) == nil {
-			w.logf("node %s leaves", name)
+		if w.Live.Delete(ctx, node) == nil {
+			w.Logf("node %s leaves", name)
 		}
 	case 3:
-		if w.live.Get(ctx, types.NamespacedName{Name: name}, node) == nil {
+		if w.Exists(name, node) {
 			node.Labels = map[string]string{"pool": pool}
-			w.must(w.live.Update(ctx, node))
-			w.logf("node %s is in pool %s", name, pool)
+			w.Must(w.Live.Update(ctx, node))
+			w.Logf("node %s is in pool %s", name, pool)
 		}
 	case 4, 5, 6:
 		w.user(event, pool)
 	case 7:
-		if hasState && !retiring(state) && w.random.IntN(3) == 0 {
-			w.logf("node state %s (%s) is deleted by hand", name, state.UID)
+		if hasState && !retiring(state) && w.Random.IntN(3) == 0 {
+			w.Logf("node state %s (%s) is deleted by hand", name, state.UID)
 			w.deleted[state.UID] = *state
-			w.must(w.live.Delete(ctx, state))
+			w.Must(w.Live.Delete(ctx, state))
 		}
 	case 8:
-		if hasState && w.random.IntN(6) == 0 {
-			w.logf("the spec of node state %s is edited by hand", name)
+		if hasState && w.Random.IntN(6) == 0 {
+			w.Logf("the spec of node state %s is edited by hand", name)
 			state.Spec.Counters, w.edited[state.UID] = nil, true
-			w.must(w.live.Update(ctx, state))
+			w.Must(w.Live.Update(ctx, state))
 		}
 	case 9:
-		if hasState && w.random.IntN(6) == 0 {
-			w.logf("the status of node state %s is emptied by hand", name)
+		if hasState && w.Random.IntN(6) == 0 {
+			w.Logf("the status of node state %s is emptied by hand", name)
 			w.edited[state.UID] = true
 			w.loseAccounts(state)
 			state.Status = v1alpha1.XDPNodeStateStatus{}
-			w.must(w.live.Status().Update(ctx, state))
+			w.Must(w.Live.Status().Update(ctx, state))
 		}
 	default:
 		if hasState {
@@ -244,30 +207,30 @@ func (w *world) outside() {
 // user makes, edits and deletes counters.
 func (w *world) user(event int, pool string) {
 	ctx := context.Background()
-	x := &v1alpha1.XDPCounter{ObjectMeta: metav1.ObjectMeta{Name: []string{"a", "b"}[w.random.IntN(2)]}}
-	there := w.live.Get(ctx, types.NamespacedName{Name: x.Name}, x) == nil
-	x.Spec.Suspend = w.random.IntN(4) == 0
+	x := &v1alpha1.XDPCounter{ObjectMeta: metav1.ObjectMeta{Name: history.OneOf(w.History, "a", "b")}}
+	there := w.Exists(x.Name, x)
+	x.Spec.Suspend = w.Random.IntN(4) == 0
 	x.Spec.NodeSelector = nil
-	if w.random.IntN(2) == 0 {
+	if w.Random.IntN(2) == 0 {
 		x.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": pool}}
 	}
 	switch {
 	case !there:
-		w.must(w.live.Create(ctx, x))
-		w.logf("counter %s is made for pool %s", x.UID, pool)
-	case event == 6 && w.random.IntN(3) == 0:
-		w.logf("counter %s is deleted", x.UID)
-		w.must(w.live.Delete(ctx, x))
+		w.Must(w.Live.Create(ctx, x))
+		w.Logf("counter %s is made for pool %s", x.UID, pool)
+	case event == 6 && w.Random.IntN(3) == 0:
+		w.Logf("counter %s is deleted", x.UID)
+		w.Must(w.Live.Delete(ctx, x))
 	case event != 6:
-		w.logf("counter %s is edited: suspend %v, selector %v", x.UID, x.Spec.Suspend, x.Spec.NodeSelector)
-		w.must(w.live.Update(ctx, x))
+		w.Logf("counter %s is edited: suspend %v, selector %v", x.UID, x.Spec.Suspend, x.Spec.NodeSelector)
+		w.Must(w.Live.Update(ctx, x))
 	}
 }
 
 // report is an agent: it follows its spec and adds some packets to the accounts of active counters.
 func (w *world) report(state *v1alpha1.XDPNodeState) {
 	before := state.DeepCopy()
-	reported := metav1.NewMicroTime(w.clock.Now())
+	reported := metav1.NewMicroTime(w.Clock.Now())
 	status := v1alpha1.XDPNodeStateStatus{ObservedGeneration: state.Generation, ReportTime: &reported}
 	grown := map[types.UID]traffic.Totals{}
 	for _, c := range state.Spec.Counters {
@@ -280,8 +243,8 @@ func (w *world) report(state *v1alpha1.XDPNodeState) {
 			totals = v1alpha1.TotalsOf(account.Counts)
 		}
 		if !c.Inactive {
-			n := uint64(w.random.IntN(9))
-			growth[traffic.IP(traffic.IPv4, uint8(1+w.random.IntN(3)))] = traffic.Counts{Packets: n, Bytes: 60 * n}
+			n := uint64(w.Random.IntN(9))
+			growth[traffic.IP(traffic.IPv4, uint8(1+w.Random.IntN(3)))] = traffic.Counts{Packets: n, Bytes: 60 * n}
 			status.Interfaces = append(status.Interfaces, v1alpha1.NodeInterface{Name: "eth0", Map: 1, State: v1alpha1.InterfaceAttached, Counters: []types.UID{c.UID}})
 		}
 		grown[c.UID] = growth
@@ -292,19 +255,19 @@ func (w *world) report(state *v1alpha1.XDPNodeState) {
 	for uid, growth := range grown { // before the write, which is checked against it
 		w.want[uid] = w.want[uid].Plus(growth)
 	}
-	w.must(w.live.Status().Update(context.Background(), state))
+	w.Must(w.Live.Status().Update(context.Background(), state))
 	if w.edited[state.UID] {
 		before.Status.Accounts = slices.DeleteFunc(before.Status.Accounts, func(a v1alpha1.CounterAccount) bool { return state.Account(a.UID) != nil })
 		w.loseAccounts(before)
 	}
-	w.logf("agent of %s (%s) reports %v", state.Name, state.UID, packetsOf(state))
+	w.Logf("agent of %s (%s) reports %v", state.Name, state.UID, packetsOf(state))
 }
 
 // loseAccounts lets the accounts of a node state be lost, as stated, because of a hand that edited it.
 func (w *world) loseAccounts(state *v1alpha1.XDPNodeState) {
 	for _, account := range state.Status.Accounts {
 		w.lost[account.UID] = w.lost[account.UID].Plus(v1alpha1.TotalsOf(account.Counts))
-		w.logf("  lost as stated: %d of %s on %s", account.Sum().Packets, account.UID, state.UID)
+		w.Logf("  lost as stated: %d of %s on %s", account.Sum().Packets, account.UID, state.UID)
 	}
 }
 
@@ -359,35 +322,33 @@ func (w *world) deliver(kind memapi.Kind) bool {
 func (w *world) reconcileOne() bool {
 	for _, r := range []reconcile.Reconciler{w.nodes, w.counters} {
 		queue := slices.Sorted(maps.Keys(w.queues[r]))
-		if len(queue) == 0 || r == w.nodes && len(w.queues[w.counters]) > 0 && w.random.IntN(2) == 0 {
+		if len(queue) == 0 || r == w.nodes && len(w.queues[w.counters]) > 0 && w.Random.IntN(2) == 0 {
 			continue
 		}
-		w.reconcile(r, queue[w.random.IntN(len(queue))])
+		w.reconcile(r, queue[w.Random.IntN(len(queue))])
 		return true
 	}
 	return false
 }
 
 func (w *world) reconcile(r reconcile.Reconciler, name string) {
-	w.logf("reconcile %T %s", r, name)
-	defer func() {
-		switch e := recover().(type) {
-		case nil:
-		case crash:
-			w.startController()
-		default:
-			panic(e)
-		}
-	}()
+	w.Logf("reconcile %T %s", r, name)
 	delete(w.queues[r], name)
-	result, err := r.Reconcile(context.Background(), request(name))
-	if err != nil && !errors.Is(err, errFault) {
-		w.fatalf("reconcile %s: %v", name, err)
-	}
-	if err != nil || result.RequeueAfter == conflictDelay {
-		w.queues[r][name] = true
-	}
-	for uid := range w.deleted { // what is rescued can be lost no more
+	w.Run(func() {
+		result, err := r.Reconcile(context.Background(), request(name))
+		if err != nil && !errors.Is(err, errFault) {
+			w.Fatalf("reconcile %s: %v", name, err)
+		}
+		if err != nil || result.RequeueAfter == conflictDelay {
+			w.queues[r][name] = true
+		}
+		w.keepRescued(r, name)
+	}, w.startController)
+}
+
+// keepRescued drops those node states of which each counter has a copy by now: what is rescued can be lost no more.
+func (w *world) keepRescued(r reconcile.Reconciler, name string) {
+	for uid := range w.deleted {
 		if r == w.nodes && w.deleted[uid].Name == name && w.rescued(uid) {
 			delete(w.deleted, uid)
 		}
@@ -405,50 +366,34 @@ func (w *world) rescued(uid types.UID) bool {
 	return true
 }
 
-// end lets everything come to rest and compares.
-func (w *world) end() {
-	w.logf("the end: everything comes to rest")
-	w.random = rand.New(rand.NewPCG(0, 0))
-	w.calls = 0
+// End implements history.Scenario.
+func (w *world) End() {
 	for round := range 30 {
 		for _, kind := range memapi.Kinds() {
 			for w.deliver(kind) {
 			}
 		}
 		w.wake()
-		busy := w.server.Written
 		quiet := true
-		w.server.Written = func(c memapi.Change) { quiet = false; busy(c) }
-		w.quietly(func() {
-			for range 100 {
-				if !w.reconcileOne() {
-					break
+		w.Server.Written = func(c memapi.Change) { quiet = false; w.check(c) }
+		for range 100 {
+			if !w.reconcileOne() {
+				break
+			}
+		}
+		if round < 20 {
+			for _, name := range namesOf(w, &v1alpha1.XDPNodeStateList{}) {
+				if state := (&v1alpha1.XDPNodeState{}); w.Exists(name, state) {
+					w.report(state)
 				}
 			}
-			if round < 20 {
-				for _, name := range namesOf(w, &v1alpha1.XDPNodeStateList{}) {
-					state := &v1alpha1.XDPNodeState{}
-					if w.live.Get(context.Background(), types.NamespacedName{Name: name}, state) == nil {
-						w.report(state)
-					}
-				}
-			}
-		})
-		w.server.Written = busy
+		}
 		if quiet && round >= 20 {
 			w.compare()
 			return
 		}
 	}
-	w.fatalf("no rest")
-}
-
-// quietly lets nothing come between.
-func (w *world) quietly(do func()) {
-	client, live := w.nodes.Client.(*memapi.Client), w.nodes.Live.(*memapi.Client)
-	client.Fault, live.Fault = nil, nil
-	do()
-	client.Fault, live.Fault = w.faulty, w.faulty
+	w.Fatalf("no rest")
 }
 
 func (w *world) compare() {
@@ -458,7 +403,7 @@ func (w *world) compare() {
 	}
 	for _, n := range namesOf(w, &v1alpha1.XDPNodeStateList{}) {
 		if !there[n] {
-			w.fatalf("node %s is gone, its node state is not", n)
+			w.Fatalf("node %s is gone, its node state is not", n)
 		}
 	}
 	for _, x := range w.allCounters() {
@@ -469,28 +414,21 @@ func (w *world) compare() {
 		}
 		if got != want {
 			lost := w.lost[x.UID]
-			w.fatalf("counter %s says %v, want %v, with %v lost as stated; retired %+v", x.UID, got.Sum(), want.Sum(), lost.Sum(), x.Status.Retired)
+			w.Fatalf("counter %s says %v, want %v, with %v lost as stated; retired %+v", x.UID, got.Sum(), want.Sum(), lost.Sum(), x.Status.Retired)
 		}
 		if r := x.Status.Retired; r != nil {
 			for _, d := range r.Departing {
 				if !there[d.Name] {
-					w.fatalf("counter %s: the copy of %s, which left, is not settled", x.UID, d.Name)
+					w.Fatalf("counter %s: the copy of %s, which left, is not settled", x.UID, d.Name)
 				}
 			}
 		}
 	}
 }
 
-func (w *world) must(err error) {
-	w.t.Helper()
-	if err != nil {
-		w.fatalf("%v", err)
-	}
-}
-
 func (w *world) allCounters() []v1alpha1.XDPCounter {
 	list := &v1alpha1.XDPCounterList{}
-	w.must(w.live.List(context.Background(), list))
+	w.Must(w.Live.List(context.Background(), list))
 	return list.Items
 }
 
@@ -498,17 +436,17 @@ func (w *world) allCounters() []v1alpha1.XDPCounter {
 func namesOf[L any](w *world, list L) (names []string) {
 	switch l := any(list).(type) {
 	case *corev1.NodeList:
-		w.must(w.live.List(context.Background(), l))
+		w.Must(w.Live.List(context.Background(), l))
 		for _, o := range l.Items {
 			names = append(names, o.Name)
 		}
 	case *v1alpha1.XDPNodeStateList:
-		w.must(w.live.List(context.Background(), l))
+		w.Must(w.Live.List(context.Background(), l))
 		for _, o := range l.Items {
 			names = append(names, o.Name)
 		}
 	case *v1alpha1.XDPCounterList:
-		w.must(w.live.List(context.Background(), l))
+		w.Must(w.Live.List(context.Background(), l))
 		for _, o := range l.Items {
 			names = append(names, o.Name)
 		}
