@@ -40,7 +40,7 @@ test: controlplane cluster-programs image-tar ## Run every test that this machin
 
 .PHONY: test-unit
 test-unit: controlplane cluster-programs image-tar ## What decides, and the API against a real API server
-	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./test/util/audit ./test/docs ./test/util/golden ./test/util/memapi/... ./test/histories/... ./test/plugin/... ./test/env/... ./hack/...
+	$(GO_TEST) ./api/... ./internal/... ./agent ./agent/plan ./controllers/... ./test/util/audit ./test/docs ./test/util/golden ./test/util/memapi/... ./test/histories/... ./test/plugin/... ./test/env/... ./hack/...
 
 .PHONY: test-kernel
 test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel, and 3 million frames

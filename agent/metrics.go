@@ -8,49 +8,49 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
-	"github.com/xdp-operator/xdp-operator/api/metric"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/metric"
 )
 
-// What an agent serves, beside what controller-runtime and the Prometheus library say of every process.
+// The metrics of an agent, in addition to those of controller-runtime and the Prometheus library.
 var (
 	packetsTotal = metric.Counter("xdpcounter_packets_total", "packets",
-		"Frames seen at the XDP hook of the interface since its counts were made: at its first attachment, and anew after a reboot.",
-		"2 × classes with this: one per interface and class of which a frame was seen, at most 515 classes", "interface", "family", "protocol")
+		"Frames seen at the XDP hook of the interface since the program was first attached to it. A reboot resets it.",
+		"1 per interface and class that was seen, at most 515 classes; twice that together with xdpcounter_bytes_total", "interface", "family", "protocol")
 	bytesTotal = metric.Counter("xdpcounter_bytes_total", "bytes",
-		"Length of these frames, from the Ethernet header without FCS.",
+		"Length of these frames, including the Ethernet header, without the frame check sequence.",
 		"as xdpcounter_packets_total", "interface", "family", "protocol")
 	interfaceAttached = metric.Gauge("xdpcounter_interface_attached", "1",
-		"1 if an interface that is selected is being counted, in the mode attained; 0 if not, for the reason given.",
-		"1 per selected interface that is not skipped (CountedElsewhere), and 1 per other mode that a younger XDPCounter wants on it", "interface", "mode", "requested_mode", "reason")
+		"1 if the selected interface is counted, 0 if it is not. mode is the attach mode in use. reason says why it is not counted, or why it is counted in generic mode.",
+		"1 per selected interface that is not skipped (CountedElsewhere), and 1 per other mode that a younger XDPCounter requests for it", "interface", "mode", "requested_mode", "reason")
 	programInfo = metric.Gauge("xdpcounter_program_info", "1",
-		"1 for the program that counts on the interface, known by the kernel's tag of its instructions.",
+		"Always 1. tag is the kernel's hash of the instructions of the program that counts on the interface.",
 		"1 per counted interface", "interface", "tag")
 	programRuns = metric.Counter("xdpcounter_program_runs_total", "runs",
-		"Runs of the program on the interface while the kernel kept statistics (kernel.bpf_stats_enabled). None where a dispatcher calls it: the kernel keeps them of the dispatcher.",
+		"Runs of the program on the interface while the kernel collected statistics (kernel.bpf_stats_enabled). Not available if a dispatcher calls the program, because the kernel collects statistics of the dispatcher only.",
 		"1 per counted interface with statistics", "interface")
 	programRunTime = metric.Counter("xdpcounter_program_run_seconds_total", "seconds",
-		"Time that these runs took.",
+		"Total duration of these runs.",
 		"1 per counted interface with statistics", "interface")
 	agentInfo = metric.Gauge("xdpcounter_agent_info", "1",
-		"1 for the agent's version, the node's kernel, and the tag of the program that the agent attaches for an ordinary MTU.",
+		"Always 1. The labels are the agent's version, the node's kernel release, and the tag of the program that the agent attaches to interfaces without jumbo frames.",
 		"1", "version", "kernel", "program_tag")
 	snapshotDuration = metric.Gauge("xdpcounter_snapshot_duration_seconds", "seconds",
-		"How long it took to read all counts for this scrape.", "1")
+		"Time that it took to read all counts for this scrape.", "1")
 	snapshotSuccess = metric.Gauge("xdpcounter_snapshot_success", "1",
-		"1 if the counts could be read for this scrape; else 0, and there are no counts in it.", "1")
+		"1 if the counts were read for this scrape. 0 if reading failed; the scrape then has no counts.", "1")
 	passDuration = metric.Gauge("xdpcounter_pass_duration_seconds", "seconds",
-		"How long the agent's last pass took.", "1, once there was a pass")
+		"Duration of the agent's last pass.", "1, after the first pass")
 	passSuccess = metric.Gauge("xdpcounter_pass_success", "1",
-		"1 if the last pass did all that it had to; 0 if it ended with an error, which the agent's log has.", "1, once there was a pass")
+		"1 if the last pass succeeded. 0 if it failed; the error is in the agent's log.", "1, after the first pass")
 	netlinkResyncs = metric.Counter("xdpcounter_netlink_resyncs_total", "resyncs",
-		"How often the kernel had more to tell of interfaces than was read in time, so that all were listed anew.", "1")
+		"Number of times that all interfaces were listed again because netlink messages were lost.", "1")
 	reportWrites = metric.Counter("xdpcounter_report_writes_total", "writes",
-		"Writes of the node's report to the API server since the agent started, by result: success, conflict (tried again), error.", "3", "result")
+		"Writes of the node's report to the API server since the agent started, by result: success, conflict (retried), error.", "3", "result")
 )
 
-// Metrics lists what an agent serves, in the order of docs/metrics.md.
+// Metrics lists the metrics of an agent, in the order of docs/metrics.md.
 func Metrics() []*metric.Definition {
 	return []*metric.Definition{
 		packetsTotal, bytesTotal, interfaceAttached, programInfo, programRuns, programRunTime, agentInfo,
@@ -58,19 +58,19 @@ func Metrics() []*metric.Definition {
 	}
 }
 
-// fixedSeries is how many series an agent serves whatever it counts.
+// fixedSeries is the number of series that an agent serves independently of what it counts.
 const fixedSeries = 9
 
-// MaxSeries returns how many series an agent serves at most that counts so many classes altogether, over all its
-// interfaces, and that many interfaces, if no two XDPCounters want one in different modes.
+// MaxSeries returns the maximum number of series of an agent that counts the given number of interfaces, and the given
+// number of classes added up over all interfaces, if no two XDPCounters request different modes for an interface.
 func MaxSeries(interfaces, classes int) int { return 2*classes + 4*interfaces + fixedSeries }
 
-// Collector makes the metrics of an agent, at each scrape from what the kernel has then. It keeps no counts.
+// Collector implements prometheus.Collector for an agent. It reads the kernel at each scrape, and keeps no counts.
 type Collector struct {
 	Agent *Agent
-	// Programs returns what runs for each attachment. It may be called at any time, like Agent.Datapath's Read.
+	// Programs returns the program of each attachment. It can be called at any time, like Read of Agent.Datapath.
 	Programs func() ([]plan.Program, error)
-	// Resyncs returns how often all interfaces were listed anew since messages of the kernel were lost. nil: never.
+	// Resyncs returns how often all interfaces were listed again because netlink messages were lost. nil means never.
 	Resyncs func() uint64
 }
 
@@ -88,7 +88,7 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// observation is all that one scrape tells.
+// observation holds the data of one scrape.
 type observation struct {
 	info       v1alpha1.AgentInfo
 	success    bool // of what follows
@@ -98,11 +98,11 @@ type observation struct {
 	duration   time.Duration // of reading the counts
 
 	resyncs uint64
-	past
+	passResults
 }
 
 func (c *Collector) observe() observation {
-	o := observation{info: c.Agent.Info, past: c.Agent.seen.get()}
+	o := observation{info: c.Agent.Info, passResults: c.Agent.passMetrics.get()}
 	if c.Resyncs != nil {
 		o.resyncs = c.Resyncs()
 	}
@@ -110,7 +110,7 @@ func (c *Collector) observe() observation {
 	readings, err := c.Agent.Datapath.Read()
 	o.duration = c.Agent.Clock.Since(began)
 	if err != nil {
-		return o // the passes meet it too, and tell
+		return o // a pass gets the same error and reports it
 	}
 	if o.programs, err = c.Programs(); err != nil {
 		return o
@@ -122,8 +122,8 @@ func (c *Collector) observe() observation {
 	return o
 }
 
-// metrics yields every metric once. What is counted has a name as long as an interface carries its program; what is left
-// of earlier attachments is in the report only.
+// metrics yields every metric once. The counts of a map are included while its program is attached to an interface. The
+// counts of earlier attachments are only in the report.
 func (o observation) metrics() iter.Seq[prometheus.Metric] {
 	return func(yield func(prometheus.Metric) bool) {
 		for _, list := range [][]prometheus.Metric{o.counts(), o.attached(), o.process()} {
@@ -140,10 +140,10 @@ func (o observation) counts() (list []prometheus.Metric) {
 	for _, r := range o.readings {
 		at := slices.IndexFunc(o.programs, func(p plan.Program) bool { return p.Map == r.Map.ID })
 		if at < 0 {
-			continue // attached or detached meanwhile
+			continue // attached or detached in the meantime
 		}
 		p := o.programs[at]
-		live := plan.Attachment{Index: r.Index, Shared: p.Shared, Program: p.ID, Map: p.Map}.Live
+		live := plan.Attachment{Index: r.Index, ViaDispatcher: p.ViaDispatcher, Program: p.ID, Map: p.Map}.Live
 		at = slices.IndexFunc(o.interfaces, live)
 		if at < 0 {
 			continue
@@ -166,7 +166,7 @@ func (o observation) counts() (list []prometheus.Metric) {
 }
 
 func (o observation) attached() (list []prometheus.Metric) {
-	for _, w := range o.wishes {
+	for _, w := range o.interfaceMetrics {
 		list = append(list, interfaceAttached.With(metric.Bool(w.attached), w.name, string(w.mode), string(w.requested), w.reason))
 	}
 	return list

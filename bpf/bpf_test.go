@@ -23,15 +23,15 @@ import (
 // pass is XDP_PASS of include/uapi/linux/bpf.h.
 const pass = 2
 
-// minFrame is the shortest frame that BPF_PROG_TEST_RUN takes: an Ethernet header.
+// minFrame is the length of the shortest frame that BPF_PROG_TEST_RUN accepts: an Ethernet header.
 const minFrame = 14
 
-// variant is one of the programs in the object.
+// variant is one of the programs in the object file.
 type variant struct {
 	name string
 	load func(*ebpf.CollectionSpec, *ebpf.Map) (*ebpf.Program, error)
 
-	// helpers are the kernel's functions that it may call, and no others. All return a number and change nothing.
+	// helpers lists the helpers that the program is allowed to call. All return a number and have no side effects.
 	helpers []asm.BuiltinFunc
 }
 
@@ -40,18 +40,18 @@ var (
 	frags    = variant{counterProgCountFrameFrags, NewFragsProgram, []asm.BuiltinFunc{asm.FnGetSmpProcessorId, asm.FnXdpGetBuffLen}}
 )
 
-// variants returns those that this kernel can load. What holds for one has to hold for the other.
+// variants returns the variants that this kernel can load. They must behave in the same way.
 func variants(t testing.TB) []variant {
 	t.Helper()
-	if !knowsFragments(t) {
+	if !supportsFragments(t) {
 		return []variant{ordinary}
 	}
 	return []variant{ordinary, frags}
 }
 
-// knowsFragments reports whether the kernel loads the least program for frames of many buffers (Linux 5.18). One that
-// does not must say EINVAL of ours, too.
-func knowsFragments(t testing.TB) bool {
+// supportsFragments reports whether the kernel loads a minimal program for frames of many buffers (Linux 5.18). If it does
+// not, it must reject the frags variant with EINVAL.
+func supportsFragments(t testing.TB) bool {
 	t.Helper()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.XDP, Flags: unix.BPF_F_XDP_HAS_FRAGS, License: "GPL",
@@ -82,7 +82,7 @@ func knowsFragments(t testing.TB) bool {
 	return false
 }
 
-// eachVariant runs the test with one and the other.
+// eachVariant runs the test with each variant.
 func eachVariant(t *testing.T, test func(t *testing.T, c *counter)) {
 	t.Helper()
 	for _, v := range variants(t) {
@@ -94,15 +94,15 @@ func eachVariant(t *testing.T, test func(t *testing.T, c *counter)) {
 type counter struct {
 	program *ebpf.Program
 	memory  *ebpf.Memory
-	table   []byte // as it was after the last run
+	table   []byte // copy after the last run
 	next    []byte
 	out     []byte
 }
 
-// load loads one of the variants.
+// load loads a variant.
 func load(t testing.TB, v variant) *counter {
 	t.Helper()
-	// Kernels before 5.11 charge maps to the limit of locked memory. Where it may not be raised it may still do.
+	// Kernels before 5.11 charge maps to the limit of locked memory. If raising it fails, the limit can still be sufficient.
 	_ = rlimit.RemoveMemlock()
 	spec, err := Spec(ebpf.MustPossibleCPU())
 	if err != nil {
@@ -129,7 +129,7 @@ func load(t testing.TB, v variant) *counter {
 	return &counter{program: program, memory: memory, table: make([]byte, size), next: make([]byte, size), out: make([]byte, 4096)}
 }
 
-// explained returns the error with the whole of the verifier's log.
+// explained returns the error with the complete log of the verifier.
 func explained(err error) string {
 	if verifier, ok := errors.AsType[*ebpf.VerifierError](err); ok {
 		return fmt.Sprintf("%+v", verifier)
@@ -166,12 +166,12 @@ func (c *counter) expect(t *testing.T, f frames.Frame) {
 		got = append(got, growth{uint64(at % BytesPerCPU / 16), grown(at), grown(at + 8)})
 	}
 	if diff := cmp.Diff([]growth{{uint64(f.Class), 1, uint64(len(f.Data))}}, got); diff != "" {
-		t.Errorf("%s: counted otherwise than as %s (-want +got):\n%s", f.Name, f.Class, diff)
+		t.Errorf("%s: not counted as %s (-want +got):\n%s", f.Name, f.Class, diff)
 	}
 	c.table, c.next = c.next, c.table
 }
 
-func TestProgramCountsEveryKindOfFrame(t *testing.T) {
+func TestCountEveryFrame(t *testing.T) {
 	eachVariant(t, func(t *testing.T, c *counter) {
 		for _, f := range frames.All() {
 			c.expect(t, f)
@@ -179,11 +179,11 @@ func TestProgramCountsEveryKindOfFrame(t *testing.T) {
 	})
 }
 
-func TestProgramCountsFramesCutAnywhere(t *testing.T) {
+func TestCountTruncatedFrames(t *testing.T) {
 	eachVariant(t, func(t *testing.T, c *counter) {
-		last := len(frames.All()) - len(frames.Protocols()) // which differ from each other in one number only
+		last := len(frames.All()) - len(frames.Protocols()) // which differ only in the protocol number
 		for _, f := range frames.All()[:last] {
-			// Behind the headers nothing is looked at, so a few bytes of payload stand for all.
+			// The program does not read the payload, so a few bytes of it are sufficient.
 			end := min(len(f.Data), f.Cuts[len(f.Cuts)-1]+20)
 			for n := minFrame; n < end; n++ {
 				if !testing.Short() || isNear(n, f.Cuts) {
@@ -198,36 +198,36 @@ func isNear(n int, cuts []int) bool {
 	return slices.ContainsFunc(cuts, func(cut int) bool { return cut-1 <= n && n <= cut+1 })
 }
 
-// A frame of many buffers has one length, and its headers in the first of them.
-func TestFragsProgramMeasuresAllBuffers(t *testing.T) {
-	if !knowsFragments(t) {
-		return // and that it says so was looked at
+// The length of a frame of many buffers is that of all buffers. Its headers are in the first one.
+func TestCountFrameOfManyBuffers(t *testing.T) {
+	if !supportsFragments(t) {
+		return // supportsFragments has checked the error
 	}
 	c := load(t, frags)
 	c.out = make([]byte, 16384)
 	for _, f := range frames.Common() {
-		f.Data = append(bytes.Clone(f.Data), make([]byte, 9000)...) // the kernel's test run splits what is longer than a page
+		f.Data = append(bytes.Clone(f.Data), make([]byte, 9000)...) // BPF_PROG_TEST_RUN splits frames that are longer than a page
 		c.expect(t, f)
 	}
 }
 
-func TestProgramIsSmallForTheVerifier(t *testing.T) {
+func TestVerifierComplexity(t *testing.T) {
 	eachVariant(t, func(t *testing.T, c *counter) {
 		info, err := c.program.Info()
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The kernel's limit is a million. Older verifiers prune less, so stay far below.
+		// The limit of the kernel is one million. Older verifiers prune less, so the program must stay far below it.
 		if n, ok := info.VerifiedInstructions(); ok {
 			t.Logf("%d instructions verified", n)
 			if n > 20_000 {
-				t.Errorf("the verifier looked at %d instructions, more than 20000", n)
+				t.Errorf("the verifier processed %d instructions, more than 20000", n)
 			}
 		}
 	})
 }
 
-func TestSlotsAreTheClasses(t *testing.T) {
+func TestSlotsMatchClasses(t *testing.T) {
 	spec, err := Spec(1)
 	if err != nil {
 		t.Fatal(err)
@@ -259,11 +259,11 @@ func TestSlotsAreTheClasses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if int(count.Size)*Slots != BytesPerCPU || count.Members[0].Name != "packets" || count.Members[1].Name != "bytes" {
-		t.Errorf("struct count is %v, which the reader does not expect", count)
+		t.Errorf("struct count is %v, which is not what the reader expects", count)
 	}
 }
 
-func TestCountsStayWhenAProgramIsLoadedOverThem(t *testing.T) {
+func TestNewProgramKeepsCounts(t *testing.T) {
 	spec, err := Spec(ebpf.MustPossibleCPU())
 	if err != nil {
 		t.Fatal(err)
@@ -301,7 +301,7 @@ func TestCountsStayWhenAProgramIsLoadedOverThem(t *testing.T) {
 	}
 }
 
-func TestSpecFitsAnyNumberOfCPUs(t *testing.T) {
+func TestSpecForNumberOfCPUs(t *testing.T) {
 	for _, cpus := range []int{1, 2, 129, 508} {
 		spec, err := Spec(cpus)
 		if err != nil {

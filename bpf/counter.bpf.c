@@ -2,57 +2,58 @@
 //go:build ignore
 
 /*
- * Counts frames and bytes per protocol and passes every frame on untouched.
+ * Counts frames and bytes per protocol, and passes every frame on unchanged.
  *
- * What is counted is the frame as it gets here: a VLAN tag that the NIC has taken off is neither seen nor measured.
+ * Frames are counted as they arrive here. A VLAN tag that the NIC has removed is not seen, and not part of the length.
  *
- * Kernel 5.10 and later. Needs CAP_PERFMON to load, since the length of a frame is data_end - data.
+ * Requires Linux 5.10, and CAP_PERFMON to load, because it computes the length of a frame as data_end - data.
  *
- * Two variants of one program, of which the loader takes one for each interface. count_frame is for frames that fit
- * into one buffer, which is what a driver gives to a program that says nothing of fragments: the length is then a
- * subtraction. count_frame_frags (xdp.frags, Linux 5.18) is for interfaces whose MTU asks for more: what is parsed is
- * the first buffer, and the length of all of them is asked of the kernel.
+ * There are two variants of the program. The loader selects one for each interface. count_frame is for frames that fit
+ * into one buffer. A driver passes only such frames to a program without fragment support, and the length is a
+ * subtraction. count_frame_frags (xdp.frags, Linux 5.18) is for interfaces with a larger MTU. It parses the first
+ * buffer, and gets the length of all buffers from a helper.
  *
- * The shape is what measured best. Frequent kinds (plain IPv4 and IPv6, untagged or with one 802.1Q tag, and ARP) are
- * told by a few comparisons at known places, and counted right there. All else is classified afresh. There is no call,
- * and in count_frame no more than six registers: those that every frame would have to save and restore are not used.
+ * This structure was the fastest in measurements. Frequent kinds of frames (plain IPv4 and IPv6, untagged or with one
+ * 802.1Q tag, and ARP) are recognized by a few comparisons at fixed offsets, and counted right there. All other frames
+ * are classified from the beginning. There are no function calls, and count_frame uses only the six registers that need
+ * not be saved and restored for every frame.
  */
 #include "headers/xdp.h"
 #include "counter.h"
 
 /*
- * One map value with the counts of every CPU. The loader makes it as large as this machine's possible CPUs and
- * writes their number into the instructions that compare with CPUS. A data section rather than a map to look up in:
- * its address is a constant of the program, which saves 2 ns for each frame.
+ * One map value with the counts of all CPUs. The loader sets its size for the possible CPUs of the machine, and writes
+ * their number into the instruction that compares with CPUS. It is a data section instead of a map with a lookup,
+ * because its address is a constant in the program, which saves 2 ns per frame.
  */
 struct count table[CPUS][SLOTS];
 
-/* Never read by the program: for readers of the object. */
+/* Not read by the program, but by readers of the object file. */
 const volatile enum layout layout = LAYOUT;
 const volatile enum slot slots = SLOTS;
 const volatile enum depth depth = MAX_TAGS;
 const volatile enum machine machine = CPUS;
 
 /*
- * To the compiler these are new values from here on, and loads into them are done. So it does not compute things
- * earlier than they are needed, nor keep older values besides, for which it would take more registers than the six that
- * need not be saved; a test counts them.
+ * For the compiler these are new values from here on, and loads into them are complete. So it does not compute values
+ * earlier than they are needed, and does not keep older ones, for which it would need more than the six registers that
+ * need not be saved. A test checks the registers.
  */
 #define RENEW(a) asm volatile("" : "+r"(a))
 #define RENEW3(a, b, c) asm volatile("" : "+r"(a), "+r"(b), "+r"(c))
 
-/* Which variant is being compiled. Always a constant, so that the other one leaves no trace. */
+/* The variant that is compiled. It is always a constant, so that the code of the other variant is removed. */
 enum buffers { ONE_BUFFER, MANY_BUFFERS };
 
 /*
- * Plain increments: XDP runs in softirq, to its end, on one CPU, and no other CPU writes here.
+ * Plain increments are sufficient: XDP runs in softirq on one CPU without preemption, and no other CPU writes here.
  */
 static __always_inline int count(struct count *counts, __u64 slot, struct xdp_md *ctx, void *data, void *end,
 				 enum buffers buffers)
 {
 	counts[slot].packets++;
 	counts[slot].bytes += buffers == MANY_BUFFERS ? bpf_xdp_get_buff_len(ctx) : end - data;
-	/* Lest the compiler makes one of all places that count, to which the frequent kinds would have to jump. */
+	/* Keeps the compiler from merging the counting sites into one, which would cost the frequent kinds a jump. */
 	asm volatile("");
 	return XDP_PASS;
 }
@@ -62,7 +63,7 @@ static __always_inline int is_tag(__u32 type)
 	return type == TYPE_8021Q || type == TYPE_8021AD || type == TYPE_9100;
 }
 
-/* A slot that is set where it says so, and not before the comparison that leads there. */
+/* Keeps the compiler from setting the slot before the comparison that leads here. */
 static __always_inline __u64 just(__u64 slot)
 {
 	RENEW(slot);
@@ -70,9 +71,9 @@ static __always_inline __u64 just(__u64 slot)
 }
 
 /*
- * Hop-by-hop options, routing and destination options (0, 43 and 60): their length counts units of 8 bytes behind the
- * first 8. No other byte times 15 is without a bit of the mask. One jump, which is not taken, where comparisons would
- * need three, and a table a load with an address of 64 bits.
+ * Hop-by-hop options, routing and destination options (0, 43 and 60). Their length is in units of 8 bytes after the
+ * first 8. For every other byte, the product with 15 has a bit of the mask. This is one jump, which is not taken.
+ * Comparisons would need three jumps, and a table would need a load with a 64-bit address.
  */
 static __always_inline int is_plain_extension(__u32 next)
 {
@@ -80,16 +81,17 @@ static __always_inline int is_plain_extension(__u32 next)
 }
 
 /*
- * The slot of an IPv6 frame from the first next header on: the upper-layer protocol behind the extension headers.
- * A non-first fragment has no such header any more and counts as what its fragment header names. ESP, No Next
- * Header, Mobility, HIP and Shim6 are protocols of their own: nothing legible follows them.
+ * Returns the slot of an IPv6 frame, starting from the first next header: that of the upper-layer protocol after the
+ * extension headers. A fragment other than the first does not contain this header, and counts as the protocol in its
+ * fragment header. ESP, No Next Header, Mobility, HIP and Shim6 count as protocols, because nothing after them can be
+ * parsed.
  *
- * Each header lies where the one before says, so one load waits for the other. What the length counts is therefore told
- * by branches, for which a processor does not wait, and not by a value that depends on the next header.
+ * The position of each header depends on the previous one, so the loads depend on each other. The unit of the length is
+ * therefore selected by branches, which a processor predicts, and not by a value that depends on the next header.
  */
 static __always_inline __u64 upper_layer(__u64 next, void *at, void *end)
 {
-	/* The end of the 8 bytes that all kinds have: that is what is compared with the end of the frame. */
+	/* The end of the first 8 bytes, which every kind of header has. This is compared with the end of the frame. */
 	void *behind = at + sizeof(struct extension);
 
 #pragma clang loop unroll(full)
@@ -124,17 +126,17 @@ static __always_inline __u64 upper_layer(__u64 next, void *at, void *end)
 			return SLOT_IPV6 + next;
 		}
 	}
-	/* Deep enough, or less than 8 bytes are left: only an upper layer may come. */
+	/* The limit is reached, or less than 8 bytes are left: the next header must be an upper-layer protocol. */
 	if (behind - sizeof(struct extension) > end || is_plain_extension(next) || next == NEXT_FRAGMENT ||
 	    next == NEXT_AH)
 		return just(SLOT_MALFORMED);
 	return SLOT_IPV6 + next;
 }
 
-/* What is known of a frame: where it begins, or where its IPv6 header is, which is whole. */
+/* The start of classification: the Ethernet header, or a complete IPv6 header. */
 enum known { ETHERNET, IPV6 };
 
-/* The slot of any frame. */
+/* Returns the slot of any frame. */
 static __always_inline __u64 classify(enum known known, void *at, void *end)
 {
 	struct ipv4 *ipv4;
@@ -182,16 +184,16 @@ static __always_inline __u64 classify(enum known known, void *at, void *end)
 	}
 }
 
-/* Next header values that are surely no extension header: 1 to 42 (TCP, UDP, ...) and ICMPv6. */
+/* Next header values that are no extension header: 1 to 42 (TCP, UDP, ...) and ICMPv6. */
 static __always_inline int is_common_upper_layer(__u32 next)
 {
 	return likely(next - 1 < 42) || next == NEXT_ICMPV6;
 }
 
 /*
- * The number of this CPU. Written by hand because of what a compiler makes of a call: it would keep ctx in a register
- * that has to be saved and restored for every frame, since the call may overwrite the others. Kernels that know better
- * (bpf_fastcall, Linux 6.12) take the saving away where it looks like this, and the call too; the others do as it says.
+ * Returns the number of this CPU. It is written in assembly, because for a call the compiler would keep ctx in a
+ * register that must be saved and restored for every frame, as the call can overwrite the others. Linux 6.12 and later
+ * recognize this pattern (bpf_fastcall), and remove the saving and the call. Older kernels execute it as it is.
  */
 static __always_inline __u64 this_cpu(struct xdp_md **ctx)
 {
@@ -208,7 +210,7 @@ static __always_inline __u64 this_cpu(struct xdp_md **ctx)
 	return r0;
 }
 
-/* Counts a frame: the frequent kinds at once, the others as classify says. */
+/* Counts a frame: the frequent kinds immediately, the others by classify. */
 static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 {
 	__u64 cpu = this_cpu(&ctx);
@@ -222,10 +224,10 @@ static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 	enum known known = ETHERNET;
 	void *at = data;
 
-	/* Never true, but the verifier does not know. */
+	/* Never true, but the verifier needs this check. */
 	if (cpu >= CPUS)
 		return XDP_PASS;
-	/* One check of the length does for IPv4, the tag and ARP, which is shorter. */
+	/* One check of the length is enough for IPv4, and for the tag and ARP, which are not longer. */
 	if ((void *)(ipv4 + 1) > end)
 		goto rare;
 

@@ -22,30 +22,30 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
-// The environment variables that direct TestProgramAgreesWithTheStandards.
+// The environment variables of TestCountGeneratedFrames.
 const (
-	framesVariable = "XDP_OPERATOR_FUZZ_FRAMES" // how many; 3,000,000 if not set, a sixtieth with -short
-	seedVariable   = "XDP_OPERATOR_FUZZ_SEED"   // random if not set, and told
+	framesVariable = "XDP_OPERATOR_FUZZ_FRAMES" // number of frames; default 3,000,000, or a sixtieth of that with -short
+	seedVariable   = "XDP_OPERATOR_FUZZ_SEED"   // random by default; printed
 )
 
-// judge compares a program with package classify, frame by frame.
-type judge struct {
+// comparison compares a program with package classify, frame by frame.
+type comparison struct {
 	*counter
 	cpus int
-	want traffic.Totals // what all CPUs together must have counted
+	want traffic.Totals // expected counts, summed over all CPUs
 	run  ebpf.RunOptions
 	slot [16]byte
 }
 
-func newJudge(t testing.TB, v variant) *judge {
+func newJudge(t testing.TB, v variant) *comparison {
 	t.Helper()
 	c := load(t, v)
-	return &judge{counter: c, cpus: len(c.table) / BytesPerCPU}
+	return &comparison{counter: c, cpus: len(c.table) / BytesPerCPU}
 }
 
-// check runs the program on the frame. The error says in which way it differs from package classify in verdict, frame
-// or class. Only the slot that must have grown is looked at: whether no other has is for settle to say.
-func (j *judge) check(frame []byte) error {
+// check runs the program on the frame. It returns an error if the program does not pass the frame unchanged, or does not
+// count it in the class that package classify returns. It reads the slot of this class only. checkAll compares all slots.
+func (j *comparison) check(frame []byte) error {
 	class := classify.Frame(frame)
 	j.run = ebpf.RunOptions{Data: frame, DataOut: j.out}
 	verdict, err := j.program.Run(&j.run)
@@ -71,8 +71,8 @@ func (j *judge) check(frame []byte) error {
 	return nil
 }
 
-// counted returns what all CPUs have in a slot.
-func (j *judge) counted(slot int) (traffic.Counts, error) {
+// counted returns the counts of a slot, summed over all CPUs.
+func (j *comparison) counted(slot int) (traffic.Counts, error) {
 	var sum traffic.Counts
 	for cpu := range j.cpus {
 		if _, err := j.memory.ReadAt(j.slot[:], int64(cpu*BytesPerCPU+slot*16)); err != nil {
@@ -84,8 +84,8 @@ func (j *judge) counted(slot int) (traffic.Counts, error) {
 	return sum, nil
 }
 
-// settle compares every slot, those without a class too.
-func (j *judge) settle() error {
+// checkAll compares all slots, including those without a class.
+func (j *comparison) checkAll() error {
 	for slot := range Slots {
 		got, err := j.counted(slot)
 		if err != nil {
@@ -103,8 +103,8 @@ func (j *judge) settle() error {
 	return nil
 }
 
-// tried runs the program on the frame once more and says what has grown.
-func (j *judge) tried(frame []byte) string {
+// tried runs the program on the frame once more and returns which slots have grown.
+func (j *comparison) tried(frame []byte) string {
 	var before [Slots]traffic.Counts
 	for slot := range before {
 		before[slot], _ = j.counted(slot)
@@ -124,7 +124,7 @@ func (j *judge) tried(frame []byte) string {
 	return grown[1:]
 }
 
-// number returns what an environment variable says.
+// number returns the value of an environment variable.
 func number(t *testing.T, variable string, otherwise uint64) uint64 {
 	t.Helper()
 	text := os.Getenv(variable)
@@ -138,8 +138,8 @@ func number(t *testing.T, variable string, otherwise uint64) uint64 {
 	return n
 }
 
-// stayOn makes the goroutine run on the nth of the CPUs that this process may use, to its end: the part of the table
-// that belongs to another CPU than 0 has to be tried, too.
+// stayOn binds the goroutine to the nth of the CPUs that this process can use, so that the counts of CPUs other than 0 are
+// tested too.
 func stayOn(n int) error {
 	var may, only unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &may); err != nil {
@@ -151,20 +151,20 @@ func stayOn(n int) error {
 		}
 		if n--; n < 0 {
 			only.Set(cpu)
-			runtime.LockOSThread() // and never unlocks: the thread ends with the goroutine
+			runtime.LockOSThread() // never unlocked, so the thread exits with the goroutine
 			return unix.SchedSetaffinity(0, &only)
 		}
 	}
 	return fmt.Errorf("there are fewer CPUs than workers")
 }
 
-// Millions of frames that nobody has thought of have the class that package classify finds, which was written from the
-// standards. Each CPU has a program of its own, of the variants in turn.
+// TestCountGeneratedFrames compares the program with package classify, which was written from the standards, on millions of
+// generated frames. Each CPU has its own program. The variants alternate.
 //
-// How many it takes was found out by changing single instructions of the program (a constant by one, a jump to its
-// opposite or off by one, the offset of a load): every change that makes a difference to any frame of 14 bytes and
-// more was seen, the last ones after 700,000 frames.
-func TestProgramAgreesWithTheStandards(t *testing.T) {
+// The number of frames was determined by mutating single instructions of the program (a constant by one, a jump inverted or
+// off by one, the offset of a load). Every mutation that makes a difference for any frame of 14 bytes or more was found, the
+// last ones after 700,000 frames.
+func TestCountGeneratedFrames(t *testing.T) {
 	total := uint64(3_000_000)
 	if testing.Short() {
 		total /= 60
@@ -177,7 +177,7 @@ func TestProgramAgreesWithTheStandards(t *testing.T) {
 	repeat := fmt.Sprintf("%s=%d %s=%d (with %d workers)", seedVariable, seed, framesVariable, total, workers)
 	t.Log(repeat)
 
-	judges := make([]*judge, workers)
+	judges := make([]*comparison, workers)
 	errs := make([]error, workers)
 	began := time.Now()
 	var all sync.WaitGroup
@@ -199,15 +199,15 @@ func TestProgramAgreesWithTheStandards(t *testing.T) {
 					errs[w] = fmt.Errorf("frame %d of worker %d: %w", n, w, err)
 					return
 				}
-				// Rarely, since it reads all of the table.
+				// Only now and then, because it reads the whole table.
 				if n%8192 == 0 {
-					if err := j.settle(); err != nil {
+					if err := j.checkAll(); err != nil {
 						errs[w] = fmt.Errorf("up to frame %d of worker %d: %w", n, w, err)
 						return
 					}
 				}
 			}
-			errs[w] = j.settle()
+			errs[w] = j.checkAll()
 		})
 	}
 	all.Wait()
@@ -233,20 +233,20 @@ func TestProgramAgreesWithTheStandards(t *testing.T) {
 	for family, counts := range sum.ByFamily() {
 		t.Logf("%10s %5.1f %%", traffic.Family(family), 100*float64(counts.Packets)/float64(total))
 	}
-	// So few frames need not reach every class.
+	// A small number of frames does not reach every class.
 	if total < 1_000_000 {
 		return
 	}
 	for class, counts := range sum {
 		if counts.Packets == 0 {
-			t.Errorf("the generator made no frame of %s", traffic.Class(class))
+			t.Errorf("the generator returned no frame of %s", traffic.Class(class))
 		}
 	}
 }
 
-// The kinds of extension headers are told by arithmetic, so every next header is tried, alone and behind another, and
-// with every length of what may be its header.
-func TestProgramTellsEveryNextHeader(t *testing.T) {
+// The program distinguishes the kinds of extension headers by arithmetic. So every next header is tested, alone and after
+// another header, and with every length of its own header.
+func TestCountEveryNextHeader(t *testing.T) {
 	for _, v := range variants(t) {
 		t.Run(v.name, func(t *testing.T) {
 			j := newJudge(t, v)
@@ -260,7 +260,7 @@ func TestProgramTellsEveryNextHeader(t *testing.T) {
 						extension[0] = byte(next)
 						extension[8+1] = byte(length)
 						for at := 8; at < len(extension); at += 4 {
-							extension[at] = byte(6 + at) // tells how far it went
+							extension[at] = byte(6 + at) // shows how far the parser went
 						}
 						if err := j.check(frame); err != nil {
 							t.Fatal(err)
@@ -268,19 +268,19 @@ func TestProgramTellsEveryNextHeader(t *testing.T) {
 					}
 				}
 			}
-			if err := j.settle(); err != nil {
+			if err := j.checkAll(); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
 }
 
-// The judge itself must see what it is there for.
-func TestTheJudgeSeesAFrameInAnotherClass(t *testing.T) {
+// The comparison itself must find errors.
+func TestComparisonFindsErrors(t *testing.T) {
 	g := newGenerator(1, 1, knownFrames(t))
-	for name, spoil := range map[string]func(*judge, traffic.Class){
-		"a frame that was not counted": func(j *judge, class traffic.Class) { j.want[class].Packets++ },
-		"a byte too many":              func(j *judge, class traffic.Class) { j.want[class].Bytes-- },
+	for name, spoil := range map[string]func(*comparison, traffic.Class){
+		"a missing frame":    func(j *comparison, class traffic.Class) { j.want[class].Packets++ },
+		"an additional byte": func(j *comparison, class traffic.Class) { j.want[class].Bytes-- },
 	} {
 		j := newJudge(t, ordinary)
 		frame := bytes.Clone(g.next())
@@ -289,35 +289,35 @@ func TestTheJudgeSeesAFrameInAnotherClass(t *testing.T) {
 		}
 		spoil(j, classify.Frame(frame))
 		if j.check(frame) == nil {
-			t.Errorf("%s was not seen frame by frame", name)
+			t.Errorf("check does not find %s", name)
 		}
-		if j.settle() == nil {
-			t.Errorf("%s was not seen in the end", name)
+		if j.checkAll() == nil {
+			t.Errorf("checkAll does not find %s", name)
 		}
 	}
 	j := newJudge(t, ordinary)
 	if _, err := j.program.Run(&ebpf.RunOptions{Data: g.next()}); err != nil {
 		t.Fatal(err)
 	}
-	if j.settle() == nil {
+	if j.checkAll() == nil {
 		t.Error("a frame in a class that nobody asked about was not seen")
 	}
 }
 
-// FuzzProgram lets the coverage of package classify lead the way: go test ./bpf -run '^$' -fuzz FuzzProgram
+// FuzzProgram is guided by the coverage of package classify: go test ./bpf -run '^$' -fuzz FuzzProgram
 func FuzzProgram(f *testing.F) {
-	for _, known := range frames.All() { // beside the corpus, which go test adds
+	for _, known := range frames.All() { // in addition to the corpus, which go test adds
 		f.Add(known.Data)
 	}
 	j := newJudge(f, ordinary)
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if len(frame) < minFrame || len(frame) > maxFrame {
-			return // BPF_PROG_TEST_RUN does not take it, or it is more of the same
+			return // BPF_PROG_TEST_RUN does not accept it, or it has more payload only
 		}
 		if err := j.check(frame); err != nil {
 			t.Fatal(err)
 		}
-		if err := j.settle(); err != nil {
+		if err := j.checkAll(); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -2,35 +2,35 @@
 //go:build ignore
 
 /*
- * Calls up to ten programs on one XDP hook, one after another, by the protocol of libxdp
- * (https://github.com/xdp-project/xdp-tools/blob/main/lib/libxdp/protocol.org, version 2), so that everybody who keeps
- * to it can add and remove programs. What is agreed on there are the names xdp_dispatcher and prog0 to prog9, the
- * layout of the configuration as the only map, and what an empty place returns.
+ * Calls up to ten programs on one XDP hook, one after another. It follows the protocol of libxdp
+ * (https://github.com/xdp-project/xdp-tools/blob/main/lib/libxdp/protocol.org, version 2), so that every implementation
+ * of the protocol can add and remove programs. The protocol defines the names xdp_dispatcher and prog0 to prog9, the
+ * layout of the configuration, which is the only map, and the result of an unused place.
  *
  * Each place is a function that does nothing, and is replaced by a program of type EXT (Linux 5.10). The configuration
- * is constant when the kernel checks the program: places that are not enabled cost nothing.
+ * is constant when the kernel verifies the program, so places that are not enabled cost nothing.
  */
 #include "headers/xdp.h"
 
 #define PLACES 10
 #define XDP_ABORTED 0
-#define GO_ON 31 /* what an empty place returns */
+#define GO_ON 31 /* the result of an unused place */
 
 static int (*bpf_xdp_adjust_tail)(struct xdp_md *ctx, int delta) = (void *)65;
 
 static volatile const struct {
 	__u8 magic;
 	__u8 version;
-	__u8 enabled; /* places, from prog0 on */
+	__u8 enabled; /* number of places, starting at prog0 */
 	__u8 frags;
-	__u32 go_on[PLACES]; /* after which results of a program the next one is called, a bit for each */
+	__u32 go_on[PLACES]; /* bit mask of results of a program after which the next one is called */
 	__u32 priorities[PLACES];
 	__u32 flags[PLACES];
 } conf = {};
 
 /*
- * The result is volatile, so that the compiler does not know it. The call, which does nothing, allows the programs to
- * change frames: otherwise newer kernels let only those in that do not.
+ * The result is volatile, so that the compiler does not optimize it away. The call does nothing, but allows programs
+ * that change frames. Without it, newer kernels accept only programs that do not.
  */
 #define PLACE(n)                                                                                                       \
 	__noinline int prog##n(struct xdp_md *ctx)                                                                     \

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NewDispatcher loads the dispatcher with this configuration (dispatcher.bpf.c), for frames of many buffers if all its
-// programs can take them (Linux 5.18, EINVAL).
+// NewDispatcher loads the dispatcher with the configuration (dispatcher.bpf.c). frags enables frames of many buffers, which
+// all its programs must support, and requires Linux 5.18 (EINVAL otherwise).
 func NewDispatcher(configuration []byte, frags bool) (*ebpf.Program, error) {
 	spec, err := loadDispatcher()
 	if err != nil {
@@ -16,7 +16,7 @@ func NewDispatcher(configuration []byte, frags bool) (*ebpf.Program, error) {
 	}
 	constants := spec.Maps[".rodata"]
 	if constants == nil || len(configuration) != int(constants.ValueSize) {
-		return nil, fmt.Errorf("a configuration of %d bytes is not the dispatcher's", len(configuration))
+		return nil, fmt.Errorf("the configuration has %d bytes, which is not the size of the dispatcher's", len(configuration))
 	}
 	constants.Contents = []ebpf.MapKV{{Key: uint32(0), Value: configuration}}
 	spec.Variables = nil

@@ -14,15 +14,14 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
-// maxFrame is the longest frame that the generator makes. BPF_PROG_TEST_RUN takes 3520 bytes in one piece.
+// maxFrame is the length of the longest generated frame. BPF_PROG_TEST_RUN accepts 3520 bytes in one buffer.
 const maxFrame = 1514
 
-// corpusFolder holds the frames that FuzzProgram starts from and the generator mutates, in the format of go test.
+// corpusFolder contains the seed corpus of FuzzProgram, in the format of go test. The generator mutates its frames too.
 const corpusFolder = "testdata/fuzz/FuzzProgram"
 
-// generator makes frames that are hard to tell apart: half of them put together from headers, with now and then
-// something wrong in each, half of them known frames with a few bytes changed. The frame that next returns is valid
-// until the next call.
+// generator returns frames that are hard to classify. Half of them are built from headers, which sometimes have errors. The
+// other half are known frames with a few bytes changed. A frame is valid until the next call of next.
 type generator struct {
 	*rand.Rand
 	known  [][]byte
@@ -33,7 +32,7 @@ func newGenerator(seed, stream uint64, known [][]byte) *generator {
 	return &generator{Rand: rand.New(rand.NewPCG(seed, stream)), known: known, buffer: make([]byte, 0, 2*maxFrame)}
 }
 
-// knownFrames returns the frames of test/util/frames and those of the corpus.
+// knownFrames returns the frames of test/util/frames and of the corpus.
 func knownFrames(t testing.TB) [][]byte {
 	t.Helper()
 	var known [][]byte
@@ -47,7 +46,7 @@ func knownFrames(t testing.TB) [][]byte {
 	return append(known, corpus...)
 }
 
-// readCorpus reads the files that go test keeps for a fuzz target with one argument of bytes.
+// readCorpus reads the corpus files of a fuzz target with one []byte argument.
 func readCorpus() ([][]byte, error) {
 	files, err := filepath.Glob(filepath.Join(corpusFolder, "*"))
 	if err != nil {
@@ -89,7 +88,7 @@ func (g *generator) next() []byte {
 	return g.buffer
 }
 
-// oneIn is true once in n times.
+// oneIn returns true once in n calls on average.
 func (g *generator) oneIn(n int) bool { return g.IntN(n) == 0 }
 
 func (g *generator) u8(v byte) { g.buffer = append(g.buffer, v) }
@@ -108,7 +107,7 @@ func (g *generator) random(n int) {
 
 func pick[T any](g *generator, from []T) T { return from[g.IntN(len(from))] }
 
-// What is worth being drawn more often than by chance, and what looks like it.
+// Values that are drawn more often than others, and similar ones.
 var (
 	tpids      = []uint16{0x8100, 0x88A8, 0x9100}
 	types      = []uint16{0x0806, 0x8847, 0x8848, 0x8863, 0x8864, 0x88CC, 0x0800, 0x86DD, 0x0008, 0xDD86, 0x0608, 0x8035, 0, 64, 1500, 0xFFFF}
@@ -117,7 +116,7 @@ var (
 	bytesLike  = []byte{0, 1, 4, 5, 6, 8, 17, 43, 44, 45, 51, 58, 59, 60, 0x40, 0x44, 0x45, 0x46, 0x4F, 0x60, 0x6F, 0x7F, 0x80, 0x81, 0x86, 0x88, 0xDD, 0xFF}
 )
 
-// build puts a frame together, and cuts some of them.
+// build returns a frame built from headers. Some frames are truncated.
 func (g *generator) build() {
 	g.random(12)
 	for range g.count(6) {
@@ -142,7 +141,7 @@ func (g *generator) build() {
 		g.random(g.IntN(80))
 	}
 	switch g.IntN(16) {
-	case 0: // the header that was built last is near the end
+	case 0: // truncated near the last header
 		g.cut(max(0, len(g.buffer)-1-g.IntN(24)))
 	case 1, 2, 3:
 		g.cut(g.IntN(len(g.buffer) + 1))
@@ -158,8 +157,8 @@ func (g *generator) tag() {
 	g.random(2)
 }
 
-// ethertype appends a type, or sometimes another that a careless comparison takes for it: what follows is then the
-// same, and must not be looked at.
+// ethertype appends an EtherType, or sometimes a similar one. What follows is the same in both cases, but must not be parsed
+// in the second.
 func (g *generator) ethertype(t uint16) {
 	if g.oneIn(16) {
 		switch g.IntN(4) {
@@ -176,7 +175,7 @@ func (g *generator) ethertype(t uint16) {
 
 func (g *generator) cut(n int) { g.buffer = g.buffer[:n] }
 
-// count is a small number, 0 half of the time and seldom above most.
+// count returns a small number, which is often 0 and rarely above most.
 func (g *generator) count(most int) int {
 	if g.oneIn(2) {
 		return 0
@@ -237,18 +236,18 @@ func (g *generator) extension(kind, next byte) {
 		g.random(6 + 4*int(length))
 	case 44:
 		g.random(6)
-		if !g.oneIn(3) { // the first fragment, or all of it
+		if !g.oneIn(3) { // the first fragment, or a packet that is not fragmented
 			g.buffer[start], g.buffer[start+1] = 0, g.buffer[start+1]&7
 		}
 	default:
 		g.random(6 + 8*int(length))
 	}
-	if g.oneIn(32) { // announces more than there is, or less
+	if g.oneIn(32) { // the length is too large or too small
 		g.cut(max(0, len(g.buffer)-g.IntN(9)))
 	}
 }
 
-// mutate changes a known frame in up to 4 ways.
+// mutate applies up to 4 changes to a known frame.
 func (g *generator) mutate() {
 	g.buffer = append(g.buffer, pick(g, g.known)...)
 	for range 1 + g.IntN(4) {
@@ -263,19 +262,19 @@ func (g *generator) mutate() {
 			g.buffer[at] = byte(g.Uint32())
 		case 2:
 			g.buffer[at] = pick(g, bytesLike)
-		case 3: // any type in the place of another
+		case 3: // replace an EtherType
 			if at+1 < len(g.buffer) {
 				binary.BigEndian.PutUint16(g.buffer[at:], pick(g, types))
 			}
-		case 4: // a tag where there was none
+		case 4: // insert a tag
 			tag := binary.BigEndian.AppendUint32(nil, uint32(pick(g, tpids))<<16|g.Uint32()>>16)
 			g.buffer = slices.Insert(g.buffer, min(12, len(g.buffer)), tag...)
-		case 5: // a piece twice
+		case 5: // duplicate a part
 			end := min(len(g.buffer), at+1+g.IntN(24))
 			g.buffer = slices.Insert(g.buffer, at, slices.Clone(g.buffer[at:end])...)
-		case 6: // a piece not at all
+		case 6: // remove a part
 			g.buffer = slices.Delete(g.buffer, at, min(len(g.buffer), at+1+g.IntN(24)))
-		case 7: // the end of another frame
+		case 7: // append the end of another frame
 			other := pick(g, g.known)
 			g.buffer = append(g.buffer[:at], other[min(at, len(other)):]...)
 		case 8:
@@ -289,7 +288,7 @@ func (g *generator) mutate() {
 	}
 }
 
-// position is somewhere in the frame, mostly among its headers.
+// position returns an offset in the frame, mostly in its headers.
 func (g *generator) position() int {
 	if n := len(g.buffer); g.oneIn(8) {
 		return g.IntN(n)

@@ -12,25 +12,25 @@ import (
 	"github.com/cilium/ebpf/asm"
 )
 
-// The safety of the program is read off its instructions, by following what every register holds along every path:
-// what it returns, through which pointers it writes, what it calls. That a pointer stays within its bounds is the
-// kernel's verifier's to prove, and is relied upon here.
+// These tests prove the safety of the program from its instructions. They follow the content of every register on every
+// path, and check what the program returns, through which pointers it writes, and what it calls. That pointers stay within
+// their bounds is proven by the verifier of the kernel.
 //
-// The instructions are looked at twice: as they are handed to the kernel, where the helpers have their numbers, and as
-// the kernel has rewritten them (xlated), which is what runs.
+// The instructions are checked twice: as they are passed to the kernel, where helpers have their numbers, and as the kernel
+// has rewritten them (xlated), which is what runs.
 
-// kind is what a register holds.
+// kind is the kind of content of a register.
 type kind uint8
 
 const (
-	unknown   kind = iota // any of the others
-	unset                 // nothing since a call
+	unknown   kind = iota // any of the kinds below
+	unset                 // undefined after a call
 	scalar                // a number
 	constant              // the number n
-	context               // the pointer to xdp_md, or once rewritten to xdp_buff
-	packet                // a pointer into the frame, or anything else that the context holds
-	countsPtr             // a pointer into the map of the counts
-	otherMap              // a pointer into, or to, another map
+	context               // the pointer to xdp_md, or to xdp_buff after rewriting
+	packet                // a pointer into the frame, or any other value loaded from the context
+	countsPtr             // a pointer into the map of counts
+	otherMap              // a pointer to or into another map
 	stack                 // a pointer to offset n from the frame pointer
 )
 
@@ -41,7 +41,7 @@ type value struct {
 
 func (v value) isNumber() bool { return v.kind == scalar || v.kind == constant }
 
-// join is what holds either.
+// join returns a value that includes both.
 func (v value) join(w value) value {
 	switch {
 	case v == w:
@@ -53,13 +53,13 @@ func (v value) join(w value) value {
 	}
 }
 
-// machine is what registers and stack hold before an instruction.
+// machine is the content of registers and stack before an instruction.
 type machine struct {
 	registers [11]value
 	slots     map[int64]value // of 8 bytes, by offset from the frame pointer
 }
 
-// join returns what holds either machine, and whether that is more than m.
+// join returns a machine that includes both, and whether it differs from m.
 func (m machine) join(other machine) (machine, bool) {
 	joined := machine{slots: map[int64]value{}}
 	for r := range m.registers {
@@ -73,36 +73,36 @@ func (m machine) join(other machine) (machine, bool) {
 	return joined, joined.registers != m.registers || !maps.Equal(joined.slots, m.slots)
 }
 
-// finding is what an analysis has found out.
+// finding is the result of an analysis.
 type finding struct {
-	instructions int // raw ones of 8 bytes
+	instructions int // raw instructions of 8 bytes
 	functions    int
-	exits        int // of the program, not of its subprograms
+	exits        int // of the main program, without subprograms
 	stores       int
-	depth        int64 // of the stack, summed along the deepest chain of calls
+	depth        int64 // of the stack, of the deepest chain of calls
 	calls        map[asm.BuiltinFunc]int
 	violations   []string
 }
 
-// analysis follows the instructions of a program until nothing new comes up.
+// analysis follows the instructions of a program until the machines no longer change.
 type analysis struct {
 	code     asm.Instructions
-	isCounts func(asm.Instruction) bool // of a load from a map: is it that of the counts?
-	helpers  []asm.BuiltinFunc          // that may be called; nil: any, since they have no numbers any more
+	isCounts func(asm.Instruction) bool // whether a map load is of the map of counts
+	helpers  []asm.BuiltinFunc          // allowed helpers; nil allows any, because they have no numbers after rewriting
 
-	offset  []int       // of each instruction, in raw instructions
-	index   map[int]int // and back
+	offset  []int       // raw offset of each instruction
+	index   map[int]int // the inverse of offset
 	symbols map[string]int
 	before  map[int]machine
-	owner   map[int]int   // of each instruction its function, by that one's first
+	owner   map[int]int   // first instruction of the function of each instruction
 	returns map[int]value // of each function
 	callers map[int]map[int]bool
 	todo    []int
-	// violations, by instruction; those of the last visit hold.
+	// violations by instruction, of its last visit.
 	found map[int][]string
 }
 
-// analyse follows the program from its first instruction. The error says what it does not understand.
+// analyse follows the program from its first instruction. It returns an error for instructions that it does not know.
 func analyse(code asm.Instructions, isCounts func(asm.Instruction) bool, helpers []asm.BuiltinFunc) (f *finding, err error) {
 	a := &analysis{
 		code: code, isCounts: isCounts, helpers: helpers,
@@ -135,7 +135,7 @@ func analyse(code asm.Instructions, isCounts func(asm.Instruction) bool, helpers
 	return f, nil
 }
 
-// enter says that instruction i of a function is reached with m.
+// enter records that instruction i of a function is reached with m.
 func (a *analysis) enter(function, i int, m machine) {
 	m.registers[asm.R10] = value{kind: stack}
 	known, ok := a.before[i]
@@ -149,12 +149,12 @@ func (a *analysis) enter(function, i int, m machine) {
 	a.todo = append(a.todo, i)
 }
 
-// violate notes what must not be. It goes on, so that everything is found.
+// violate records a violation. The analysis continues, to find all violations.
 func (a *analysis) violate(i int, format string, args ...any) {
 	a.found[i] = append(a.found[i], fmt.Sprintf("instruction %d, %v: ", i, a.code[i])+fmt.Sprintf(format, args...))
 }
 
-// step takes one instruction from what was before it to what comes after.
+// step applies one instruction to the machine.
 func (a *analysis) step(i int) error {
 	ins, function := a.code[i], a.owner[i]
 	m := machine{registers: a.before[i].registers, slots: maps.Clone(a.before[i].slots)}
@@ -179,7 +179,7 @@ func (a *analysis) step(i int) error {
 	return a.follow(function, i, 0, m)
 }
 
-// follow goes on after instruction i, by a distance in raw instructions.
+// follow continues at a distance from instruction i, in raw instructions.
 func (a *analysis) follow(function, i int, distance int, m machine) error {
 	to, ok := a.index[a.offset[i]+int(a.code[i].Width())+distance]
 	if !ok {
@@ -197,24 +197,24 @@ func (a *analysis) immediate(ins asm.Instruction) value {
 		return value{kind: otherMap}
 	case ins.Src == asm.R0:
 		return value{kind: constant, n: ins.Constant}
-	default: // the address of a function or a variable of the kernel
+	default: // the address of a kernel function or variable
 		return value{kind: unknown}
 	}
 }
 
-// load is what memory holds.
+// load returns the content of memory.
 func (a *analysis) load(ins asm.Instruction, m machine) value {
 	base, whole := m.registers[ins.Src], ins.OpCode.Size() == asm.DWord
 	switch base.kind {
 	case context:
-		// All of it is taken for a pointer into the frame, as data and data_end are. In xdp_md these have 4 bytes.
+		// Every value of the context is treated as a pointer into the frame, like data and data_end. In xdp_md these have 4 bytes.
 		return value{kind: packet}
 	case stack:
 		if v, ok := m.slots[base.n+int64(ins.Offset)]; ok && whole {
 			return v
 		}
 	case packet, countsPtr, otherMap:
-		return value{kind: scalar} // no addresses are kept there
+		return value{kind: scalar} // no addresses are stored there
 	default:
 	}
 	if whole {
@@ -223,7 +223,7 @@ func (a *analysis) load(ins asm.Instruction, m machine) value {
 	return value{kind: scalar} // too small for an address
 }
 
-// store notes a write, which must go to the counts or to the stack.
+// store records a write, which must be to the counts or to the stack.
 func (a *analysis) store(i int, ins asm.Instruction, m *machine) {
 	base := m.registers[ins.Dst]
 	source := m.registers[ins.Src]
@@ -247,15 +247,15 @@ func (a *analysis) store(i int, ins asm.Instruction, m *machine) {
 	case otherMap:
 		a.violate(i, "writes into another map than the counts")
 	default:
-		a.violate(i, "writes nobody knows where")
+		a.violate(i, "writes to an unknown address")
 	}
 	if ins.OpCode.Mode() == asm.AtomicMode {
-		// Some read, too, into one of these.
+		// Some atomic operations also load into a register.
 		m.registers[ins.Src], m.registers[asm.R0] = value{kind: unknown}, value{kind: unknown}
 	}
 }
 
-// arithmetic is what an operation leaves in the destination.
+// arithmetic returns the result of an operation.
 func arithmetic(ins asm.Instruction, dst, src value) value {
 	op, wide := ins.OpCode.ALUOp(), ins.OpCode.Class() == asm.ALU64Class
 	if ins.OpCode.Source() == asm.ImmSource {
@@ -264,12 +264,12 @@ func arithmetic(ins asm.Instruction, dst, src value) value {
 			src.n = int64(uint32(ins.Constant))
 		}
 	}
-	if op == asm.Swap || op == asm.Neg { // have no source
+	if op == asm.Swap || op == asm.Neg { // no source operand
 		src = dst
 	}
 	if op == asm.Mov {
 		switch {
-		case ins.Offset != 0: // the kernel's own: the address of a variable of this CPU, or in another address space
+		case ins.Offset != 0: // generated by the kernel: the address of a per-CPU variable, or in another address space
 			return value{kind: unknown}
 		case wide:
 			return src
@@ -278,7 +278,7 @@ func arithmetic(ins asm.Instruction, dst, src value) value {
 		case src.kind == scalar:
 			return src
 		default:
-			return value{kind: unknown} // half a pointer
+			return value{kind: unknown} // the lower half of a pointer
 		}
 	}
 	if op == asm.MovSX8 || op == asm.MovSX16 || op == asm.MovSX32 {
@@ -292,7 +292,7 @@ func arithmetic(ins asm.Instruction, dst, src value) value {
 	}
 	switch {
 	case op == asm.Sub && dst.kind == packet && src.kind == packet:
-		return value{kind: scalar} // a distance, for what is behind data_end is not written through either
+		return value{kind: scalar} // a difference of pointers
 	case dst.kind == stack && src.kind == constant && op == asm.Add:
 		return value{kind: stack, n: dst.n + src.n}
 	case dst.kind == stack && src.kind == constant && op == asm.Sub:
@@ -339,7 +339,7 @@ func (a *analysis) jump(i int, ins asm.Instruction, m machine) error {
 	return a.follow(function, i, distance, m)
 }
 
-// exit notes what a function returns.
+// exit records what a function returns.
 func (a *analysis) exit(function, i int, result value) error {
 	if function == 0 && result != (value{kind: constant, n: pass}) {
 		a.violate(i, "returns something else than XDP_PASS")
@@ -379,13 +379,13 @@ func (a *analysis) call(function, i int, ins asm.Instruction, m machine) error {
 		}
 		for r := asm.R1; r <= asm.R5; r++ {
 			if entry.registers[r] = m.registers[r]; m.registers[r].kind == stack {
-				entry.registers[r] = value{kind: unknown} // of another function: not followed
+				entry.registers[r] = value{kind: unknown} // belongs to the caller, not tracked
 			}
 		}
 		a.enter(to, to, entry)
 		var returned bool
 		if result, returned = a.returns[to]; !returned {
-			return nil // comes again when it has
+			return nil // visited again when the callee has returned
 		}
 	default:
 		a.violate(i, "calls a function of the kernel that is no helper")
@@ -398,7 +398,7 @@ func (a *analysis) call(function, i int, ins asm.Instruction, m machine) error {
 	return a.follow(function, i, 0, m)
 }
 
-// callee returns the first instruction of the function that is called.
+// callee returns the first instruction of the called function.
 func (a *analysis) callee(i int, ins asm.Instruction) (int, error) {
 	if name := ins.Reference(); name != "" {
 		to, ok := a.symbols[name]
@@ -407,7 +407,7 @@ func (a *analysis) callee(i int, ins asm.Instruction) (int, error) {
 		}
 		return to, nil
 	}
-	// Once rewritten, the constant is the number of the function and the offset the distance
+	// After rewriting, the constant is the number of the function and the offset is the distance
 	// (kernel/bpf/verifier.c, jit_subprogs).
 	to, ok := a.index[a.offset[i]+1+int(ins.Offset)]
 	if !ok || ins.Offset == 0 {
@@ -454,7 +454,7 @@ func (a *analysis) summary() *finding {
 			called[a.owner[i]][to] = true
 		}
 	}
-	// The kernel refuses recursion.
+	// The kernel rejects recursion.
 	var depth func(function int) int64
 	depth = func(function int) int64 {
 		var below int64
@@ -468,13 +468,13 @@ func (a *analysis) summary() *finding {
 	return f
 }
 
-// loaded is a program in the kernel with its map of counts, and the finding of its instructions before and after.
+// loaded is a program in the kernel with its map of counts, and the findings about its instructions before and after rewriting.
 type loaded struct {
 	program       *ebpf.Program
 	given, xlated *finding
 }
 
-// inspect loads one of the programs that spec holds and analyses it.
+// inspect loads one of the programs in spec and analyses it.
 func inspect(t *testing.T, spec *ebpf.CollectionSpec, v variant) loaded {
 	t.Helper()
 	counts, err := NewMap(spec)
@@ -486,11 +486,11 @@ func inspect(t *testing.T, spec *ebpf.CollectionSpec, v variant) loaded {
 		return ins.Reference() == section || ins.Reference() == counterVarTable
 	}, v.helpers)
 	if err != nil {
-		t.Fatalf("as given to the kernel: %v", err)
+		t.Fatalf("before rewriting: %v", err)
 	}
 
 	spec = spec.Copy()
-	spec.Programs = map[string]*ebpf.ProgramSpec{v.name: spec.Programs[v.name]} // an older kernel refuses the other
+	spec.Programs = map[string]*ebpf.ProgramSpec{v.name: spec.Programs[v.name]} // an older kernel rejects the other
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{section: counts},
 		Programs:        ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats},
@@ -517,40 +517,40 @@ func inspect(t *testing.T, spec *ebpf.CollectionSpec, v variant) loaded {
 		return uint32(ins.Constant) == uint32(id) // include/uapi/linux/bpf.h, BPF_PSEUDO_MAP_VALUE: the low half
 	}, nil)
 	if err != nil {
-		t.Fatalf("as the kernel runs it: %v\n%v", err, code)
+		t.Fatalf("after rewriting: %v\n%v", err, code)
 	}
 	return loaded{program: program, given: given, xlated: xlated}
 }
 
-func TestProgramOnlyPassesAndWritesNothingButItsCounts(t *testing.T) {
+func TestProgramSafety(t *testing.T) {
 	for _, v := range variants(t) {
-		t.Run(v.name, func(t *testing.T) { onlyPasses(t, v) })
+		t.Run(v.name, func(t *testing.T) { checkSafety(t, v) })
 	}
 }
 
-func onlyPasses(t *testing.T, v variant) {
+func checkSafety(t *testing.T, v variant) {
 	t.Helper()
 	spec, err := Spec(ebpf.MustPossibleCPU())
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := inspect(t, spec, v)
-	for what, f := range map[string]*finding{"as given to the kernel": l.given, "as the kernel runs it": l.xlated} {
+	for what, f := range map[string]*finding{"before rewriting": l.given, "after rewriting": l.xlated} {
 		for _, v := range f.violations {
 			t.Errorf("%s: %s", what, v)
 		}
 		t.Logf("%s: %d instructions in %d functions, %d exits, %d stores, stack of %d bytes, helpers called: %v",
 			what, f.instructions, f.functions, f.exits, f.stores, f.depth, f.calls)
 		if f.exits == 0 || f.stores == 0 {
-			t.Errorf("%s: %d exits and %d stores: that is not the program", what, f.exits, f.stores)
+			t.Errorf("%s: %d exits and %d stores: this is not the program", what, f.exits, f.stores)
 		}
 		if f.depth > 64 {
 			t.Errorf("%s: %d bytes of stack", what, f.depth)
 		}
 	}
-	// Helpers may be inlined. None may come in that was not called before.
+	// The kernel can inline helpers, but must not add calls.
 	if before, after := sum(l.given.calls), sum(l.xlated.calls); after > before {
-		t.Errorf("%d calls of helpers were given to the kernel, which runs %d", before, after)
+		t.Errorf("%d helper calls before rewriting, and %d after", before, after)
 	}
 	for line := range strings.SplitSeq(l.program.VerifierLog, "\n") {
 		if line != "" {
@@ -565,13 +565,13 @@ func onlyPasses(t *testing.T, v variant) {
 		t.Logf("%d bytes of machine code", size)
 	}
 	if maps, ok := info.MapIDs(); ok && len(maps) != 1 {
-		t.Errorf("the program uses %d maps instead of the counts alone", len(maps))
+		t.Errorf("the program uses %d maps instead of one", len(maps))
 	}
 }
 
-// R6 to R9 belong to the caller: a program that uses one saves and restores it for every frame. The variant for many
-// buffers has to, since what it asks the kernel may overwrite the others.
-func TestFramesOfOneBufferNeedNoRegisterSaved(t *testing.T) {
+// R6 to R9 are callee-saved: a program that uses one saves and restores it for every frame. The variant for many buffers
+// needs them, because its helper call can overwrite the others.
+func TestNoCalleeSavedRegisters(t *testing.T) {
 	spec, err := Spec(1)
 	if err != nil {
 		t.Fatal(err)
@@ -596,9 +596,9 @@ func sum(calls map[asm.BuiltinFunc]int) (n int) {
 	return n
 }
 
-// Programs that the kernel accepts, and that must not pass for ours.
-func TestSafetyIsViolatedByBadPrograms(t *testing.T) {
-	// The first lines of all: r6 = ctx, r7 = data, r8 = data_end, and 14 bytes are there.
+// Programs that the kernel accepts, but the analysis must reject.
+func TestAnalysisRejectsUnsafePrograms(t *testing.T) {
+	// The prologue of all programs: r6 = ctx, r7 = data, r8 = data_end, and the frame has 14 bytes.
 	begin := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1).WithSymbol(counterProgCountFrame),
 		asm.LoadMem(asm.R7, asm.R1, 0, asm.Word),
@@ -618,12 +618,12 @@ func TestSafetyIsViolatedByBadPrograms(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		body, after asm.Instructions
-		want        string // "" if all is well
-		givenOnly   bool   // the numbers of helpers are not to be had in what runs
+		want        string // empty for a safe program
+		givenOnly   bool   // the violation cannot be found after rewriting, without the numbers of helpers
 
-		needsFragments bool // the helper came with them
+		needsFragments bool // the helper requires Linux 5.18
 	}{
-		"all is well": {
+		"safe": {
 			body: asm.Instructions{
 				asm.FnGetSmpProcessorId.Call(),
 				counts,
@@ -637,11 +637,11 @@ func TestSafetyIsViolatedByBadPrograms(t *testing.T) {
 			},
 			after: function(asm.Mov.Imm(asm.R0, pass), asm.Return()),
 		},
-		"it drops": {
+		"drops": {
 			body: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
 			want: "returns something else than XDP_PASS",
 		},
-		"it drops on one path of two": {
+		"drops on one of two paths": {
 			body: asm.Instructions{
 				asm.Mov.Imm(asm.R0, pass),
 				asm.LoadMem(asm.R1, asm.R7, 0, asm.Byte),
@@ -651,20 +651,20 @@ func TestSafetyIsViolatedByBadPrograms(t *testing.T) {
 			},
 			want: "returns something else than XDP_PASS",
 		},
-		"it returns what the frame says": {
+		"returns a byte of the frame": {
 			body: asm.Instructions{asm.LoadMem(asm.R0, asm.R7, 0, asm.Byte), asm.Return()},
 			want: "returns something else than XDP_PASS",
 		},
-		"its subprogram drops": {
+		"subprogram drops": {
 			body:  asm.Instructions{asm.Mov.Reg(asm.R1, asm.R6), asm.Call.Label("function"), asm.Return()},
 			after: function(asm.Mov.Imm(asm.R0, 1), asm.Return()),
 			want:  "returns something else than XDP_PASS",
 		},
-		"it writes into the packet": {
+		"writes into the packet": {
 			body: asm.Instructions{asm.StoreImm(asm.R7, 0, 0, asm.Byte)},
 			want: "writes into the packet",
 		},
-		"it writes into the packet through a pointer from the stack": {
+		"writes into the packet through a pointer on the stack": {
 			body: asm.Instructions{
 				asm.StoreMem(asm.RFP, -8, asm.R7, asm.DWord),
 				asm.LoadMem(asm.R3, asm.RFP, -8, asm.DWord),
@@ -672,7 +672,7 @@ func TestSafetyIsViolatedByBadPrograms(t *testing.T) {
 			},
 			want: "writes into the packet",
 		},
-		"it writes into the packet or into the counts": {
+		"writes into the packet or into the counts": {
 			body: asm.Instructions{
 				counts,
 				asm.LoadMem(asm.R1, asm.R7, 0, asm.Byte),
@@ -680,9 +680,9 @@ func TestSafetyIsViolatedByBadPrograms(t *testing.T) {
 				asm.Mov.Reg(asm.R3, asm.R7),
 				asm.StoreImm(asm.R3, 0, 0, asm.Byte).WithSymbol("write"),
 			},
-			want: "writes nobody knows where",
+			want: "writes to an unknown address",
 		},
-		"its subprogram writes into the packet": {
+		"subprogram writes into the packet": {
 			body: asm.Instructions{asm.Mov.Reg(asm.R1, asm.R6), asm.Call.Label("function"), asm.Return()},
 			after: function(
 				asm.LoadMem(asm.R2, asm.R1, 0, asm.Word),
@@ -696,24 +696,24 @@ func TestSafetyIsViolatedByBadPrograms(t *testing.T) {
 			),
 			want: "writes into the packet",
 		},
-		"it asks for the time": {
+		"reads the time": {
 			body:      asm.Instructions{asm.FnKtimeGetNs.Call()},
 			want:      "calls a helper that is not in the list",
 			givenOnly: true,
 		},
-		"it moves the head of the packet": {
+		"moves the head of the packet": {
 			body:      asm.Instructions{asm.Mov.Reg(asm.R1, asm.R6), asm.Mov.Imm(asm.R2, 4), asm.FnXdpAdjustHead.Call()},
 			want:      "calls a helper that is not in the list",
 			givenOnly: true,
 		},
-		"it asks for the length of all buffers, as the other variant may": {
+		"calls a helper that only the other variant is allowed to call": {
 			body:      asm.Instructions{asm.Mov.Reg(asm.R1, asm.R6), asm.FnXdpGetBuffLen.Call()},
 			want:      "calls a helper that is not in the list",
 			givenOnly: true,
 
 			needsFragments: true,
 		},
-		"its subprogram redirects": {
+		"subprogram redirects": {
 			body: asm.Instructions{asm.Mov.Reg(asm.R1, asm.R6), asm.Call.Label("function"), asm.Mov.Imm(asm.R0, pass), asm.Return()},
 			after: function(
 				asm.Mov.Imm(asm.R1, 1), asm.Mov.Imm(asm.R2, 0), asm.FnRedirect.Call(), asm.Return(),
@@ -728,7 +728,7 @@ func TestSafetyIsViolatedByBadPrograms(t *testing.T) {
 				t.Fatal(err)
 			}
 			spec.Programs[counterProgCountFrame].Instructions = slices.Concat(begin, tc.body, end, tc.after)
-			if tc.needsFragments && !knowsFragments(t) {
+			if tc.needsFragments && !supportsFragments(t) {
 				if counts, err := NewMap(spec); err != nil {
 					t.Error(err)
 				} else if _, err := NewProgram(spec, counts); err == nil {
@@ -743,12 +743,12 @@ func TestSafetyIsViolatedByBadPrograms(t *testing.T) {
 					t.Errorf("%s: %v", what, f.violations)
 				}
 				if tc.want != "" && !slices.ContainsFunc(f.violations, func(v string) bool { return strings.Contains(v, tc.want) }) {
-					t.Errorf("%s: it passes for one that never %s; found: %q", what, tc.want, f.violations)
+					t.Errorf("%s: no violation %q; found: %q", what, tc.want, f.violations)
 				}
 			}
-			expect("as given to the kernel", l.given)
+			expect("before rewriting", l.given)
 			if !tc.givenOnly {
-				expect("as the kernel runs it", l.xlated)
+				expect("after rewriting", l.xlated)
 			}
 		})
 	}

@@ -9,48 +9,48 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/xdp-operator/xdp-operator/api/metric"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/metric"
 )
 
-// What a controller serves, beside what controller-runtime says of its controllers, queues and requests.
+// The metrics of a controller, in addition to those of controller-runtime.
 var (
 	nodesSelected = metric.Gauge("xdpcounter_nodes_selected", "nodes",
 		"Nodes that the XDPCounter selects.", "1 per XDPCounter", "xdpcounter")
 	nodesReady = metric.Gauge("xdpcounter_nodes_ready", "nodes",
-		"Selected nodes on which every selected interface is being counted.", "1 per XDPCounter", "xdpcounter")
+		"Selected nodes whose agent reports in time and counts every selected interface.", "1 per XDPCounter", "xdpcounter")
 	nodesFailed = metric.Gauge("xdpcounter_nodes_failed", "nodes",
-		"Selected nodes on which something cannot be counted, or whose agent is silent.", "1 per XDPCounter", "xdpcounter")
+		"Selected nodes that have an interface that cannot be counted, or whose agent does not report in time.", "1 per XDPCounter", "xdpcounter")
 	reportInterval = metric.Gauge("xdpcounter_report_interval_seconds", "seconds",
-		"How often agents report for the XDPCounter: what it asks for, stretched to the write budget.", "1 per XDPCounter", "xdpcounter")
+		"Interval at which agents report for the XDPCounter: spec.reportInterval, or longer to stay within the write budget.", "1 per XDPCounter", "xdpcounter")
 	oldestReport = metric.Gauge("xdpcounter_oldest_report_age_seconds", "seconds",
-		"Age of the oldest among the latest reports of the nodes that count for the XDPCounter; of a node that has not reported yet, the age of its node state.",
-		"1 per XDPCounter that some node counts for", "xdpcounter")
+		"Age of the oldest of the latest reports of all nodes that count for the XDPCounter. For a node that has not reported yet, the age of its XDPNodeState.",
+		"1 per XDPCounter for which a node counts", "xdpcounter")
 	nodeStateWrites = metric.Counter("xdpcounter_node_state_writes_total", "writes",
-		"Writes of XDPNodeStates since the controller started, by operation and result: success, conflict (tried again), error.",
+		"Writes of XDPNodeStates since the controller started, by operation and result: success, conflict (retried), error.",
 		"at most 9", "operation", "result")
 )
 
-// Metrics lists what a controller serves, in the order of docs/metrics.md.
+// Metrics lists the metrics of a controller, in the order of docs/metrics.md.
 func Metrics() []*metric.Definition {
 	return []*metric.Definition{nodesSelected, nodesReady, nodesFailed, reportInterval, oldestReport, nodeStateWrites}
 }
 
-// maxFixedSeries is how many series a controller serves at most without any XDPCounter.
+// maxFixedSeries is the maximum number of series of a controller without XDPCounters.
 const maxFixedSeries = 9
 
-// MaxSeries returns how many series a controller serves at most with that many XDPCounters.
+// MaxSeries returns the maximum number of series of a controller with the given number of XDPCounters.
 func MaxSeries(counters int) int { return 5*counters + maxFixedSeries }
 
-// Collector makes the metrics of a controller, at each scrape from what the caches hold then. Of several controllers
-// each tells the same of the XDPCounters.
+// Collector implements prometheus.Collector for a controller. It reads the caches at each scrape. All replicas return the
+// same values for the XDPCounters.
 type Collector struct {
 	Reader client.Reader // of the caches
 	States *NodeStateReconciler
 	Clock  clock.PassiveClock
 }
 
-// scrapeTimeout is how long a scrape waits for caches that are not filled yet.
+// scrapeTimeout is how long a scrape waits for caches that are not synced yet.
 const scrapeTimeout = time.Second
 
 // Describe implements prometheus.Collector.
@@ -60,7 +60,7 @@ func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. What the caches do not tell yet is left out.
+// Collect implements prometheus.Collector. Metrics for which the caches have no data yet are left out.
 func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
@@ -76,7 +76,7 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// ofCounters returns what there is to tell of each counter. One without a status has none of it yet.
+// ofCounters returns the metrics of each counter. A counter without a status has none.
 func ofCounters(counters []v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.Time) (list []prometheus.Metric) {
 	oldest := map[string]time.Time{}
 	for i := range states {
@@ -110,7 +110,7 @@ type writes struct {
 
 type write struct{ operation, result string }
 
-// count counts a write by its error, and returns that.
+// count counts a write by the result that its error stands for, and returns the error.
 func (w *writes) count(operation string, err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -8,26 +8,32 @@ import (
 	"strings"
 )
 
-// ClassCounts is what was counted in one class.
+// ClassCounts holds the counts and rates of one class.
 type ClassCounts struct {
 	Class   string // family and protocol, for example IPv4/TCP, or the family alone for ARP, Other and Malformed
 	Packets int64  // frames
-	Bytes   int64  // their length from the Ethernet header on
-	PPS     int64  // packets per second, the mean since the report before
-	BPS     int64  // bits per second, 8 times the bytes, the mean since the report before
+	Bytes   int64  // length of the frames, including the Ethernet header
+	PPS     int64  // packets per second, the mean since the previous report
+	BPS     int64  // bits per second, 8 times the bytes, the mean since the previous report
 }
 
-// Counts is what was counted in each class that was seen. It is written as one text, since what a report costs the API server
-// goes by the number of its fields: of each class its name, the packets and the bytes, and in accounts the rates if there was
-// traffic. For example "IPv4/TCP 120 84000 12 67200, ARP 3 126". Each field of this type has markers that say so to the API server,
-// since controller-gen would take it for a list.
+// Counts is what was counted in each class that was seen. In JSON it is one text, because the cost of a report for the API
+// server grows with the number of its fields. For each class the text has the name, the packets and the bytes; in accounts
+// it also has the rates if there was traffic. For example "IPv4/TCP 120 84000 12 67200, ARP 3 126".
+//
+// The markers of this type are the schema of all fields of the type. Each field needs one more marker, Type=string: without
+// it controller-gen takes the field for a list.
 //
 // +kubebuilder:ac:generate=false
+//
+// +kubebuilder:validation:Type=string
+// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
+// +kubebuilder:validation:MaxLength=66000
 type Counts []ClassCounts
 
 const separator = ", "
 
-// String returns the text.
+// String returns the counts as one string.
 func (c Counts) String() string {
 	var text []byte
 	for i, class := range c {
@@ -55,7 +61,7 @@ func (c ClassCounts) append(text []byte) []byte {
 // MarshalJSON implements json.Marshaler.
 func (c Counts) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
 
-// UnmarshalJSON implements json.Unmarshaler. A number that is too large counts as the largest.
+// UnmarshalJSON implements json.Unmarshaler. A number that is too large becomes the largest integer.
 func (c *Counts) UnmarshalJSON(data []byte) error {
 	var text string
 	if err := json.Unmarshal(data, &text); err != nil {
@@ -74,7 +80,7 @@ func (c *Counts) UnmarshalJSON(data []byte) error {
 }
 
 func parseClassCounts(text string) (ClassCounts, error) {
-	// The class may have spaces in it, but no comma, and does not end in a word that is a number.
+	// The name of a class can contain spaces, but no comma, and its last word is not a number.
 	words := strings.Split(text, " ")
 	last := len(words) - 1
 	for last > 0 && isNumber(words[last]) {

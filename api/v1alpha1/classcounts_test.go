@@ -15,7 +15,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// pattern is what the API server holds the text to, the same at each field.
+// pattern is the pattern with which the API server validates counts. It is the same for each field.
 var pattern = sync.OnceValue(func() *regexp.Regexp {
 	var found []string
 	for _, kind := range []string{"xdpcounters", "xdpnodestates"} {
@@ -30,12 +30,12 @@ var pattern = sync.OnceValue(func() *regexp.Regexp {
 		found = append(found, patternsOfCounts(tree)...)
 	}
 	if len(found) != 4 || len(slices.Compact(slices.Clone(found))) != 1 {
-		panic(fmt.Sprintf("the fields of counts are held to %q", found))
+		panic(fmt.Sprintf("the fields named counts have the patterns %q, want the same one 4 times", found))
 	}
 	return regexp.MustCompile(found[0])
 })
 
-// patternsOfCounts returns the patterns of all fields with that name in a schema.
+// patternsOfCounts returns the patterns of all fields named counts in a schema.
 func patternsOfCounts(schema any) (patterns []string) {
 	switch s := schema.(type) {
 	case []any:
@@ -53,7 +53,7 @@ func patternsOfCounts(schema any) (patterns []string) {
 	return patterns
 }
 
-func TestCountsAreOneText(t *testing.T) {
+func TestCountsJSON(t *testing.T) {
 	for text, want := range map[string]Counts{
 		`"IPv4/TCP 120 84000 12 67200"`:                    {{"IPv4/TCP", 120, 84_000, 12, 67_200}},
 		`"IPv4/TCP 120 84000 12 67200, ARP 3 126"`:         {{"IPv4/TCP", 120, 84_000, 12, 67_200}, {Class: "ARP", Packets: 3, Bytes: 126}},
@@ -71,12 +71,12 @@ func TestCountsAreOneText(t *testing.T) {
 			t.Errorf("%+v is written as %s, %v; want %s", want, back, err, text)
 		}
 		if !pattern().MatchString(want.String()) {
-			t.Errorf("the API server would refuse %q", want)
+			t.Errorf("the API server would reject %q", want)
 		}
 	}
 }
 
-func TestEveryClassFitsTheSchema(t *testing.T) {
+func TestCountsOfEveryClassMatchSchema(t *testing.T) {
 	var every Counts
 	for class := range traffic.Class(traffic.NumClasses) {
 		every = append(every, ClassCounts{class.String(), math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt64})
@@ -90,7 +90,7 @@ func TestEveryClassFitsTheSchema(t *testing.T) {
 func expectReadBack(t *testing.T, want Counts) {
 	t.Helper()
 	if text := want.String(); !pattern().MatchString(text) || len(text) > 66_000 {
-		t.Errorf("the API server would refuse %q", text)
+		t.Errorf("the API server would reject %q", text)
 	}
 	var got Counts
 	if raw, err := json.Marshal(want); err != nil || json.Unmarshal(raw, &got) != nil || !slices.Equal(got, want) {
@@ -98,7 +98,7 @@ func expectReadBack(t *testing.T, want Counts) {
 	}
 }
 
-func TestCountsThatAreNoneAreAnError(t *testing.T) {
+func TestUnmarshalInvalidCounts(t *testing.T) {
 	for _, text := range []string{
 		`""`, `"ARP"`, `"ARP 1"`, `"ARP 1 2 3"`, `"ARP 1 2 3 4 5"`, `"ARP one 2"`, `"ARP -1 2"`, `"ARP 1.5 2"`, `" 1 2"`, `"1 2"`, `"ARP 1 2 "`, `{"class":"ARP"}`, `7`,
 		`"ARP 1 2,"`, `"ARP 1 2, "`, `", ARP 1 2"`, `"ARP 1 2,Other 1 2"`, `"ARP 1 2, Other"`, `"ARP, 1 2"`, `["ARP 1 2"]`,
@@ -109,12 +109,12 @@ func TestCountsThatAreNoneAreAnError(t *testing.T) {
 		}
 		var s string
 		if json.Unmarshal([]byte(text), &s) == nil && pattern().MatchString(s) {
-			t.Errorf("the API server would let %q in, and nobody could read it", s)
+			t.Errorf("the API server would accept %q, which cannot be unmarshaled", s)
 		}
 	}
 }
 
-func TestNumbersTooLargeCountAsTheLargest(t *testing.T) {
+func TestUnmarshalCountsSaturates(t *testing.T) {
 	var got Counts
 	err := json.Unmarshal([]byte(`"ARP 9999999999999999999 99999999999999999999999"`), &got)
 	if want := (Counts{{Class: "ARP", Packets: math.MaxInt64, Bytes: math.MaxInt64}}); err != nil || !slices.Equal(got, want) {

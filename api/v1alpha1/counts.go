@@ -8,7 +8,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// CountsOf returns the non-zero classes in the order of their slots.
+// CountsOf returns the classes that are not zero, in the order of their slots.
 func CountsOf(t traffic.Totals) Counts {
 	var counts Counts
 	for class, c := range t.NonZero() {
@@ -28,15 +28,14 @@ func CountsAndRatesOf(t traffic.Totals, rates traffic.Rates) Counts {
 	return counts
 }
 
-// RatesOf returns the rates that stand beside the counts. A class that this version does not know counts as Other;
-// negative numbers count as zero.
+// RatesOf returns the rates of the counts. An unknown class counts as Other. Negative numbers count as zero.
 func RatesOf(counts Counts) traffic.Rates {
 	var rates traffic.Rates
 	AddRates(&rates, counts)
 	return rates
 }
 
-// AddRates adds what RatesOf returns. Its cost is that of the classes that are told, not of all that there are.
+// AddRates adds what RatesOf returns. Its cost depends on the number of entries, not on the number of all classes.
 func AddRates(rates *traffic.Rates, counts Counts) {
 	for _, c := range counts {
 		class := classOf(c)
@@ -44,7 +43,7 @@ func AddRates(rates *traffic.Rates, counts Counts) {
 	}
 }
 
-// WithoutRates returns the counts alone.
+// WithoutRates returns the counts without their rates.
 func WithoutRates(counts Counts) Counts {
 	counts = slices.Clone(counts)
 	for i := range counts {
@@ -53,15 +52,15 @@ func WithoutRates(counts Counts) Counts {
 	return counts
 }
 
-// TotalsOf is the inverse of CountsOf. A class that this version does not know counts as Other, so that the sum
-// stays right; negative numbers count as zero.
+// TotalsOf is the inverse of CountsOf. An unknown class, of a newer version, counts as Other, so that the sum is right.
+// Negative numbers count as zero.
 func TotalsOf(counts Counts) traffic.Totals {
 	var t traffic.Totals
 	AddCounts(&t, counts)
 	return t
 }
 
-// AddCounts adds what TotalsOf returns. Its cost is that of the classes that are told, not of all that there are.
+// AddCounts adds what TotalsOf returns. Its cost depends on the number of entries, not on the number of all classes.
 func AddCounts(t *traffic.Totals, counts Counts) {
 	for _, c := range counts {
 		class := classOf(c)
@@ -84,7 +83,7 @@ func classOf(c ClassCounts) traffic.Class {
 	return traffic.ClassOther
 }
 
-// FamiliesOf returns the families in which something was counted, in their fixed order.
+// FamiliesOf returns the families that have counts, in their fixed order.
 func FamiliesOf(t traffic.Totals) []FamilyCounts {
 	var families []FamilyCounts
 	byFamily := t.ByFamily()
@@ -96,7 +95,7 @@ func FamiliesOf(t traffic.Totals) []FamilyCounts {
 	return families
 }
 
-// ProtocolsOf returns the protocols that were counted and their rates, the most packets first.
+// ProtocolsOf returns the protocols that have counts, with their rates, sorted by packets, the largest first.
 func ProtocolsOf(t traffic.Totals, rates traffic.Rates) []ProtocolCounts {
 	var protocols []ProtocolCounts
 	for class, c := range t.NonZero() {
@@ -132,15 +131,15 @@ func TotalsOfProtocols(protocols []ProtocolCounts) traffic.Totals {
 	return TotalsOf(counts)
 }
 
-// Int64 converts a count to the API's integers, saturating.
+// Int64 converts a count to an integer of the API. A larger value becomes the largest integer.
 func Int64(n uint64) int64 {
 	return int64(min(n, math.MaxInt64))
 }
 
-// WithoutTotals returns the status without what changes by mere traffic and time: what is left is the state, whose
-// change is news.
+// WithoutTotals returns the status without the fields that change with traffic and time. A change of what remains is
+// reported at once.
 func (s XDPNodeStateStatus) WithoutTotals() XDPNodeStateStatus {
-	s.ReportTime = nil
+	s.ReportTime, s.NextReportTime, s.ReportBytes = nil, nil, 0
 	s.Interfaces = slices.Clone(s.Interfaces)
 	for i := range s.Interfaces {
 		s.Interfaces[i].Counts = nil

@@ -9,13 +9,13 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-func TestTotalsReadBackAsTheyWereWritten(t *testing.T) {
+func TestTotalsRoundTrip(t *testing.T) {
 	var every traffic.Totals
 	for c := range every {
 		every[c] = traffic.Counts{Packets: uint64(c) + 1, Bytes: 60 * (uint64(c) + 1)}
 	}
 	for name, totals := range map[string]traffic.Totals{
-		"nothing":     {},
+		"no class":    {},
 		"every class": every,
 		"one class":   {traffic.ClassMalformed: {Packets: 1, Bytes: 14}},
 	} {
@@ -28,7 +28,7 @@ func TestTotalsReadBackAsTheyWereWritten(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeReadKeepsTheSumRight(t *testing.T) {
+func TestTotalsOfUnknownClassAndNegativeNumbers(t *testing.T) {
 	got := TotalsOf(Counts{
 		{Class: "IPv9/NEW", Packets: 3, Bytes: 300},
 		{Class: "Other", Packets: 1, Bytes: 60},
@@ -40,7 +40,7 @@ func TestWhatCannotBeReadKeepsTheSumRight(t *testing.T) {
 	}
 }
 
-func TestCountsSaturateAtTheLargestIntegerOfTheAPI(t *testing.T) {
+func TestCountsOfSaturates(t *testing.T) {
 	huge := traffic.Totals{traffic.ClassARP: {Packets: math.MaxUint64, Bytes: math.MaxInt64}}
 	want := Counts{{Class: "ARP", Packets: math.MaxInt64, Bytes: math.MaxInt64}}
 	if diff := cmp.Diff(want, CountsOf(huge)); diff != "" {
@@ -48,7 +48,7 @@ func TestCountsSaturateAtTheLargestIntegerOfTheAPI(t *testing.T) {
 	}
 }
 
-func TestTheLargestProtocolComesFirst(t *testing.T) {
+func TestProtocolsOfSortsByPackets(t *testing.T) {
 	totals := traffic.Totals{traffic.ClassOther: {Packets: 5}}
 	totals[traffic.IP(traffic.IPv4, 6)] = traffic.Counts{Packets: 1}
 	totals[traffic.IP(traffic.IPv6, 17)] = traffic.Counts{Packets: 5}

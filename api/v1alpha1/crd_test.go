@@ -18,7 +18,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
 )
 
-// plane is a real API server that has the CRDs, api a client of it.
+// plane is a real API server with the CRDs. api is a client of it.
 var (
 	plane *controlplane.ControlPlane
 	api   client.Client
@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// apply creates an object of the kind with the spec in YAML, by a dry run that every admission check sees.
+// apply creates an object of the kind with the spec in YAML, in a dry run, which includes all admission checks.
 func apply(t *testing.T, kind, spec string) error {
 	t.Helper()
 	object := &unstructured.Unstructured{}
@@ -61,28 +61,28 @@ func apply(t *testing.T, kind, spec string) error {
 	return api.Create(t.Context(), object, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))
 }
 
-func TestWhatTheAPIAcceptsAsAnXDPCounter(t *testing.T) {
+func TestXDPCounterValidationAccepts(t *testing.T) {
 	for name, spec := range map[string]string{
-		"nothing at all":                   `{}`,
-		"an empty spec":                    `spec: {}`,
-		"everything":                       `spec: {nodeSelector: {matchLabels: {pool: edge}}, interfaces: {primary: true, names: ["ens*", eth0], exclude: [ens9]}, attachMode: Native, coexistence: Dispatcher, reportInterval: 1m30s, suspend: true}`,
-		"an empty selector: all nodes":     `spec: {nodeSelector: {}}`,
-		"matchExpressions":                 `spec: {nodeSelector: {matchExpressions: [{key: pool, operator: In, values: [a, b]}, {key: example.com/x, operator: Exists}]}}`,
-		"a label without a value":          `spec: {nodeSelector: {matchLabels: {node-role.kubernetes.io/control-plane: ""}}}`,
-		"the primary interface":            `spec: {interfaces: {primary: true}}`,
-		"every glob":                       `spec: {interfaces: {names: ["*", "eth?", "en[op]*", "eth[0-9]", "eth[!0]", "eth[^0]", "veth*"]}}`,
-		"odd names":                        `spec: {interfaces: {names: ["eth0.100", "ibr10:30", "näs0", "abcdefghijklmno", "br-1a2b@x", "-", "ppp{0}"]}}`,
-		"the bounds of the interval":       `spec: {reportInterval: 1s}`,
-		"the other bound of the interval":  `spec: {reportInterval: 1h}`,
-		"an interval in milliseconds":      `spec: {reportInterval: 1500ms}`,
-		"an interval with a fraction":      `spec: {reportInterval: 1.5s}`,
-		"generic mode":                     `spec: {attachMode: Generic}`,
-		"as many patterns as are allowed":  `spec: {interfaces: {names: [` + many(32) + `]}}`,
-		"exclude beside the primary":       `spec: {interfaces: {primary: true, exclude: ["ens*"]}}`,
-		"values of 63 characters in label": `spec: {nodeSelector: {matchLabels: {pool: ` + strings.Repeat("a", 63) + `}}}`,
+		"no spec":                        `{}`,
+		"an empty spec":                  `spec: {}`,
+		"every field":                    `spec: {nodeSelector: {matchLabels: {pool: edge}}, interfaces: {primary: true, names: ["ens*", eth0], exclude: [ens9]}, attachMode: Native, coexistence: Dispatcher, reportInterval: 1m30s, suspend: true}`,
+		"an empty nodeSelector":          `spec: {nodeSelector: {}}`,
+		"matchExpressions":               `spec: {nodeSelector: {matchExpressions: [{key: pool, operator: In, values: [a, b]}, {key: example.com/x, operator: Exists}]}}`,
+		"a label without a value":        `spec: {nodeSelector: {matchLabels: {node-role.kubernetes.io/control-plane: ""}}}`,
+		"the primary interface":          `spec: {interfaces: {primary: true}}`,
+		"every kind of glob":             `spec: {interfaces: {names: ["*", "eth?", "en[op]*", "eth[0-9]", "eth[!0]", "eth[^0]", "veth*"]}}`,
+		"unusual interface names":        `spec: {interfaces: {names: ["eth0.100", "ibr10:30", "näs0", "abcdefghijklmno", "br-1a2b@x", "-", "ppp{0}"]}}`,
+		"the shortest interval":          `spec: {reportInterval: 1s}`,
+		"the longest interval":           `spec: {reportInterval: 1h}`,
+		"an interval in milliseconds":    `spec: {reportInterval: 1500ms}`,
+		"an interval with a fraction":    `spec: {reportInterval: 1.5s}`,
+		"generic mode":                   `spec: {attachMode: Generic}`,
+		"the maximum number of patterns": `spec: {interfaces: {names: [` + many(32) + `]}}`,
+		"primary and exclude":            `spec: {interfaces: {primary: true, exclude: ["ens*"]}}`,
+		"a label value of 63 characters": `spec: {nodeSelector: {matchLabels: {pool: ` + strings.Repeat("a", 63) + `}}}`,
 	} {
 		if err := apply(t, "XDPCounter", spec); err != nil {
-			t.Errorf("%s: refused: %v", name, err)
+			t.Errorf("%s: rejected: %v", name, err)
 		}
 	}
 }
@@ -95,7 +95,7 @@ func many(n int) string {
 	return strings.Join(names, ",")
 }
 
-func TestWhatTheAPIRefusesAsAnXDPCounterAndHowItSaysSo(t *testing.T) {
+func TestXDPCounterValidationRejects(t *testing.T) {
 	const (
 		pattern   = "must be an interface name or a shell glob such as eth0, ens*, eth? or en[op]*: no white space, slash or backslash, and every [ closed by ] around a set such as [abc], [a-z] or [!a]"
 		interval  = "spec.reportInterval: Invalid value: %s: must be a duration from 1s to 1h, for example 10s or 1m30s"
@@ -114,7 +114,7 @@ func TestWhatTheAPIRefusesAsAnXDPCounterAndHowItSaysSo(t *testing.T) {
 		"a backslash":                     {`spec: {interfaces: {names: ['eth\0']}}`, `spec.interfaces.names[0]: Invalid value: "eth\\0": ` + pattern},
 		"an empty name":                   {`spec: {interfaces: {names: [""]}}`, `spec.interfaces.names[0]: Invalid value: "": spec.interfaces.names[0] in body should be at least 1 chars long`},
 		"a malformed exclusion":           {`spec: {interfaces: {primary: true, exclude: ["["]}}`, `spec.interfaces.exclude[0]: Invalid value: "[": ` + pattern},
-		"a name twice":                    {`spec: {interfaces: {names: [eth0, eth0]}}`, `spec.interfaces.names[1]: Duplicate value: "eth0"`},
+		"a duplicate name":                {`spec: {interfaces: {names: [eth0, eth0]}}`, `spec.interfaces.names[1]: Duplicate value: "eth0"`},
 		"an empty list of names":          {`spec: {interfaces: {names: []}}`, "spec.interfaces.names: Invalid value: 0: spec.interfaces.names in body should have at least 1 items"},
 		"an empty list of exclusions":     {`spec: {interfaces: {primary: true, exclude: []}}`, "spec.interfaces.exclude: Invalid value: 0: spec.interfaces.exclude in body should have at least 1 items"},
 		"too many names":                  {`spec: {interfaces: {names: [` + many(33) + `]}}`, "spec.interfaces.names: Too many: 33: must have at most 32 items"},
@@ -127,7 +127,7 @@ func TestWhatTheAPIRefusesAsAnXDPCounterAndHowItSaysSo(t *testing.T) {
 		"an interval below a second":      {`spec: {reportInterval: 999ms}`, fmt.Sprintf(interval, `"999ms"`)},
 		"an interval above an hour":       {`spec: {reportInterval: 61m}`, fmt.Sprintf(interval, `"61m"`)},
 		"a number without a unit":         {`spec: {reportInterval: "10"}`, fmt.Sprintf(interval, `"10"`)},
-		"words for an interval":           {`spec: {reportInterval: often}`, fmt.Sprintf(interval, `"often"`)},
+		"an interval that is no duration": {`spec: {reportInterval: often}`, fmt.Sprintf(interval, `"often"`)},
 		"an unknown operator":             {`spec: {nodeSelector: {matchExpressions: [{key: pool, operator: Near, values: [a]}]}}`, operator},
 		"In without values":               {`spec: {nodeSelector: {matchExpressions: [{key: pool, operator: In}]}}`, values},
 		"In with an empty list of values": {`spec: {nodeSelector: {matchExpressions: [{key: pool, operator: In, values: []}]}}`, values},
@@ -138,15 +138,15 @@ func TestWhatTheAPIRefusesAsAnXDPCounterAndHowItSaysSo(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 		} else if !strings.Contains(err.Error(), tc.message) {
-			t.Errorf("%s: refused with\n\t%v\nwhich does not contain\n\t%s", name, err, tc.message)
+			t.Errorf("%s: rejected with\n\t%v\nwant it to contain\n\t%s", name, err, tc.message)
 		}
 	}
 }
 
-func TestWhatTheAPIThinksOfAnXDPNodeState(t *testing.T) {
+func TestXDPNodeStateValidation(t *testing.T) {
 	const one = `{name: a, uid: u, primary: true, attachMode: Auto}`
 	if err := apply(t, "XDPNodeState", `spec: {reportInterval: 10s, counters: [`+one+`]}`); err != nil {
-		t.Errorf("refused: %v", err)
+		t.Errorf("rejected: %v", err)
 	}
 	for name, tc := range map[string]struct{ spec, message string }{
 		"no interval":         {`spec: {counters: []}`, "spec.reportInterval: Required value"},
@@ -157,12 +157,12 @@ func TestWhatTheAPIThinksOfAnXDPNodeState(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 		} else if !strings.Contains(err.Error(), tc.message) {
-			t.Errorf("%s: refused with\n\t%v\nwhich does not contain\n\t%s", name, err, tc.message)
+			t.Errorf("%s: rejected with\n\t%v\nwant it to contain\n\t%s", name, err, tc.message)
 		}
 	}
 }
 
-func TestANewXDPCounterHasDefaultsAndIsNotReadyYet(t *testing.T) {
+func TestXDPCounterDefaults(t *testing.T) {
 	c := &v1alpha1.XDPCounter{}
 	c.Name = "defaults"
 	if err := api.Create(t.Context(), c); err != nil {
@@ -176,6 +176,6 @@ func TestANewXDPCounterHasDefaultsAndIsNotReadyYet(t *testing.T) {
 		t.Errorf("defaults are %q, %q and %v, want Auto, Exclusive and 10s", c.Spec.AttachMode, c.Spec.Coexistence, c.Spec.ReportInterval.Duration)
 	}
 	if len(c.Status.Conditions) != 1 || c.Status.Conditions[0].Status != metav1.ConditionUnknown || c.Status.Conditions[0].Reason != v1alpha1.ReasonPending {
-		t.Errorf("the default status says %v, want Ready Unknown, Pending", c.Status.Conditions)
+		t.Errorf("the default conditions are %v, want Ready Unknown, Pending", c.Status.Conditions)
 	}
 }

@@ -1,5 +1,5 @@
-// Package v1alpha1 holds the two kinds of the API group xdp-operator.io: XDPCounter, what a user asks for and
-// sees, and XDPNodeState, the contract between the controller and the agent of one node.
+// Package v1alpha1 holds the two kinds of the API group xdp-operator.io: XDPCounter, which users create and read, and
+// XDPNodeState, through which the controller and the agent of one node communicate.
 //
 // +kubebuilder:object:generate=true
 // +groupName=xdp-operator.io

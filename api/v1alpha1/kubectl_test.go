@@ -18,7 +18,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
-// kubectl runs the real one against the real API server.
+// kubectl runs kubectl against the API server.
 func kubectl(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	assets, err := controlplane.Assets(t.Context(), os.Stderr)
@@ -31,7 +31,7 @@ func kubectl(t *testing.T, args ...string) (string, error) {
 	return string(out), err
 }
 
-// makePhase makes a counter with the spec and the status that one of this phase has, under the phase's name.
+// makePhase creates a counter with the spec and the status of the phase. The name of the counter is that of the phase.
 func makePhase(t *testing.T, phase string) *v1alpha1.XDPCounter {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("../../test/gitops/phases", phase+".yaml"))
@@ -54,7 +54,7 @@ func makePhase(t *testing.T, phase string) *v1alpha1.XDPCounter {
 	return c
 }
 
-func TestWhatKubectlShows(t *testing.T) {
+func TestKubectlGetAndDescribe(t *testing.T) {
 	phases := []string{
 		"agent-silent", "bad-selector", "new", "no-interfaces", "no-nodes", "node-unreachable", "nothing-attached", "partially-attached",
 		"ready", "reconciling", "suspended", "suspending",
@@ -80,7 +80,7 @@ func TestWhatKubectlShows(t *testing.T) {
 	golden.Check(t, "testdata/describe.txt", out)
 }
 
-// withoutAge replaces the ages in a table: they are between zero and some seconds.
+// withoutAge replaces the ages in a table by 0s. They vary by some seconds.
 func withoutAge(table string) string {
 	lines := strings.Split(strings.TrimRight(table, "\n"), "\n")
 	at := strings.Index(lines[0], "AGE")
@@ -93,7 +93,7 @@ func withoutAge(table string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-func TestWhatKubectlExplains(t *testing.T) {
+func TestKubectlExplain(t *testing.T) {
 	for _, field := range []string{
 		"xdpcounter", "xdpcounter.spec", "xdpcounter.spec.interfaces", "xdpcounter.status", "xdpcounter.status.total",
 		"xdpcounter.status.protocols", "xdpcounter.status.summary",
@@ -106,7 +106,7 @@ func TestWhatKubectlExplains(t *testing.T) {
 	}
 }
 
-func TestKubectlWaitsForReady(t *testing.T) {
+func TestKubectlWait(t *testing.T) {
 	makePhase(t, "ready")
 	makePhase(t, "suspended")
 	makePhase(t, "new")
@@ -130,8 +130,8 @@ func TestKubectlWaitsForReady(t *testing.T) {
 	}
 }
 
-// Every property of the kinds is described, and everything that is measured says in which unit.
-func TestEveryFieldIsDescribed(t *testing.T) {
+// Every property of the kinds has a description. The description of a quantity names its unit.
+func TestFieldDescriptions(t *testing.T) {
 	units := map[string]string{
 		"packets": "number of frames|sum|share|total", "bytes": "length|sum|total|share",
 		"packetsPerSecond": "rate|mean", "bitsPerSecond": "8 times", "pps": "packets per second", "bps": "bits per second",
@@ -150,26 +150,26 @@ func TestEveryFieldIsDescribed(t *testing.T) {
 		for _, version := range crd.Spec.Versions {
 			for _, column := range version.AdditionalPrinterColumns {
 				if column.Description == "" {
-					t.Errorf("column %s of %s is not described", column.Name, kind)
+					t.Errorf("column %s of %s has no description", column.Name, kind)
 				}
 			}
 			walk(version.Schema.OpenAPIV3Schema.Properties, kind, func(path, name, description string) {
 				fields++
 				if strings.TrimSpace(description) == "" {
-					t.Errorf("%s is not described", path)
+					t.Errorf("%s has no description", path)
 				}
 				if unit := units[name]; unit != "" && !regexp.MustCompile(unit).MatchString(description) {
-					t.Errorf("%s does not say its unit (%s): %s", path, unit, description)
+					t.Errorf("the description of %s does not name its unit (%s): %s", path, unit, description)
 				}
 			})
 		}
 	}
 	if fields < 100 {
-		t.Errorf("only %d fields were looked at", fields)
+		t.Errorf("only %d fields were checked", fields)
 	}
 }
 
-// definition is what is looked at of a CustomResourceDefinition.
+// definition holds the checked fields of a CustomResourceDefinition.
 type definition struct {
 	Spec struct {
 		Versions []struct {
@@ -189,7 +189,7 @@ type schema struct {
 func walk(properties map[string]schema, path string, visit func(path, name, description string)) {
 	for name, p := range properties {
 		if name == "metadata" && !strings.Contains(path, ".") {
-			continue // every kind has it
+			continue // standard metadata of a kind
 		}
 		visit(path+"."+name, name, p.Description)
 		walk(p.Properties, path+"."+name, visit)

@@ -5,133 +5,129 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// NodeCounter is an XDPCounter as the agent of one node is told of it.
+// NodeCounter is the part of an XDPCounter that the agent of one node needs.
 type NodeCounter struct {
 	// name is the name of the XDPCounter.
 	Name string `json:"name"`
-	// uid is the UID of the XDPCounter. Its account on this node is kept under it.
+	// uid is the UID of the XDPCounter. It identifies the counter's account on this node.
 	UID types.UID `json:"uid"`
-	// generation is the generation of the XDPCounter's spec that this entry follows.
+	// generation is the generation of the XDPCounter's spec from which this entry was made.
 	// +optional
 	Generation int64 `json:"generation,omitempty"`
-	// inactive is true for a counter that is suspended or selects this node no longer. Its account is kept,
-	// nothing is added to it.
+	// inactive is true for a counter that is suspended or no longer selects this node. Its account is kept but does not
+	// grow.
 	// +optional
 	Inactive bool `json:"inactive,omitempty"`
-	// primary selects the interfaces through which a default route leaves.
+	// primary selects the interfaces of the node's default routes.
 	// +optional
 	Primary bool `json:"primary,omitempty"`
 	// names selects interfaces by name or shell glob.
 	// +optional
 	// +listType=atomic
 	Names []string `json:"names,omitempty"`
-	// exclude takes interfaces out again, by name or shell glob.
+	// exclude removes interfaces from the selection, by name or shell glob.
 	// +optional
 	// +listType=atomic
 	Exclude []string `json:"exclude,omitempty"`
-	// attachMode is how the program shall be attached; left out for Auto.
+	// attachMode is the requested attach mode. It is not set for Auto.
 	// +optional
 	AttachMode AttachMode `json:"attachMode,omitempty"`
-	// coexistence is Dispatcher if the interfaces' hooks may be shared; left out if not.
+	// coexistence is Dispatcher if the XDP hooks are shared. It is not set for Exclusive.
 	// +optional
 	Coexistence Coexistence `json:"coexistence,omitempty"`
 }
 
-// XDPNodeStateSpec is what the controller tells the agent of one node. It is all that an agent is told.
+// XDPNodeStateSpec holds the instructions of the controller to the agent of one node. The agent gets no others.
 type XDPNodeStateSpec struct {
-	// counters lists the XDPCounters of this node, the oldest first. Where two disagree the older wins.
+	// counters lists the XDPCounters of this node, the oldest first. If two of them conflict, the older one applies.
 	// +optional
 	// +listType=atomic
 	Counters []NodeCounter `json:"counters,omitempty"`
-	// reportInterval is how often the totals shall be reported while they change, at least 1s.
+	// reportInterval is how often the totals are reported while they change, at least 1s. The controller doubles what the
+	// XDPCounters ask for until the reports of all nodes stay within the cluster's budget of writes.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be at least 1s"
 	ReportInterval metav1.Duration `json:"reportInterval"`
-	// reportDelay is how long the report that follows this spec waits, unless a regular one comes sooner. Where many nodes are
-	// told something at the same time, so the reports of the cluster stay within their budget.
+	// reportBytesPerSecond is this node's share of the cluster's budget of bytes. The agent doubles reportInterval until its
+	// reports stay within it. 0: no limit.
 	// +optional
-	ReportDelay metav1.Duration `json:"reportDelay,omitzero"`
-	// updateTime is when this spec was last changed while its agent was heard of. A report that follows it is owed since
-	// then, reportDelay later.
+	// +kubebuilder:validation:Minimum=0
+	ReportBytesPerSecond int64 `json:"reportBytesPerSecond,omitempty"`
+	// updateTime is when this spec was last changed while the agent was reporting. The agent has to follow it within three
+	// minutes.
 	// +optional
 	UpdateTime *metav1.Time `json:"updateTime,omitempty"`
 }
 
-// InterfaceState says whether an interface is being counted.
+// InterfaceState says whether an interface is counted.
 // +kubebuilder:validation:Enum=Attached;Failed;Skipped;Detaching
 type InterfaceState string
 
 // The states of an interface.
 const (
-	InterfaceAttached  InterfaceState = "Attached"  // it is being counted
-	InterfaceFailed    InterfaceState = "Failed"    // it is selected but not counted: see reason and message
-	InterfaceSkipped   InterfaceState = "Skipped"   // it is selected, and its frames are counted at another one: see message
-	InterfaceDetaching InterfaceState = "Detaching" // its counts are saved, the program goes next
+	InterfaceAttached  InterfaceState = "Attached"  // counted
+	InterfaceFailed    InterfaceState = "Failed"    // selected but not counted: see reason and message
+	InterfaceSkipped   InterfaceState = "Skipped"   // selected, but its frames are counted on another interface: see message
+	InterfaceDetaching InterfaceState = "Detaching" // its counts are saved, and the program is detached next
 )
 
-// NodeInterface is the truth about one interface that is or was counted.
+// NodeInterface is the state of one interface that is selected, or that still has counts.
 type NodeInterface struct {
-	// name is the name of the interface; left out once it is gone.
+	// name is the name of the interface. It is not set if the interface no longer exists.
 	// +optional
 	Name string `json:"name,omitempty"`
-	// index is the interface's index; left out once it is gone.
+	// index is the index of the interface. It is not set if the interface no longer exists.
 	// +optional
 	Index int32 `json:"index,omitempty"`
 	// driver is the name of the driver.
 	// +optional
 	Driver string `json:"driver,omitempty"`
-	// mtu is the largest payload in bytes.
+	// mtu is the maximum transmission unit in bytes.
 	// +optional
 	MTU int32 `json:"mtu,omitempty"`
-	// requestedMode is the mode asked for: Auto, Native or Generic.
+	// requestedMode is the requested attach mode: Auto, Native or Generic.
 	// +optional
 	RequestedMode AttachMode `json:"requestedMode,omitempty"`
-	// mode is the mode attained, as the kernel tells it: Native or Generic.
+	// mode is the attach mode that the kernel reports: Native or Generic.
 	// +optional
 	Mode AttachMode `json:"mode,omitempty"`
-	// coexistence is Dispatcher while the hook is shared; left out otherwise.
+	// coexistence is Dispatcher while the XDP hook is shared. It is not set otherwise.
 	// +optional
 	Coexistence Coexistence `json:"coexistence,omitempty"`
 	// state is Attached, Failed, Skipped or Detaching.
 	State InterfaceState `json:"state"`
-	// reason is one of the documented reasons: why the interface is not counted, or why it is counted in generic mode
-	// where Auto was asked for. Left out while all is well.
+	// reason is one of the documented reasons. It says why the interface is not counted, or why it is counted in generic
+	// mode if Auto was requested. It is not set otherwise.
 	// +optional
 	Reason string `json:"reason,omitempty"`
-	// message says what is wrong and what to do, or where its frames are counted.
+	// message describes the failure and its remedy, or names the interface on which the frames are counted.
 	// +optional
 	Message string `json:"message,omitempty"`
 	// counters lists the UIDs of the counters that select the interface.
 	// +optional
 	// +listType=atomic
 	Counters []types.UID `json:"counters,omitempty"`
-	// map is the kernel's ID of the map that holds the counts, unique within status.agent.bootID.
+	// map is the kernel's ID of the BPF map that holds the counts. It is unique within one boot, see status.agent.bootID.
 	// +optional
 	Map int64 `json:"map,omitempty"`
-	// counts is the reading of the map that the accounts contain: for each class that was seen its name, the frames and
-	// their bytes from the Ethernet header on, for example "IPv4/TCP 120 84000, ARP 3 126".
+	// counts is the content of the map when it was last added to the accounts. It lists for each class its name, the
+	// number of frames, and their bytes including the Ethernet header, for example "IPv4/TCP 120 84000, ARP 3 126".
 	// +optional
-	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
-	// +kubebuilder:validation:MaxLength=66000
 	Counts Counts `json:"counts,omitempty"`
 }
 
-// CounterAccount is what one counter has counted on this node since it first selected something here.
+// CounterAccount holds what one counter has counted on this node since it first selected an interface of the node.
 type CounterAccount struct {
 	// uid is the UID of the XDPCounter.
 	UID types.UID `json:"uid"`
-	// generation is the generation of the XDPCounter's spec that the agent follows.
+	// generation is the generation of the XDPCounter's spec that the agent has applied.
 	// +optional
 	Generation int64 `json:"generation,omitempty"`
-	// counts holds for each class that was seen its name, the frames, their bytes from the Ethernet header on, and if there
-	// was traffic the frames and the bits per second, the mean since the report before: for example
-	// "IPv4/TCP 120 84000 12 67200, ARP 3 126".
+	// counts lists for each class its name, the number of frames, and their bytes including the Ethernet header. If the
+	// class had traffic since the previous report, the mean frames per second and bits per second since then follow. For
+	// example "IPv4/TCP 120 84000 12 67200, ARP 3 126".
 	// +optional
-	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
-	// +kubebuilder:validation:MaxLength=66000
 	Counts Counts `json:"counts,omitempty"`
 }
 
@@ -140,7 +136,7 @@ type AgentInfo struct {
 	// version is the version of the agent.
 	// +optional
 	Version string `json:"version,omitempty"`
-	// kernelRelease is the node's kernel as uname -r tells it.
+	// kernelRelease is the node's kernel release, as uname -r prints it.
 	// +optional
 	KernelRelease string `json:"kernelRelease,omitempty"`
 	// bootID is the kernel's random ID of this boot.
@@ -151,22 +147,30 @@ type AgentInfo struct {
 	ProgramTag string `json:"programTag,omitempty"`
 }
 
-// XDPNodeStateStatus is what the agent of one node reports. That agent alone writes it. It is written often, so
-// it is compact: all its lists but the conditions are atomic.
+// XDPNodeStateStatus is the report of the agent of one node. Only that agent writes it. It is written often, so it is
+// compact and all its lists are atomic.
 type XDPNodeStateStatus struct {
-	// observedGeneration is the generation of the spec that this report follows.
+	// observedGeneration is the generation of the spec that the agent has applied.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// reportTime is when the report was made.
+	// reportTime is the time of the report.
 	// +optional
 	ReportTime *metav1.MicroTime `json:"reportTime,omitempty"`
-	// agent identifies who reports.
+	// nextReportTime is when the next report is due at the latest. An agent that has not reported by then is late.
+	// +optional
+	NextReportTime *metav1.Time `json:"nextReportTime,omitempty"`
+	// reportBytes is the size of a report in bytes, as JSON, rounded up. It changes only when reports grow beyond it or shrink
+	// to less than three quarters of it.
+	// +optional
+	ReportBytes int32 `json:"reportBytes,omitempty"`
+	// agent identifies the agent that wrote this report.
 	// +optional
 	Agent *AgentInfo `json:"agent,omitempty"`
-	// newestMap is the highest ID of a map whose counts were ever added to the accounts, within status.agent.bootID.
+	// newestMap is the highest ID of a BPF map whose counts were added to the accounts, within one boot, see
+	// status.agent.bootID.
 	// +optional
 	NewestMap int64 `json:"newestMap,omitempty"`
-	// interfaces lists the interfaces that are selected or still hold counts, by index.
+	// interfaces lists the interfaces that are selected or still have counts, sorted by index.
 	// +optional
 	// +listType=atomic
 	Interfaces []NodeInterface `json:"interfaces,omitempty"`
@@ -174,35 +178,35 @@ type XDPNodeStateStatus struct {
 	// +optional
 	// +listType=atomic
 	Accounts []CounterAccount `json:"accounts,omitempty"`
-	// conditions: Ready.
+	// conditions holds Ready.
 	// +optional
 	// +listType=atomic
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// XDPNodeState is the contract between the controller and the agent of the node whose name it bears. The
-// controller creates it, writes its spec and deletes it; the agent writes its status.
+// XDPNodeState is the interface between the controller and the agent of the node of the same name. The controller
+// creates it, writes its spec and deletes it. The agent writes its status.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=xns,categories=xdp
-// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether every selected interface is being counted"
-// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why it is ready or not"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether every selected interface is counted"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="The reason of the Ready condition"
 // +kubebuilder:printcolumn:name="Interval",type=string,JSONPath=`.spec.reportInterval`,description="How often the agent reports while the totals change"
-// +kubebuilder:printcolumn:name="Reported",type=date,JSONPath=`.status.reportTime`,description="When the agent last reported"
-// +kubebuilder:printcolumn:name="Kernel",type=string,JSONPath=`.status.agent.kernelRelease`,priority=1,description="The node's kernel"
+// +kubebuilder:printcolumn:name="Reported",type=date,JSONPath=`.status.reportTime`,description="Time since the last report"
+// +kubebuilder:printcolumn:name="Kernel",type=string,JSONPath=`.status.agent.kernelRelease`,priority=1,description="The node's kernel release"
 // +kubebuilder:printcolumn:name="Agent",type=string,JSONPath=`.status.agent.version`,priority=1,description="The agent's version"
-// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,description="How long ago it was made"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,description="Time since creation"
 type XDPNodeState struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what the controller tells the agent.
+	// spec holds the instructions of the controller to the agent.
 	// +optional
 	Spec XDPNodeStateSpec `json:"spec,omitzero"`
 
-	// status is what the agent reports.
+	// status is the report of the agent.
 	// +optional
 	Status XDPNodeStateStatus `json:"status,omitzero"`
 }

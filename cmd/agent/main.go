@@ -1,8 +1,8 @@
-// Command agent is the node's half of xdp-operator: see package agent.
+// Command agent runs on every node. See package agent.
 //
-//	agent           counts packets as the node's XDPNodeState says, until it is told to end; what is attached stays
+//	agent           counts packets as the node's XDPNodeState specifies; programs stay attached when it exits
 //	agent cleanup   removes every program, link and map of xdp-operator from this node, without the API server
-//	agent hold      does nothing until it is told to end: for a pod whose work an init container has done
+//	agent hold      waits for a signal, for a pod whose init container has done all the work
 package main
 
 import (
@@ -32,7 +32,7 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// bootIDFile holds the kernel's random ID of this boot (random(4)).
+// bootIDFile contains the kernel's random ID of this boot (random(4)).
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
 type options struct {
@@ -45,8 +45,8 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "The `name` of the node. Default: $NODE_NAME.")
-	flag.StringVar(&o.bpffs, "bpffs", "/sys/fs/bpf", "The `path` of the BPF file system that keeps programs and counts while the agent is away.")
-	flag.StringVar(&o.probeAddress, "health-probe-bind-address", ":8082", "The `address` that serves /healthz and /readyz. 0 serves none.")
+	flag.StringVar(&o.bpffs, "bpffs", "/sys/fs/bpf", "The `path` of the BPF file system in which programs and counts are pinned, so that counting continues without the agent.")
+	flag.StringVar(&o.probeAddress, "health-probe-bind-address", ":8082", "The `address` that serves /healthz and /readyz. 0 disables them.")
 	o.metrics.AddFlags(flag.CommandLine)
 	logging := zap.Options{}
 	logging.BindFlags(flag.CommandLine)
@@ -58,7 +58,7 @@ func main() {
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
 
 	if os.Getenv("GOGC") == "" {
-		// Most of what is resident is the program itself: the rest has to stay small, and there is time to collect garbage.
+		// Most of the resident memory is the executable itself. A small heap matters more than the CPU time of the collector.
 		debug.SetGCPercent(25)
 	}
 	var err error
@@ -70,7 +70,7 @@ func main() {
 	case "hold":
 		<-ctrl.SetupSignalHandler().Done()
 	default:
-		err = fmt.Errorf("unknown command %q: there are cleanup and hold", flag.Arg(0))
+		err = fmt.Errorf("unknown command %q: the commands are cleanup and hold", flag.Arg(0))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
@@ -80,7 +80,7 @@ func main() {
 
 func run(ctx context.Context, o options) (err error) {
 	if o.node == "" {
-		return errors.New("which node is this? Set --node-name or $NODE_NAME")
+		return errors.New("the name of the node is not set: use --node-name or $NODE_NAME")
 	}
 	boot, err := os.ReadFile(bootIDFile)
 	if err != nil {
@@ -148,11 +148,11 @@ func run(ctx context.Context, o options) (err error) {
 	return mgr.Start(ctx)
 }
 
-// cleanup removes what agents of any version left in the BPF file system.
+// cleanup removes everything that agents of any version have pinned in the BPF file system.
 func cleanup(bpffs string) error {
 	dp, err := datapath.Open(bpffs, "")
 	if errors.Is(err, plan.ErrBPFFSNotMounted) {
-		return nil // then nothing is pinned, and what is not pinned ends with its agent
+		return nil // then nothing is pinned, and the kernel removes what is not pinned when the agent exits
 	}
 	if err != nil {
 		return fmt.Errorf("open the datapath: %w", err)

@@ -1,9 +1,9 @@
-// Command controller is the cluster's half of xdp-operator: see package controllers.
+// Command controller runs once per cluster. See package controllers.
 //
-//	controller               works while it holds the lease
-//	controller uninstall     ends the controller, lets all agents save their counts and detach, adds these to the totals,
-//	                         and deletes the node states
-//	controller await-sweep   waits until every node is swept (config/sweep)
+//	controller               runs the controllers while it holds the lease
+//	controller uninstall     stops the controller, waits until all agents have saved their counts and detached, adds the
+//	                         counts to the totals, and deletes the node states
+//	controller await-sweep   waits until every node is cleaned up (config/sweep)
 //	controller check         waits until the operator works on every node
 package main
 
@@ -44,6 +44,10 @@ func main() {
 	o.addFlags(flag.CommandLine)
 	logging := zap.Options{}
 	logging.BindFlags(flag.CommandLine)
+	flag.Usage = func() {
+		fmt.Fprintf(flag.CommandLine.Output(), "Usage: %s [flags] [uninstall|await-sweep|check]\n", os.Args[0])
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
 	commands := map[string]func(context.Context, options) error{
@@ -73,17 +77,17 @@ type options struct {
 
 func (o *options) addFlags(flags *flag.FlagSet) {
 	o.metrics.AddFlags(flags)
-	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "The `address` that serves /healthz and /readyz. 0 serves none.")
-	flags.BoolVar(&o.leaderElect, "leader-elect", true, "Work only while holding the lease, so that two replicas never work at once.")
-	flags.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "The `namespace` of the lease. Default: the pod's own.")
-	flags.DurationVar(&o.statusInterval, "status-interval", 5*time.Second, "How often an XDPCounter's status may be written for the mere growth of its totals.")
-	flags.Float64Var(&o.budget.WritesPerSecond, "report-writes-per-second", 50, "How many reports all agents together may write per `second`; their intervals are stretched to it. 0: no bound.")
-	flags.Float64Var(&o.budget.BytesPerSecond, "report-bytes-per-second", 200_000, "How many bytes of reports all agents together may write per `second`, likewise. 0: no bound.")
-	flags.IntVar(&o.specWriters, "spec-writers", 16, "How many XDPNodeState specs are written at the same time. More tell a large cluster of a change sooner, and take more CPU of the API server: docs/scale.md.")
-	flags.DurationVar(&o.timeout, "timeout", time.Minute, "How long uninstall waits for the agents and then for the node states, await-sweep for the nodes, and check for all.")
+	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "The `address` that serves /healthz and /readyz. 0 disables them.")
+	flags.BoolVar(&o.leaderElect, "leader-elect", true, "Run the controllers only while holding a lease, so that only one replica is active.")
+	flags.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "The `namespace` of the lease. Default: the namespace of the pod.")
+	flags.DurationVar(&o.statusInterval, "status-interval", 5*time.Second, "The minimum time between two writes of an XDPCounter's status if only its totals have changed.")
+	flags.Float64Var(&o.budget.WritesPerSecond, "report-writes-per-second", 50, "The maximum number of reports that all agents together write per `second`. Report intervals become longer if necessary. 0 means no limit.")
+	flags.Float64Var(&o.budget.BytesPerSecond, "report-bytes-per-second", 200_000, "The maximum number of bytes in reports that all agents together write per `second`. Report intervals become longer if necessary. 0 means no limit.")
+	flags.IntVar(&o.specWriters, "spec-writers", 16, "The number of XDPNodeState specs that are written at the same time. A larger number distributes a change to a large cluster sooner, and takes more CPU time of the API server. See docs/scale.md.")
+	flags.DurationVar(&o.timeout, "timeout", time.Minute, "How long uninstall waits for the agents and then again for the node states, and how long await-sweep and check wait in total.")
 }
 
-// connect returns how to reach the API server, and the kinds there are.
+// connect returns the client configuration for the API server, and the scheme.
 func connect() (*rest.Config, *runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
@@ -114,7 +118,7 @@ func run(ctx context.Context, o options) error {
 		LeaderElection:          o.leaderElect,
 		LeaderElectionID:        leaseName,
 		LeaderElectionNamespace: o.leaderNamespace,
-		// The process ends when it is told to, so the next leader need not wait for the lease to run out.
+		// The process exits right after it has released the lease, so the next leader does not have to wait until it expires.
 		LeaderElectionReleaseOnCancel: true,
 	})
 	if err != nil {
@@ -130,8 +134,8 @@ func run(ctx context.Context, o options) error {
 	if err := ctrlmetrics.Registry.Register(&controllers.Collector{Reader: mgr.GetClient(), States: r.states, Clock: clock.System()}); err != nil {
 		return fmt.Errorf("set up metrics: %w", err)
 	}
-	if err := mgr.Add(&uninstall.NamespaceEnd{Live: mgr.GetAPIReader(), Namespace: o.namespace(), Uninstaller: r.uninstaller(uninstall.NamespaceGrace)}); err != nil {
-		return fmt.Errorf("set up the look at the namespace: %w", err)
+	if err := mgr.Add(&uninstall.NamespaceWatcher{Live: mgr.GetAPIReader(), Namespace: o.namespace(), Uninstaller: r.uninstaller(uninstall.NamespaceGrace)}); err != nil {
+		return fmt.Errorf("set up the namespace watcher: %w", err)
 	}
 	if err := addChecks(mgr); err != nil {
 		return err
@@ -140,20 +144,20 @@ func run(ctx context.Context, o options) error {
 	return mgr.Start(ctx)
 }
 
-// leaseName is the name of the lease that the one who works holds, and of the controller's Deployment.
+// leaseName is the name of the lease that the active controller holds, and of the controller's Deployment.
 const leaseName = "xdp-operator-controller"
 
-// reconcilers are the two, and what they see.
+// reconcilers are the two reconcilers and their client.
 type reconcilers struct {
-	view     *uninstall.View
+	client   *uninstall.DrainClient
 	states   *controllers.NodeStateReconciler
 	counters *controllers.XDPCounterReconciler
 }
 
 func (o options) reconcilers(mgr ctrl.Manager, recorder events.EventRecorder) reconcilers {
-	view := &uninstall.View{Client: mgr.GetClient()}
+	drain := &uninstall.DrainClient{Client: mgr.GetClient()}
 	states := &controllers.NodeStateReconciler{
-		Client: view,
+		Client: drain,
 		Live:   mgr.GetAPIReader(),
 		Clock:  clock.System(),
 		Budget: o.budget,
@@ -161,10 +165,10 @@ func (o options) reconcilers(mgr ctrl.Manager, recorder events.EventRecorder) re
 		SpecWriters: o.specWriters,
 	}
 	return reconcilers{
-		view:   view,
+		client: drain,
 		states: states,
 		counters: &controllers.XDPCounterReconciler{
-			Client:         view,
+			Client:         drain,
 			Live:           mgr.GetAPIReader(),
 			Clock:          clock.System(),
 			Events:         recorder,
@@ -175,24 +179,24 @@ func (o options) reconcilers(mgr ctrl.Manager, recorder events.EventRecorder) re
 }
 
 func (r reconcilers) uninstaller(timeout time.Duration) *uninstall.Uninstaller {
-	return &uninstall.Uninstaller{View: r.view, NodeStates: r.states, Counters: r.counters, Timeout: timeout}
+	return &uninstall.Uninstaller{Client: r.client, NodeStates: r.states, Counters: r.counters, Timeout: timeout}
 }
 
-// addChecks adds the probes. Alive is a process that answers: one that loses its lease ends by itself. Ready is one
-// whose caches are filled from the API server, so that it could lead at once.
+// addChecks adds the probes. A process is alive if it answers, because it exits by itself when it loses its lease. It is
+// ready when its caches are synced, so that it can become the leader at once.
 func addChecks(mgr ctrl.Manager) error {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("add health check: %w", err)
 	}
 	return mgr.AddReadyzCheck("caches", func(req *http.Request) error {
-		var errs []error // a standby fills all of them at once, as nothing else asks for them
+		var errs []error // not returned early, so that a standby, in which nothing else uses the caches, starts all of them at once
 		for _, object := range []client.Object{&corev1.Node{}, &v1alpha1.XDPCounter{}, &v1alpha1.XDPNodeState{}} {
 			informer, err := mgr.GetCache().GetInformer(req.Context(), object, cache.BlockUntilSynced(false))
 			switch {
 			case err != nil:
 				errs = append(errs, fmt.Errorf("watch %T: %w", object, err))
 			case !informer.HasSynced():
-				errs = append(errs, fmt.Errorf("the cache of %T is not filled yet", object))
+				errs = append(errs, fmt.Errorf("the cache of %T is not synced yet", object))
 			}
 		}
 		return errors.Join(errs...)

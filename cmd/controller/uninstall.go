@@ -15,24 +15,24 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/clock"
 	"github.com/xdp-operator/xdp-operator/controllers"
 	"github.com/xdp-operator/xdp-operator/controllers/uninstall"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 const (
-	// leaseTime is how long it may take until the lease is had: that of a controller that has died after 15 s, that of one
-	// that cannot be ended 15 s after it was taken away, which is done after leasePatience.
-	leaseTime     = 60 * time.Second
-	leasePatience = 20 * time.Second
-	// leaseRetry is how often it is asked for.
+	// leaseTimeout is how long to wait for the lease. If the controller has crashed, its lease expires after 15 s. If the
+	// controller cannot be stopped, its lease is taken away after takeLeaseAfter, and is free 15 s later.
+	leaseTimeout   = 60 * time.Second
+	takeLeaseAfter = 20 * time.Second
+	// leaseRetry is the time between two attempts to acquire the lease.
 	leaseRetry = 300 * time.Millisecond
-	// namespaceFile holds the namespace of a pod.
+	// namespaceFile contains the namespace of a pod.
 	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
 
-// namespace returns that of the controller, empty if it runs outside a cluster and is told none.
+// namespace returns the namespace of the controller. It is empty outside a cluster if the flag is not set.
 func (o options) namespace() string {
 	if o.leaderNamespace != "" {
 		return o.leaderNamespace
@@ -48,19 +48,19 @@ func (o options) namespace() string {
 func direct(config *rest.Config, scheme *runtime.Scheme) (client.Client, error) {
 	live, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
+		return nil, fmt.Errorf("create a client: %w", err)
 	}
 	return live, nil
 }
 
-// uninstallAll ends the controller, takes its place, and lets all agents detach. It returns no error for agents that do
-// not answer: a node that is away must not keep the rest of the operator.
+// uninstallAll stops the controller, takes its place, and waits until all agents have detached. It returns no error if
+// agents do not answer, because an unreachable node must not block the removal of the operator.
 func uninstallAll(ctx context.Context, o options) error {
 	config, scheme, err := connect()
 	if err != nil {
 		return err
 	}
-	// One run for all nodes: it may be as fast as the API server lets it.
+	// This runs once for all nodes, so only the API server limits its rate.
 	config.QPS, config.Burst = 200, 400
 	live, err := direct(config, scheme)
 	if err != nil {
@@ -70,7 +70,7 @@ func uninstallAll(ctx context.Context, o options) error {
 	if err := before.End(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaseTime+2*o.timeout)
+	ctx, cancel := context.WithTimeout(ctx, leaseTimeout+2*o.timeout)
 	defer cancel()
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
@@ -85,53 +85,54 @@ func uninstallAll(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
-	// Nobody is left to whom events would tell anything: the statuses do.
+	// Events are discarded, because the status of each XDPCounter says that the operator was uninstalled.
 	task := &leading{uninstaller: o.reconcilers(mgr, &events.FakeRecorder{}).uninstaller(o.timeout), done: cancel}
 	if err := mgr.Add(task); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
-	// A controller whose kubelet is away is scaled down and works on.
-	task.patience = time.AfterFunc(leasePatience, func() {
+	// If the kubelet of the controller is unreachable, the Deployment is scaled down but the controller continues to run.
+	task.takeLease = time.AfterFunc(takeLeaseAfter, func() {
 		if err := before.TakeLease(ctx, clock.System().Now()); err != nil {
 			ctrl.Log.Error(err, "Cannot take the lease away")
 		}
 	})
-	defer task.patience.Stop()
+	defer task.takeLease.Stop()
 	if err := mgr.Start(ctx); err != nil {
 		return err
 	}
 	switch {
 	case !task.ran:
-		return errors.New("a controller still works: it holds the lease " + leaseName)
+		return errors.New("another controller is still active: it holds the lease " + leaseName)
 	case task.err != nil:
 		return task.err
 	}
-	if len(task.silent) > 0 {
-		fmt.Fprintf(os.Stderr, "The agents of %d nodes did not say that they have detached: %s\n", len(task.silent), v1alpha1.FirstFew(task.silent))
+	if len(task.attached) > 0 {
+		fmt.Fprintf(os.Stderr, "%s not reported that all interfaces are detached: %s\n",
+			format.Count(len(task.attached), "node has", "nodes have"), format.FirstFew(task.attached))
 	}
 	return before.DeleteLease(context.WithoutCancel(ctx))
 }
 
-// leading runs an Uninstaller once it holds the lease, and ends the manager then.
+// leading runs an Uninstaller after the lease is acquired, and then stops the manager.
 type leading struct {
 	uninstaller *uninstall.Uninstaller
-	patience    *time.Timer
+	takeLease   *time.Timer
 	done        func()
 
-	ran    bool
-	silent []string
-	err    error
+	ran      bool
+	attached []string // nodes that have not reported that everything is detached
+	err      error
 }
 
 func (l *leading) Start(ctx context.Context) error {
 	defer l.done()
-	l.patience.Stop()
+	l.takeLease.Stop()
 	l.ran = true
-	l.silent, l.err = l.uninstaller.Run(ctrl.LoggerInto(ctx, ctrl.Log))
-	return nil // told by the caller
+	l.attached, l.err = l.uninstaller.Run(ctrl.LoggerInto(ctx, ctrl.Log))
+	return nil // the caller returns l.err
 }
 
-// awaitSweep returns no error when the time is over: the rest of the operator is to go all the same.
+// awaitSweep returns no error after a timeout, so that the rest of the operator is removed nevertheless.
 func awaitSweep(ctx context.Context, o options) error {
 	config, scheme, err := connect()
 	if err != nil {
@@ -142,7 +143,7 @@ func awaitSweep(ctx context.Context, o options) error {
 		return err
 	}
 	if err := uninstall.AwaitSweep(ctx, live, o.namespace(), o.timeout); err != nil {
-		fmt.Fprintln(os.Stderr, "Not all nodes are swept:", err)
+		fmt.Fprintln(os.Stderr, "Not all nodes are cleaned up:", err)
 	}
 	return nil
 }

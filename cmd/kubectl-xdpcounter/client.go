@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -18,16 +19,16 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// The collections.
+// The resources.
 const (
-	counters   = "xdpcounters"
-	nodeStates = "xdpnodestates"
+	counterResource   = "xdpcounters"
+	nodeStateResource = "xdpnodestates"
 )
 
-// pageSize bounds what the API server has to hold of a large collection at once.
+// pageSize limits the memory that the API server needs for a list.
 const pageSize = 500
 
-// client reads XDPCounters and XDPNodeStates. Errors wrap those of errors.go.
+// client reads XDPCounters and XDPNodeStates. Its errors wrap those in errors.go.
 type client struct {
 	rest rest.Interface
 	host string
@@ -49,37 +50,37 @@ func newClient(flags genericclioptions.RESTClientGetter) (*client, error) {
 	config.WarningHandler = rest.NoWarnings{}
 	c, err := rest.RESTClientFor(config)
 	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
+		return nil, fmt.Errorf("create a client: %w", err)
 	}
 	return &client{rest: c, host: config.Host}, nil
 }
 
-// listed is a collection as it was at one resource version.
-type listed struct {
+// listResult holds all objects of a resource at one resource version.
+type listResult struct {
 	objects         []runtime.Object
 	resourceVersion string
 }
 
-// list returns the object with the name, or all if it is "".
-func (c *client) list(ctx context.Context, resource, name string) (listed, error) {
-	var all listed
+// list returns the object with the name, or all objects if the name is empty.
+func (c *client) list(ctx context.Context, resource, name string) (listResult, error) {
+	var all listResult
 	options := metav1.ListOptions{Limit: pageSize, FieldSelector: selectorOf(name)}
 	for {
 		page, err := c.rest.Get().Resource(resource).VersionedParams(&options, metav1.ParameterCodec).Do(ctx).Get()
 		if err != nil {
-			return listed{}, explain(err, "list", resource, c.host)
+			return listResult{}, explain(err, "list", resource, c.host)
 		}
 		objects, err := meta.ExtractList(page)
 		if err != nil {
-			return listed{}, fmt.Errorf("list %s: %w", resource, err)
+			return listResult{}, fmt.Errorf("list %s: %w", resource, err)
 		}
-		about, err := meta.ListAccessor(page)
+		metadata, err := meta.ListAccessor(page)
 		if err != nil {
-			return listed{}, fmt.Errorf("list %s: %w", resource, err)
+			return listResult{}, fmt.Errorf("list %s: %w", resource, err)
 		}
 		all.objects = append(all.objects, objects...)
-		all.resourceVersion = about.GetResourceVersion()
-		if options.Continue = about.GetContinue(); options.Continue == "" {
+		all.resourceVersion = metadata.GetResourceVersion()
+		if options.Continue = metadata.GetContinue(); options.Continue == "" {
 			return all, nil
 		}
 	}
@@ -92,17 +93,17 @@ func selectorOf(name string) string {
 	return fields.OneTermEqualSelector("metadata.name", name).String()
 }
 
-// watch returns what happens to the collection after the resource version.
+// watch returns the events of the resource after the resource version.
 func (c *client) watch(ctx context.Context, resource, name, after string) (watch.Interface, error) {
 	options := metav1.ListOptions{FieldSelector: selectorOf(name), ResourceVersion: after, AllowWatchBookmarks: true, Watch: true}
 	w, err := c.rest.Get().Resource(resource).VersionedParams(&options, metav1.ParameterCodec).Watch(ctx)
 	return w, explain(err, "watch", resource, c.host)
 }
 
-// counters returns the counter with the name, or all if it is "". A name that none has is an error that tells those
-// there are.
+// counters returns the counter with the name, or all counters if the name is empty. If no counter has the name, the error
+// lists the names that exist.
 func (c *client) counters(ctx context.Context, name string) ([]v1alpha1.XDPCounter, error) {
-	found, err := c.list(ctx, counters, name)
+	found, err := c.list(ctx, counterResource, name)
 	if err != nil {
 		return nil, err
 	}
@@ -113,26 +114,40 @@ func (c *client) counters(ctx context.Context, name string) ([]v1alpha1.XDPCount
 }
 
 func (c *client) nodeStates(ctx context.Context) ([]v1alpha1.XDPNodeState, error) {
-	found, err := c.list(ctx, nodeStates, "")
+	found, err := c.list(ctx, nodeStateResource, "")
 	return as[v1alpha1.XDPNodeState](found.objects), err
+}
+
+// agentNamespace returns the namespace of the agents' pods, "" if the user may not list pods of all namespaces or if
+// there is none.
+func (c *client) agentNamespace(ctx context.Context) string {
+	raw, err := c.rest.Get().AbsPath("/api/v1/pods").Param("labelSelector", v1alpha1.AgentPodLabels).Param("limit", "1").DoRaw(ctx)
+	if err != nil {
+		return ""
+	}
+	var pods metav1.PartialObjectMetadataList
+	if json.Unmarshal(raw, &pods) != nil || len(pods.Items) == 0 {
+		return ""
+	}
+	return pods.Items[0].Namespace
 }
 
 // noCounter is the error for a counter that is not there.
 func (c *client) noCounter(ctx context.Context, name string) error {
 	all, err := c.names(ctx)
 	switch {
-	case err != nil: // who may see one of them only need not see the others
+	case err != nil: // the user may have permission to read this counter only
 		return fmt.Errorf("%w: %s", errNoCounter, name)
 	case len(all) == 0:
-		return fmt.Errorf("%w: %s; there is none at all: kubectl apply -f makes one, for example of config/samples", errNoCounter, name)
+		return fmt.Errorf("%w: %s; there are no XDPCounters: create one with kubectl apply -f, for example from config/samples", errNoCounter, name)
 	default:
-		return fmt.Errorf("%w: %s; there is: %s", errNoCounter, name, strings.Join(all, ", "))
+		return fmt.Errorf("%w: %s; existing: %s", errNoCounter, name, strings.Join(all, ", "))
 	}
 }
 
 // names returns the names of all counters, sorted.
 func (c *client) names(ctx context.Context) ([]string, error) {
-	all, err := c.list(ctx, counters, "")
+	all, err := c.list(ctx, counterResource, "")
 	var names []string
 	for _, counter := range as[v1alpha1.XDPCounter](all.objects) {
 		names = append(names, counter.Name)
@@ -140,7 +155,7 @@ func (c *client) names(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// as returns the objects that are of the kind.
+// as returns the objects of the type.
 func as[T any](objects []runtime.Object) []T {
 	var list []T
 	for _, o := range objects {
@@ -151,28 +166,28 @@ func as[T any](objects []runtime.Object) []T {
 	return list
 }
 
-// news is what follow tells of a collection: all that is in it, what became of one object, or that nothing is known of
-// it since err.
-type news struct {
+// update is a notification from follow: a list of all objects, an event of one object, or an error after which the state of
+// the resource is unknown.
+type update struct {
 	resource string
-	all      *listed
+	all      *listResult
 	event    watch.Event
 	err      error
 }
 
-// retryAfter is how long follow waits before it lists again what it could not watch.
+// retryAfter is how long follow waits before it lists the resource again.
 const retryAfter = time.Second
 
-// follow lists and watches a collection, and lists it again when the watch ends, until ctx is done. It returns an error
-// only if the first list or watch fails.
-func (c *client) follow(ctx context.Context, resource, name string, tell func(news)) error {
+// follow lists and watches a resource, and starts again when the watch ends, until ctx is done. It returns an error only if
+// the first list or watch fails.
+func (c *client) follow(ctx context.Context, resource, name string, notify func(update)) error {
 	for first := true; ; first = false {
-		err := c.listAndWatch(ctx, resource, name, tell)
+		err := c.listAndWatch(ctx, resource, name, notify)
 		if ctx.Err() == nil && err != nil {
 			if first {
 				return err
 			}
-			tell(news{resource: resource, err: err})
+			notify(update{resource: resource, err: err})
 		}
 		select {
 		case <-ctx.Done():
@@ -182,29 +197,29 @@ func (c *client) follow(ctx context.Context, resource, name string, tell func(ne
 	}
 }
 
-// listAndWatch tells what is there and what becomes of it, until the watch ends.
-func (c *client) listAndWatch(ctx context.Context, resource, name string, tell func(news)) error {
+// listAndWatch notifies about all objects, and then about each event until the watch ends.
+func (c *client) listAndWatch(ctx context.Context, resource, name string, notify func(update)) error {
 	all, err := c.list(ctx, resource, name)
 	if err != nil {
 		return err
 	}
-	tell(news{resource: resource, all: &all})
+	notify(update{resource: resource, all: &all})
 	w, err := c.watch(ctx, resource, name, all.resourceVersion)
 	if err != nil {
 		return err
 	}
-	pass(w, resource, tell)
+	forward(w, resource, notify)
 	return nil
 }
 
-// pass tells what is watched until the watch ends, as it does after an hour, when the API server ends, and when it has
-// forgotten what was before.
-func pass(w watch.Interface, resource string, tell func(news)) {
+// forward notifies about each event until the watch ends. A watch ends by timeout, when the API server stops, and when the
+// resource version is too old.
+func forward(w watch.Interface, resource string, notify func(update)) {
 	defer w.Stop()
 	for event := range w.ResultChan() {
 		switch event.Type {
 		case watch.Added, watch.Modified, watch.Deleted:
-			tell(news{resource: resource, event: event})
+			notify(update{resource: resource, event: event})
 		case watch.Bookmark:
 		case watch.Error:
 			return

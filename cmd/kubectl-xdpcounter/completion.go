@@ -11,12 +11,12 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 )
 
-// completionTimeout bounds how long the shell waits for names.
+// completionTimeout limits how long the shell waits for names.
 const completionTimeout = 3 * time.Second
 
-type completer = func(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective)
+type completer = func(_ *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective)
 
-// complete makes the flag's values complete. The flag is one of the command's, so there is no error.
+// complete registers the completion of the flag's values. An error means that the command has no such flag.
 func complete(c *cobra.Command, flag string, values completer) {
 	if err := c.RegisterFlagCompletionFunc(flag, values); err != nil {
 		panic(err)
@@ -25,7 +25,7 @@ func complete(c *cobra.Command, flag string, values completer) {
 
 // counterNames completes the name of one XDPCounter.
 func counterNames(connect func() (*client, error)) completer {
-	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -39,21 +39,21 @@ func counterNames(connect func() (*client, error)) completer {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
-		return startingWith(begun, names), cobra.ShellCompDirectiveNoFileComp
+		return withPrefix(prefix, names), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
-func startingWith(begun string, names []string) []string {
-	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, begun) })
+func withPrefix(prefix string, names []string) []string {
+	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) })
 }
 
 // contexts completes the name of a context of the kubeconfig.
 func contexts(flags *genericclioptions.ConfigFlags) completer {
-	return func(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		config, err := flags.ToRawKubeConfigLoader().RawConfig()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
-		return startingWith(begun, slices.Sorted(maps.Keys(config.Contexts))), cobra.ShellCompDirectiveNoFileComp
+		return withPrefix(prefix, slices.Sorted(maps.Keys(config.Contexts))), cobra.ShellCompDirectiveNoFileComp
 	}
 }

@@ -11,25 +11,51 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
-// diagnosis is what is to tell of one counter.
+// diagnosis is what why prints about one counter.
 type diagnosis struct {
-	ready   bool // and that of the present spec
+	ready   bool // whether the counter is Ready, for its current spec
 	tree    branch
-	reasons map[string]int // how often there is each that something can be done about
+	reasons map[string]occurrences // those with a remedy
 }
 
-// Reasons of ours, beside those of the API.
+// occurrences is where a reason was found.
+type occurrences struct {
+	count      int
+	interfaces []string // their names, each once
+}
+
+// iface returns the name of the interface if the reason was found on interfaces of one name only. Otherwise it returns
+// a word that stands for the name.
+func (o occurrences) iface() string {
+	if len(o.interfaces) == 1 {
+		return o.interfaces[0]
+	}
+	return "INTERFACE"
+}
+
+// add notes that the reason was found count times. iface is the name of the interface, "" if it is not about one.
+func (d *diagnosis) add(reason string, count int, iface string) {
+	o := d.reasons[reason]
+	o.count += count
+	if iface != "" && !slices.Contains(o.interfaces, iface) {
+		o.interfaces = append(o.interfaces, iface)
+	}
+	d.reasons[reason] = o
+}
+
+// Reasons that only this program uses, beside those of the API.
 const (
-	notSeen     = "NotSeen"     // the controller has not taken the spec up
-	noNodeState = "NoNodeState" // the controller has told a node's agent nothing
-	behind      = "Behind"      // the status says Ready, and node states say otherwise
+	notSeen     = "NotSeen"     // the controller has not observed the current spec
+	noNodeState = "NoNodeState" // the controller has not written the spec of a selected node yet
+	behind      = "Behind"      // the XDPCounter is Ready, but XDPNodeStates are not
 )
 
-// diagnose finds out what keeps the counter from being Ready, from its status and from all node states.
+// diagnose returns why the counter is not Ready, from its status and from all node states.
 func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.Time) diagnosis {
-	d := diagnosis{reasons: map[string]int{}}
+	d := diagnosis{reasons: map[string]occurrences{}}
 	condition := metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonPending, Message: "it has no status"}
 	if found := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady); found != nil {
 		condition = *found
@@ -42,10 +68,10 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 	}
 	switch {
 	case !seen:
-		d.tree.details = append(d.tree.details, "the controller has not taken up the present spec")
-		d.reasons[notSeen]++
-	case forWhole[condition.Reason]:
-		d.reasons[condition.Reason]++
+		d.tree.details = append(d.tree.details, "the controller has not observed the current spec yet")
+		d.add(notSeen, 1, "")
+	case hasOwnRemedy[condition.Reason]:
+		d.add(condition.Reason, 1, "")
 	}
 	if c.Spec.Suspend {
 		return d
@@ -55,7 +81,7 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 	slices.SortFunc(states, func(a, b v1alpha1.XDPNodeState) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range states {
 		state := &states[i]
-		if told := state.Spec.Entry(c.UID); told == nil || told.Inactive {
+		if entry := state.Spec.Entry(c.UID); entry == nil || entry.Inactive {
 			continue
 		}
 		found++
@@ -66,45 +92,45 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 		}
 	}
 	if n := c.Status.Nodes; seen && n != nil && int(n.Selected) > found {
-		d.reasons[noNodeState] += int(n.Selected) - found
-		d.tree.branches = append(d.tree.branches, branch{text: many(int(n.Selected)-found, "node has", "nodes have") + " not been told of the counter yet"})
+		d.add(noNodeState, int(n.Selected)-found, "")
+		d.tree.branches = append(d.tree.branches, branch{text: format.Count(int(n.Selected)-found, "node does", "nodes do") + " not have the counter in the XDPNodeState yet"})
 	}
 	if d.ready && len(d.tree.branches) > 0 {
-		d.tree.details = append(d.tree.details, "the node states say otherwise by now")
-		d.reasons[behind]++
+		d.tree.details = append(d.tree.details, "but XDPNodeStates have failures, which the status does not include yet")
+		d.add(behind, 1, "")
 	}
 	if good > 0 {
-		d.tree.branches = append(d.tree.branches, branch{text: many(good, "node is", "nodes are") + " ready"})
+		d.tree.branches = append(d.tree.branches, branch{text: format.Count(good, "node is", "nodes are") + " ready"})
 	}
 	return d
 }
 
-// node returns what is to tell of a node, ok if all is well there.
+// node returns the findings about a node. ok is true if there are none.
 func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, now time.Time) (b branch, ok bool) {
-	whole := func(reason, message string) (branch, bool) {
-		d.reasons[reason]++
+	nodeBranch := func(reason, message string) (branch, bool) {
+		d.add(reason, 1, "")
 		return branch{text: state.Name + "  " + reason, details: []string{message}}, false
 	}
-	// Only the controller sees the Node, from which it knows before the agent's report is late.
-	gone := slices.IndexFunc(c.Status.Failures, func(f v1alpha1.Failure) bool {
+	// Only the controller reads the Node, which becomes NotReady before the agent's report is late.
+	unreachable := slices.IndexFunc(c.Status.Failures, func(f v1alpha1.Failure) bool {
 		return f.Node == state.Name && f.Reason == v1alpha1.ReasonNodeUnreachable
 	})
 	switch {
-	case gone >= 0:
-		return whole(v1alpha1.ReasonNodeUnreachable, c.Status.Failures[gone].Message)
-	case state.Silent(now):
+	case unreachable >= 0:
+		return nodeBranch(v1alpha1.ReasonNodeUnreachable, v1alpha1.CauseOf(c.Status.Failures[unreachable].Message))
+	case state.Late(now):
 		message := "its agent has never reported"
 		if t := state.Status.ReportTime; t != nil {
 			message = fmt.Sprintf("its agent has not reported since %s, %s ago", t.UTC().Format(time.RFC3339), now.Sub(t.Time).Round(time.Second))
 		}
-		return whole(v1alpha1.ReasonAgentNotReporting, message)
+		return nodeBranch(v1alpha1.ReasonAgentNotReporting, message)
 	case !state.Follows(c):
-		return whole(v1alpha1.ReasonPending, "its agent has not yet taken the spec up")
+		return nodeBranch(v1alpha1.ReasonPending, "its agent has not applied the current spec yet")
 	}
 	good, bad := 0, 0
 	for _, i := range state.Status.Interfaces {
 		switch {
-		case !slices.Contains(i.Counters, c.UID), i.State == v1alpha1.InterfaceSkipped: // another interface counts its frames
+		case !slices.Contains(i.Counters, c.UID), i.State == v1alpha1.InterfaceSkipped: // its frames are counted on another interface
 		case i.State == v1alpha1.InterfaceAttached:
 			good++
 		default:
@@ -114,60 +140,52 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 	}
 	switch {
 	case good == 0 && bad == 0:
-		return whole(v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects none of its interfaces: "+selected(c.Spec.Interfaces))
+		return nodeBranch(v1alpha1.ReasonNoInterfacesMatched, "none of its interfaces match spec.interfaces: "+selected(c.Spec.Interfaces))
 	case bad == 0:
 		return branch{}, true
 	case good > 0:
-		b.branches = append(b.branches, branch{text: many(good, "interface is", "interfaces are") + " being counted"})
+		b.branches = append(b.branches, branch{text: format.Count(good, "interface is", "interfaces are") + " counted"})
 	}
-	b.text = fmt.Sprintf("%s  %d of %s not counted", state.Name, bad, many(good+bad, "interface is", "interfaces are"))
+	b.text = fmt.Sprintf("%s  %d of %s not counted", state.Name, bad, format.Count(good+bad, "interface is", "interfaces are"))
 	return b, false
 }
 
 func (d *diagnosis) iface(i v1alpha1.NodeInterface) branch {
 	name := i.Name
 	if name == "" {
-		name = "an interface that is gone"
+		name = "a deleted interface"
 	}
 	if i.State == v1alpha1.InterfaceDetaching {
-		d.reasons[v1alpha1.ReasonPending]++
-		return branch{text: name + "  is being detached"}
+		d.add(v1alpha1.ReasonPending, 1, "")
+		return branch{text: name + "  detaching"}
 	}
-	d.reasons[i.Reason]++
+	d.add(i.Reason, 1, i.Name)
 	b := branch{text: name + "  " + i.Reason}
 	if i.Message != "" {
-		b.details = []string{i.Message}
+		b.details = []string{v1alpha1.CauseOf(i.Message)} // the remedy is printed once per reason
 	}
 	return b
 }
 
-// selected writes a selector of interfaces in words.
+// selected formats a selector of interfaces.
 func selected(s *v1alpha1.InterfaceSelector) string {
 	if s == nil {
-		return "the primary ones"
+		return "primary interfaces"
 	}
 	var parts []string
 	if s.Primary {
-		parts = append(parts, "the primary ones")
+		parts = append(parts, "primary interfaces")
 	}
 	for _, name := range s.Names {
 		parts = append(parts, string(name))
 	}
 	text := strings.Join(parts, ", ")
-	var but []string
+	var excluded []string
 	for _, name := range s.Exclude {
-		but = append(but, string(name))
+		excluded = append(excluded, string(name))
 	}
-	if len(but) > 0 {
-		text += " without " + strings.Join(but, ", ")
+	if len(excluded) > 0 {
+		text += ", excluding " + strings.Join(excluded, ", ")
 	}
 	return text
-}
-
-// many writes a number of things.
-func many(n int, one, more string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, more)
 }

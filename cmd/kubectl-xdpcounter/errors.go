@@ -12,29 +12,29 @@ import (
 	"github.com/xdp-operator/xdp-operator/cmd/internal/exit"
 )
 
-// What can go wrong, told apart by exit status.
+// The errors that have their own exit status.
 var (
 	errUsage        = errors.New("usage")
 	errNoCounter    = errors.New("no such XDPCounter")
 	errNotReady     = errors.New("not Ready")
-	errForbidden    = errors.New("a right is missing")
-	errUnknown      = errors.New("the API server does not know you")
+	errForbidden    = errors.New("missing permission")
+	errUnknown      = errors.New("the API server rejects the credentials")
 	errNotInstalled = errors.New("xdp-operator is not installed in this cluster")
 	errAway         = errors.New("the API server does not answer")
 )
 
-// statuses are the exit statuses of docs/kubectl-xdpcounter.md, each with a hint for the one who reads the error.
+// statuses are the exit statuses of docs/kubectl-xdpcounter.md, with a hint for the user.
 var statuses = exit.Causes{
 	{Err: errUsage, Status: 2, Hint: "kubectl xdpcounter --help lists commands and flags"},
 	{Err: errNoCounter, Status: 3},
 	{Err: errNotReady, Status: 4},
-	{Err: errForbidden, Status: 5, Hint: "the ClusterRole xdp-operator-xdpcounter-viewer has it; kubectl create clusterrolebinding binds it"},
-	{Err: errUnknown, Status: 5, Hint: "kubectl auth whoami tells whether the credentials of the kubeconfig are good"},
-	{Err: errNotInstalled, Status: 6, Hint: "install it: helm install xdp-operator charts/xdp-operator --namespace xdp-operator-system; or choose another cluster: --context"},
-	{Err: errAway, Status: 7, Hint: "--context and --kubeconfig choose another cluster"},
+	{Err: errForbidden, Status: 5, Hint: "the ClusterRole xdp-operator-xdpcounter-viewer has it; bind it with kubectl create clusterrolebinding"},
+	{Err: errUnknown, Status: 5, Hint: "kubectl auth whoami shows whether the credentials in the kubeconfig are valid"},
+	{Err: errNotInstalled, Status: 6, Hint: "install it with helm install xdp-operator charts/xdp-operator --namespace xdp-operator-system, or select another cluster with --context"},
+	{Err: errAway, Status: 7, Hint: "--context and --kubeconfig select another cluster"},
 }
 
-// explain says in our words what the API server or the way to it has against a request for a collection.
+// explain wraps the error of a list or watch request in one of the errors above.
 func explain(err error, verb, resource, host string) error {
 	var network net.Error
 	var address *url.Error
@@ -43,13 +43,13 @@ func explain(err error, verb, resource, host string) error {
 	case err == nil:
 		return nil
 	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%w: to %s %s: %w", errForbidden, verb, qualified, err)
+		return fmt.Errorf("%w to %s %s: %w", errForbidden, verb, qualified, err)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%w: %w", errUnknown, err)
-	case apierrors.IsNotFound(err): // of a collection it is the kind that is not there
+	case apierrors.IsNotFound(err): // for a list or watch this means that the resource does not exist
 		return fmt.Errorf("%w: %s does not serve %s/%s", errNotInstalled, host, qualified, v1alpha1.GroupVersion.Version)
 	case errors.As(err, &address):
-		return fmt.Errorf("%w: %s: %w", errAway, host, address.Err) // without the request's long query
+		return fmt.Errorf("%w: %s: %w", errAway, host, address.Err) // without the long query of the request
 	case errors.As(err, &network), apierrors.IsServiceUnavailable(err), apierrors.IsTimeout(err):
 		return fmt.Errorf("%w: %s: %w", errAway, host, err)
 	default:

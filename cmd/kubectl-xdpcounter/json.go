@@ -10,7 +10,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
-// The schema of -o json. docs/kubectl-xdpcounter.md describes it: fields may be added, none changes its meaning.
+// The schema of -o json, described in docs/kubectl-xdpcounter.md. Fields can be added. Existing fields do not change.
 type (
 	jsonReport struct {
 		Time     time.Time     `json:"time"`
@@ -28,7 +28,7 @@ type (
 	}
 	jsonRow struct {
 		Protocol  string `json:"protocol,omitempty"`
-		Number    *uint8 `json:"number,omitempty"` // 0 is a protocol
+		Number    *uint8 `json:"number,omitempty"` // 0 is a valid protocol
 		Family    string `json:"family,omitempty"`
 		Node      string `json:"node,omitempty"`
 		Interface string `json:"interface,omitempty"`
@@ -37,7 +37,7 @@ type (
 	}
 )
 
-// writeJSON writes the report as one object in one line.
+// writeJSON writes the report as one JSON object in one line.
 func writeJSON(out io.Writer, r report) error {
 	j := jsonReport{Time: r.time.UTC(), By: r.by, Note: r.note, Counters: []jsonCounter{}}
 	for _, s := range r.sections {
@@ -67,7 +67,7 @@ func jsonRowOf(by string, x row) jsonRow {
 	case byFamily:
 		j.Family = x.name
 	case byNode:
-		if x.name != retiredName { // else it is of no node
+		if x.name != retiredName { // that row is of no existing node
 			j.Node = x.name
 		}
 	case byInterface:
@@ -76,7 +76,7 @@ func jsonRowOf(by string, x row) jsonRow {
 	return j
 }
 
-// numbersOf rounds rates to tenths: more is not known.
+// numbersOf rounds rates to tenths, because they are not more accurate.
 func numbersOf(x row) display.Numbers {
 	if x.rate == nil {
 		return display.NumbersOf(x.counts, nil)

@@ -11,8 +11,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// manifest is a plugin in krew's index (https://krew.sigs.k8s.io/docs/developer-guide/plugin-manifest/), as strict as krew
-// reads it.
+// manifest is a plugin manifest of krew (https://krew.sigs.k8s.io/docs/developer-guide/plugin-manifest/). Unknown fields are
+// errors, as in krew.
 type manifest struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
@@ -36,8 +36,8 @@ type manifest struct {
 	} `json:"spec"`
 }
 
-// krewManifest fills the template in as krew-release-bot does: addURIAndSha fetches the archive of the release, and
-// writes two lines with the indentation of a platform.
+// krewManifest renders the template as krew-release-bot does. There, addURIAndSha downloads the archive of the release, and
+// returns two lines with the indentation of a platform.
 func krewManifest(t *testing.T, tag string) manifest {
 	t.Helper()
 	type release struct{ TagName string }
@@ -66,13 +66,13 @@ func TestKrewManifest(t *testing.T) {
 	const tag = "v1.2.3"
 	m := krewManifest(t, tag)
 	if m.APIVersion != "krew.googlecontainertools.github.com/v1alpha2" || m.Kind != "Plugin" || m.Metadata.Name != "xdpcounter" || m.Spec.Version != tag {
-		t.Errorf("it is of another plugin: %+v", m)
+		t.Errorf("manifest of another plugin: %+v", m)
 	}
 	if m.Spec.Homepage != "https://github.com/xdp-operator/xdp-operator" || m.Spec.Description == "" || m.Spec.Caveats == "" {
-		t.Errorf("it says too little: %+v", m.Spec)
+		t.Errorf("a description is missing: %+v", m.Spec)
 	}
 	if n := len(m.Spec.ShortDescription); n == 0 || n > 50 || strings.HasSuffix(m.Spec.ShortDescription, ".") {
-		t.Errorf("the short description has %d letters: krew's index wants 50 at most, and no dot", n)
+		t.Errorf("the short description has %d bytes: krew allows at most 50, and no dot at the end", n)
 	}
 	var platforms []string
 	for _, p := range m.Spec.Platforms {
@@ -85,6 +85,6 @@ func TestKrewManifest(t *testing.T) {
 	}
 	built := regexp.MustCompile(`(?m)^PLUGIN_PLATFORMS := (.*)$`).FindStringSubmatch(readFile(t, "../../Makefile"))
 	if built == nil || !slices.Equal(strings.Fields(built[1]), platforms) {
-		t.Errorf("it names %v, and make plugin-archives builds %v", platforms, built)
+		t.Errorf("the manifest lists %v, and make plugin-archives builds %v", platforms, built)
 	}
 }

@@ -1,6 +1,6 @@
-// Command kubectl-xdpcounter is a kubectl plugin: kubectl xdpcounter top shows what XDPCounters count, live, and
-// kubectl xdpcounter why tells what keeps one from being Ready. docs/kubectl-xdpcounter.md describes flags, output and
-// exit statuses.
+// Command kubectl-xdpcounter is a kubectl plugin. kubectl xdpcounter top shows the counts of XDPCounters live. kubectl
+// xdpcounter why explains why an XDPCounter is not Ready. docs/kubectl-xdpcounter.md describes flags, output and exit
+// statuses.
 package main
 
 import (
@@ -24,28 +24,28 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// A second signal ends the process at once, whatever it is waiting for.
+	// A second signal terminates the process immediately.
 	context.AfterFunc(ctx, stop)
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
 	err := newCommand(streams).ExecuteContext(ctx)
-	if err != nil && !errors.Is(err, errNotReady) { // what was printed says that already
+	if err != nil && !errors.Is(err, errNotReady) { // the output of why already shows it
 		fmt.Fprintln(os.Stderr, "kubectl xdpcounter: "+statuses.Line(err))
 	}
 	os.Exit(statuses.Status(err))
 }
 
-// newCommand returns the whole command line.
+// newCommand returns the root command.
 func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	flags := genericclioptions.NewConfigFlags(true)
-	flags.Namespace = nil // what it reads has none
+	flags.Namespace = nil // both kinds are cluster-scoped
 	connect := func() (*client, error) { return newClient(flags) }
 	root := &cobra.Command{
 		Use:     "kubectl-xdpcounter",
-		Short:   "Show what XDPCounters count, and what keeps them from it",
+		Short:   "Show the counts of XDPCounters, and why an XDPCounter is not Ready",
 		Version: version,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("%w: there is no command %q", errUsage, args[0])
+				return fmt.Errorf("%w: unknown command %q", errUsage, args[0])
 			}
 			return nil
 		},
@@ -54,7 +54,7 @@ func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.CompletionOptions.DisableDefaultCmd = true // kubectl has it, and asks kubectl_complete-xdpcounter
+	root.CompletionOptions.DisableDefaultCmd = true // kubectl has this command, and runs kubectl_complete-xdpcounter
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)

@@ -22,7 +22,7 @@ var (
 
 const interval = 10 * time.Second
 
-// some returns totals with as many packets in each class as told, of 100 bytes each.
+// some returns totals with the given number of packets in each class, of 100 bytes each.
 func some(packets map[traffic.Class]uint64) (t traffic.Totals) {
 	for c, n := range packets {
 		t[c] = traffic.Counts{Packets: n, Bytes: 100 * n}
@@ -30,7 +30,7 @@ func some(packets map[traffic.Class]uint64) (t traffic.Totals) {
 	return t
 }
 
-// aCounter is a counter that is ready, with totals.
+// aCounter returns a counter that is Ready and has the totals.
 func aCounter(name string, totals traffic.Totals) v1alpha1.XDPCounter {
 	c := v1alpha1.XDPCounter{}
 	c.Name, c.UID, c.Generation = name, types.UID("uid-"+name), 2
@@ -43,7 +43,7 @@ func aCounter(name string, totals traffic.Totals) v1alpha1.XDPCounter {
 		Summary:            &v1alpha1.Summary{Nodes: "2/2", Interfaces: "4/4"},
 		LastReportTime:     &metav1.Time{Time: noon.Add(-3 * time.Second)},
 	}
-	withReady(&c, metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "4 interfaces on 2 nodes are being counted")
+	withReady(&c, metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "4 interfaces are being counted on 2 nodes")
 	return c
 }
 
@@ -53,7 +53,7 @@ func withReady(c *v1alpha1.XDPCounter, status metav1.ConditionStatus, reason, me
 	}}
 }
 
-// withRates gives the protocols the rates that a controller writes which knows them: a tenth of the totals.
+// withRates sets the rates of the protocols in the status to a tenth of the totals.
 func withRates(c *v1alpha1.XDPCounter) {
 	for i := range c.Status.Protocols {
 		p := &c.Status.Protocols[i]
@@ -64,7 +64,7 @@ func withRates(c *v1alpha1.XDPCounter) {
 	}
 }
 
-// aNode is the state of a node with two interfaces that count for the counters, reported at a time after noon.
+// aNode returns the state of a node with two interfaces that count for the counters. Its report time is relative to noon.
 func aNode(name string, at time.Duration, totals traffic.Totals, counters ...v1alpha1.XDPCounter) v1alpha1.XDPNodeState {
 	s := v1alpha1.XDPNodeState{}
 	s.Name, s.UID, s.Generation = name, types.UID("state-"+name), 1
@@ -91,9 +91,9 @@ func aNode(name string, at time.Duration, totals traffic.Totals, counters ...v1a
 	return s
 }
 
-// worldOf knows the counters, and the nodes by as many reports as it is given.
-func worldOf(counters []v1alpha1.XDPCounter, reports ...v1alpha1.XDPNodeState) *world {
-	w := &world{}
+// cacheOf knows the counters, and the nodes by as many reports as it is given.
+func cacheOf(counters []v1alpha1.XDPCounter, reports ...v1alpha1.XDPNodeState) *objectCache {
+	w := &objectCache{}
 	w.setCounters(counters)
 	w.setNodes(nil, noon)
 	for _, state := range reports {

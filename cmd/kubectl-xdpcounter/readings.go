@@ -10,15 +10,15 @@ import (
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
-// reports are the last two reports of one node, from which its rates follow: exactly, since each report tells when it was
-// made. The totals in the status of an XDPCounter are a mixture of reports of different ages, of which no rate can be had.
+// reports holds the last two reports of one node. Its rates are computed from these, because each report has its time. The
+// totals in the status of an XDPCounter add up reports of different times, so that rates cannot be computed from them.
 type reports struct {
 	last     *v1alpha1.XDPNodeState
-	before   *v1alpha1.XDPNodeState // nil until a second report came
-	received time.Time              // by our clock, when the last one came
+	before   *v1alpha1.XDPNodeState // nil until the second report is received
+	received time.Time              // local time at which the last report was received
 }
 
-// next returns the reports after one more reading of the node state, which may bear the same report again.
+// next returns the reports after an update of the node state, which may have the same report as before.
 func (r reports) next(state *v1alpha1.XDPNodeState, received time.Time) reports {
 	fresh := reports{last: state, received: received}
 	if r.last == nil || r.last.UID != state.UID {
@@ -30,29 +30,29 @@ func (r reports) next(state *v1alpha1.XDPNodeState, received time.Time) reports 
 		return fresh
 	case is.Equal(was):
 		return reports{last: state, before: r.before, received: r.received}
-	case r.before != nil && is.Sub(was.Time) < state.Spec.ReportInterval.Duration/2:
-		// A change of state is reported at once: so short a time says little.
+	case r.before != nil && is.Sub(was.Time) < state.ReportInterval()/2:
+		// A change of state is reported at once. Rates over such a short time are not accurate.
 		return reports{last: state, before: r.before, received: received}
 	default:
 		return reports{last: state, before: r.last, received: received}
 	}
 }
 
-// span is the time that rates are means over.
+// span is the time over which rates are computed.
 type span int
 
 const (
-	unknown span = iota // there is only one report yet
-	between             // the last two reports
-	quiet               // since the last report, in which nothing came: a node with more to tell would have told
+	unknown span = iota // only one report has been received
+	between             // between the last two reports
+	quiet               // since the last report. Nothing was counted, because a node reports while its totals change
 )
 
-// lateness is after how many intervals without a report nothing is known to have come. A report may be late by a tenth.
-const lateness = 2.5
+// quietIntervals is the number of intervals without a report after which the rate of a node is zero.
+const quietIntervals = 2.5
 
 func (r reports) span(now time.Time) span {
 	switch {
-	case now.Sub(r.received) > time.Duration(lateness*float64(r.last.Spec.ReportInterval.Duration)):
+	case now.Sub(r.received) > time.Duration(quietIntervals*float64(r.last.ReportInterval())):
 		return quiet
 	case r.before == nil:
 		return unknown
@@ -61,7 +61,7 @@ func (r reports) span(now time.Time) span {
 	}
 }
 
-// growth is what came in some time.
+// growth is the increase of totals in the elapsed time.
 type growth struct {
 	totals  traffic.Totals
 	elapsed time.Duration
@@ -74,7 +74,7 @@ func (r reports) elapsed() time.Duration {
 	return r.last.Status.ReportTime.Sub(r.before.Status.ReportTime.Time)
 }
 
-// ofCounter returns what came for a counter. ok is false while that is unknown.
+// ofCounter returns the growth of a counter's account. ok is false if it is unknown.
 func (r reports) ofCounter(uid types.UID, now time.Time) (g growth, ok bool) {
 	switch r.span(now) {
 	case unknown:
@@ -84,7 +84,7 @@ func (r reports) ofCounter(uid types.UID, now time.Time) (g growth, ok bool) {
 		if is := r.last.Account(uid); is != nil {
 			g.totals = v1alpha1.TotalsOf(is.Counts)
 		}
-		if was := r.before.Account(uid); was != nil { // else the account was opened in between, with nothing in it
+		if was := r.before.Account(uid); was != nil { // otherwise the account is new and started at zero
 			g.totals = g.totals.Since(v1alpha1.TotalsOf(was.Counts))
 		}
 	case quiet:
@@ -92,7 +92,7 @@ func (r reports) ofCounter(uid types.UID, now time.Time) (g growth, ok bool) {
 	return g, true
 }
 
-// ofInterface returns what came on one of the last report's interfaces. ok is false while that is unknown.
+// ofInterface returns the growth on an interface of the last report. ok is false if it is unknown.
 func (r reports) ofInterface(i v1alpha1.NodeInterface, now time.Time) (g growth, ok bool) {
 	switch r.span(now) {
 	case unknown:
@@ -101,7 +101,7 @@ func (r reports) ofInterface(i v1alpha1.NodeInterface, now time.Time) (g growth,
 		g.elapsed = r.elapsed()
 		g.totals = v1alpha1.TotalsOf(i.Counts)
 		for _, was := range r.before.Status.Interfaces {
-			if was.Map == i.Map && bootOf(r.before) == bootOf(r.last) { // else the map was made in between
+			if was.Map == i.Map && bootOf(r.before) == bootOf(r.last) { // otherwise the map is new and started at zero
 				g.totals = g.totals.Since(v1alpha1.TotalsOf(was.Counts))
 			}
 		}

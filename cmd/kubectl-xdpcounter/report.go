@@ -15,7 +15,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
-// What the rows of a section are. byCounter has no sections, and a row for each counter.
+// The values of --by, and byCounter, which has no sections but one row per counter.
 const (
 	byCounter   = "counter"
 	byProtocol  = "protocol"
@@ -24,22 +24,22 @@ const (
 	byInterface = "interface"
 )
 
-// What comes first.
+// The values of --sort.
 const (
 	sortRate  = "rate"
 	sortTotal = "total"
 )
 
-// report is one print.
+// report is the content of one output.
 type report struct {
 	time     time.Time
 	by       string
 	sort     string
-	note     string    // what is wrong with the view of the cluster
+	note     string    // why the data may be outdated
 	sections []section // one per counter, by name
 }
 
-// section is one counter.
+// section holds one counter.
 type section struct {
 	name       string
 	ready      metav1.ConditionStatus
@@ -48,54 +48,54 @@ type section struct {
 	interfaces string // attached/selected
 	reported   time.Time
 	all        row   // the sum of the rows
-	rows       []row // the largest first
+	rows       []row // sorted, the largest first
 }
 
 // row is one line of a section.
 type row struct {
 	name   string // protocol, family, node or interface
-	sum    bool   // of others
+	sum    bool   // the row is a sum of others
 	family string // of a protocol
 	number *uint8 // of a protocol that has one
 	node   string // of an interface
 	mode   string // of an interface
 	counts traffic.Counts
-	rate   *display.Rate // nil: not known
-	// The rates of packets that were shown before and now, the latest last.
+	rate   *display.Rate // nil if not known
+	// The packet rates of the previous outputs and this one, the latest last.
 	history []float64
 }
 
-// retiredName is the row of the nodes that are no longer there, whose share the totals keep. No node is called so.
+// retiredName is the row of nodes that have left the cluster. It is not a valid name of a node.
 const retiredName = "(gone)"
 
-// build returns what there is to show. Rates are those that the reports tell; where these do not tell them, or measure is
-// false, those of the statuses.
-func (w *world) build(by, sort string, measure bool, now time.Time) report {
-	r := report{time: now, by: by, sort: sort, note: w.note()}
-	for _, name := range slices.Sorted(maps.Keys(w.counters)) {
-		c := w.counters[name]
+// build returns the report. If measure is true, rates are computed from node reports where possible. Otherwise they are
+// those of the statuses.
+func (o *objectCache) build(by, sort string, measure bool, now time.Time) report {
+	r := report{time: now, by: by, sort: sort, note: o.note()}
+	for _, name := range slices.Sorted(maps.Keys(o.counters)) {
+		c := o.counters[name]
 		s := section{name: name, ready: metav1.ConditionUnknown}
 		if ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
 			s.ready, s.reason = ready.Status, ready.Reason
 		}
-		if words := c.Status.Summary; words != nil {
-			s.nodes, s.interfaces = words.Nodes, words.Interfaces
+		if summary := c.Status.Summary; summary != nil {
+			s.nodes, s.interfaces = summary.Nodes, summary.Interfaces
 		}
 		if t := c.Status.LastReportTime; t != nil {
 			s.reported = t.Time
 		}
 		switch by {
 		case byNode:
-			s.rows = w.nodeRows(&c, measure, now)
+			s.rows = o.nodeRows(&c, measure, now)
 		case byInterface:
-			s.rows = w.interfaceRows(&c, measure, now)
+			s.rows = o.interfaceRows(&c, measure, now)
 		case byFamily:
-			s.rows = families(w.protocolRows(&c, measure, now))
+			s.rows = families(o.protocolRows(&c, measure, now))
 		default:
-			s.rows = w.protocolRows(&c, measure, now)
+			s.rows = o.protocolRows(&c, measure, now)
 		}
 		s.all = sum("all", s.rows)
-		if total := c.Status.Total; s.all.rate == nil && total != nil && by != byInterface { // of a controller that has none per protocol
+		if total := c.Status.Total; s.all.rate == nil && total != nil && by != byInterface { // the controller does not write rates per protocol
 			s.all.rate = &display.Rate{Packets: float64(total.PacketsPerSecond), Bits: float64(total.BitsPerSecond)}
 		}
 		order(s.rows, sort)
@@ -107,7 +107,7 @@ func (w *world) build(by, sort string, measure bool, now time.Time) report {
 	return r
 }
 
-// order puts the largest row first.
+// order sorts the rows, the largest first.
 func order(rows []row, by string) {
 	slices.SortStableFunc(rows, func(a, b row) int { return compare(a, b, by) })
 }
@@ -121,7 +121,7 @@ func compare(a, b row, by string) int {
 	return cmp.Or(rate, total)
 }
 
-// packetRate returns the packets per second, 0 if they are not known.
+// packetRate returns the packets per second, or 0 if the rate is not known.
 func (r row) packetRate() float64 {
 	if r.rate == nil {
 		return 0
@@ -129,7 +129,7 @@ func (r row) packetRate() float64 {
 	return r.rate.Packets
 }
 
-// sum returns the sum of the rows. Its rate is not known if none is.
+// sum returns the sum of the rows. Its rate is not known if no row has a rate.
 func sum(name string, rows []row) row {
 	all := row{name: name, sum: true}
 	for _, r := range rows {
@@ -148,9 +148,9 @@ func sum(name string, rows []row) row {
 	return all
 }
 
-// protocolRows has the totals of the counter's status.
-func (w *world) protocolRows(c *v1alpha1.XDPCounter, measure bool, now time.Time) []row {
-	rates, known := w.rates(c.UID, now)
+// protocolRows returns the totals of the counter's status.
+func (o *objectCache) protocolRows(c *v1alpha1.XDPCounter, measure bool, now time.Time) []row {
+	rates, known := o.rates(c.UID, now)
 	var rows []row
 	for _, p := range c.Status.Protocols {
 		class, ok := classOf(p)
@@ -171,10 +171,10 @@ func (w *world) protocolRows(c *v1alpha1.XDPCounter, measure bool, now time.Time
 	return rows
 }
 
-// rates returns the rate of each class over all nodes. known is false while that of some node is not.
-func (w *world) rates(counter types.UID, now time.Time) (rates map[traffic.Class]display.Rate, known bool) {
+// rates returns the rate of each class, added up over all nodes. known is false if the rate of a node is not known.
+func (o *objectCache) rates(counter types.UID, now time.Time) (rates map[traffic.Class]display.Rate, known bool) {
 	rates = map[traffic.Class]display.Rate{}
-	for _, node := range w.nodes {
+	for _, node := range o.nodes {
 		if node.last.Account(counter) == nil {
 			continue
 		}
@@ -189,7 +189,7 @@ func (w *world) rates(counter types.UID, now time.Time) (rates map[traffic.Class
 	return rates, true
 }
 
-// families adds the protocols of each family up.
+// families returns the sum of the protocols of each family.
 func families(protocols []row) []row {
 	byName := map[string][]row{}
 	for _, r := range protocols {
@@ -208,13 +208,13 @@ func families(protocols []row) []row {
 	return rows
 }
 
-// nodeRows has the accounts of the nodes, and what those that left have left behind.
-func (w *world) nodeRows(c *v1alpha1.XDPCounter, measure bool, now time.Time) []row {
+// nodeRows returns the accounts of the nodes, and the sum of the nodes that have left the cluster.
+func (o *objectCache) nodeRows(c *v1alpha1.XDPCounter, measure bool, now time.Time) []row {
 	var rows []row
-	here := map[types.UID]bool{}
-	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
-		node := w.nodes[name]
-		here[node.last.UID] = true
+	present := map[types.UID]bool{}
+	for _, name := range slices.Sorted(maps.Keys(o.nodes)) {
+		node := o.nodes[name]
+		present[node.last.UID] = true
 		account := node.last.Account(c.UID)
 		if account == nil {
 			continue
@@ -224,7 +224,7 @@ func (w *world) nodeRows(c *v1alpha1.XDPCounter, measure bool, now time.Time) []
 			name: name, counts: account.Sum(),
 			rate: &display.Rate{Packets: float64(rate.PacketsPerSecond), Bits: float64(rate.BitsPerSecond)},
 		}
-		if node.last.Silent(now) {
+		if node.last.Late(now) {
 			r.rate = nil
 		} else if grown, ok := node.ofCounter(c.UID, now); ok && measure {
 			rate := display.RateOf(grown.totals.Sum(), grown.elapsed)
@@ -232,10 +232,10 @@ func (w *world) nodeRows(c *v1alpha1.XDPCounter, measure bool, now time.Time) []
 		}
 		rows = append(rows, r)
 	}
-	if left := c.Status.Retired; left != nil {
-		totals := v1alpha1.TotalsOf(left.Counts)
-		for _, d := range left.Departing {
-			if !here[d.UID] {
+	if retired := c.Status.Retired; retired != nil {
+		totals := v1alpha1.TotalsOf(retired.Counts)
+		for _, d := range retired.Departing {
+			if !present[d.UID] {
 				totals = totals.Plus(v1alpha1.TotalsOf(d.Counts))
 			}
 		}
@@ -246,18 +246,18 @@ func (w *world) nodeRows(c *v1alpha1.XDPCounter, measure bool, now time.Time) []
 	return rows
 }
 
-// interfaceRows has what was counted on the interfaces since they were attached, for whatever counter.
-func (w *world) interfaceRows(c *v1alpha1.XDPCounter, measure bool, now time.Time) []row {
+// interfaceRows returns the counts of the interfaces since they were attached, regardless of when the counter was created.
+func (o *objectCache) interfaceRows(c *v1alpha1.XDPCounter, measure bool, now time.Time) []row {
 	var rows []row
-	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
-		node := w.nodes[name]
+	for _, name := range slices.Sorted(maps.Keys(o.nodes)) {
+		node := o.nodes[name]
 		for _, i := range node.last.Status.Interfaces {
 			if i.State != v1alpha1.InterfaceAttached || !slices.Contains(i.Counters, c.UID) {
 				continue
 			}
 			totals := v1alpha1.TotalsOf(i.Counts)
 			r := row{name: i.Name, node: name, mode: string(i.Mode), counts: totals.Sum()}
-			if grown, ok := node.ofInterface(i, now); ok && measure && !node.last.Silent(now) {
+			if grown, ok := node.ofInterface(i, now); ok && measure && !node.last.Late(now) {
 				rate := display.RateOf(grown.totals.Sum(), grown.elapsed)
 				r.rate = &rate
 			}

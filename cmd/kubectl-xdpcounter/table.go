@@ -10,10 +10,11 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
-// render returns the lines of a report. Where there are more than the bounds allow, the smaller rows of each section share
-// one line; where even that is too much there is one line per counter.
+// render returns the lines of a report. If there are more than fit, the smaller rows of each section are summed up in one
+// line. If that does not fit either, there is one line per counter.
 func render(r report, bounds display.Size) []string {
 	var lines []string
 	notes := 0
@@ -28,7 +29,7 @@ func render(r report, bounds display.Size) []string {
 	rows, fits := display.Share(sizes(r.sections), frame, room)
 	switch {
 	case len(r.sections) == 0:
-		lines = append(lines, "there is no XDPCounter")
+		lines = append(lines, "no XDPCounters found")
 	case r.by == byCounter || !fits:
 		lines = append(lines, overview(r, room)...)
 	default:
@@ -40,7 +41,7 @@ func render(r report, bounds display.Size) []string {
 			lines = append(lines, table(kindOf[r.by], r, first(s.rows, rows[i]), s.all, bounds.Columns)...)
 		}
 	}
-	if room := bounds.Lines - 1; room > 0 && len(lines) > room { // the cursor has a line of its own
+	if room := bounds.Lines - 1; room > 0 && len(lines) > room { // the cursor needs one line
 		lines = lines[:room]
 	}
 	for i := range lines {
@@ -49,10 +50,10 @@ func render(r report, bounds display.Size) []string {
 	return lines
 }
 
-// frame is a section's title, heads and last line.
+// frame is the number of lines of a section for title, column headers and sum.
 const frame = 3
 
-// sizes returns how many rows each section has.
+// sizes returns the number of rows of each section.
 func sizes(sections []section) []int {
 	var n []int
 	for _, s := range sections {
@@ -61,7 +62,7 @@ func sizes(sections []section) []int {
 	return n
 }
 
-// first returns as many rows, of which the last stands for all that are left out.
+// first returns n rows. If there are more, the last one is the sum of those that are left out.
 func first(rows []row, n int) []row {
 	if len(rows) <= n {
 		return rows
@@ -73,7 +74,7 @@ func first(rows []row, n int) []row {
 	return append(rows[:n-1:n-1], sum(name, rows[n-1:]))
 }
 
-// overview has one line per counter, and if there are more than fit a last one that tells how many.
+// overview returns one line per counter. If there are more than fit, the last line is the number of the others.
 func overview(r report, bounds display.Size) []string {
 	var rows []row
 	for _, s := range r.sections {
@@ -82,7 +83,7 @@ func overview(r report, bounds display.Size) []string {
 		rows = append(rows, line)
 	}
 	left := 0
-	if room := bounds.Lines - 2; bounds.Lines > 0 && len(rows) > room { // less the heads and the cursor
+	if room := bounds.Lines - 2; bounds.Lines > 0 && len(rows) > room { // one line each for the column headers and the cursor
 		shown := max(room-1, 0)
 		rows, left = rows[:shown], len(rows)-shown
 	}
@@ -93,12 +94,12 @@ func overview(r report, bounds display.Size) []string {
 	return lines
 }
 
-// title tells of the counter, as much as fits.
+// title returns the name and the state of the counter, as much as fits.
 func title(r report, s section, columns int) string {
 	text := s.name
 	for _, part := range []string{readiness(s), "nodes " + s.nodes, "interfaces " + s.interfaces, age(s.reported, r.time)} {
 		switch {
-		case strings.HasSuffix(part, " "): // of a counter of which nothing is known
+		case strings.HasSuffix(part, " "): // the value is not known
 		case columns > 0 && width(text)+2+width(part) > columns:
 			return text
 		default:
@@ -125,12 +126,12 @@ func age(reported, now time.Time) string {
 	return fmt.Sprintf("reported %s ago", max(now.Sub(reported), 0).Round(time.Second))
 }
 
-// kind says what the rows of a table are.
+// kind describes the rows of a table.
 type kind struct {
-	name string           // the head of their names
-	head string           // of a second column of words; "": none
-	word func(row) string // in it
-	// The rows are parts of a sum. Counters are not: a packet that two of them count is in both.
+	name string           // header of the column of names
+	head string           // header of a second text column; empty if there is none
+	word func(row) string // its content
+	// The rows are parts of a sum. Counters are not, because two of them can count the same packet.
 	parts bool
 }
 
@@ -142,7 +143,7 @@ var kindOf = map[string]kind{
 	byInterface: {"INTERFACE", "MODE", func(r row) string { return r.mode }, true},
 }
 
-// label is the whole name of a row.
+// label returns the full name of a row.
 func (r row) label() string {
 	if r.node != "" {
 		return r.node + "/" + r.name
@@ -150,29 +151,29 @@ func (r row) label() string {
 	return r.name
 }
 
-// column is one of a table. Those of numbers are aligned to the right.
+// column is a column of a table.
 type column struct {
 	head  string
 	width int
-	left  bool
+	left  bool // aligned to the left
 	cell  func(row) string
-	rank  int // the column with the largest rank is the first to go where there is no room
+	rank  int // if there is not enough space, the column with the largest rank is removed first
 }
 
-// Bounds of the columns whose width depends on what is in them.
+// Limits of the columns whose width depends on their content.
 const (
 	shortestName    = 12
 	shortestHistory = 8
 	longestHistory  = 40
 )
 
-// table returns heads, rows and, of parts, a last line with the sum, as wide as fits.
+// table returns the column headers, the rows and, if the rows are parts of a sum, the sum, with the columns that fit.
 func table(k kind, r report, rows []row, all row, columns int) []string {
 	list := []column{
 		{"PACKETS/S", 10, false, func(x row) string { return perSecond(x, func(r display.Rate) float64 { return r.Packets }) }, 0},
 		{"BITS/S", 9, false, func(x row) string { return perSecond(x, func(r display.Rate) float64 { return r.Bits }) }, 1},
-		{"PACKETS", 9, false, func(x row) string { return display.Packets(x.counts.Packets) }, 3},
-		{"BYTES", 10, false, func(x row) string { return display.Bytes(x.counts.Bytes) }, 5},
+		{"PACKETS", 9, false, func(x row) string { return format.Packets(x.counts.Packets) }, 3},
+		{"BYTES", 10, false, func(x row) string { return format.Bytes(x.counts.Bytes) }, 5},
 	}
 	shown := rows
 	if k.parts {
@@ -194,11 +195,11 @@ func table(k kind, r report, rows []row, all row, columns int) []string {
 			if word := k.word(x); word != "" || x.sum {
 				return word
 			}
-			return display.None
+			return format.None
 		}, 4}}, list...)
 	}
 	name++
-	// Names give way to the numbers first, and then the numbers go one after the other.
+	// If the table is too wide, names are shortened first, and then columns are removed.
 	for columns > 0 && name+widthOf(list) > columns {
 		if shorter := columns - widthOf(list); shorter > shortestName {
 			name = shorter
@@ -244,24 +245,24 @@ func widthOf(list []column) (n int) {
 
 func perSecond(x row, of func(display.Rate) float64) string {
 	if x.rate == nil {
-		return display.None
+		return format.None
 	}
-	return display.PerSecond(of(*x.rate))
+	return format.PerSecond(of(*x.rate))
 }
 
-// shareOf returns the share of what is sorted by.
+// shareOf returns the share of the value by which the rows are sorted.
 func shareOf(x, all row, sort string) string {
 	switch {
 	case sort == sortTotal:
-		return display.Percent(x.counts.Packets, all.counts.Packets)
+		return format.Share(x.counts.Packets, all.counts.Packets)
 	case x.rate == nil || all.rate == nil:
-		return display.None
+		return format.None
 	default:
-		return display.Percent(x.rate.Packets, all.rate.Packets)
+		return format.Share(x.rate.Packets, all.rate.Packets)
 	}
 }
 
-// pad fills up with spaces.
+// pad appends or prepends spaces.
 func pad(text string, n int, left bool) string {
 	fill := strings.Repeat(" ", max(n-width(text), 0))
 	if left {
@@ -270,7 +271,7 @@ func pad(text string, n int, left bool) string {
 	return fill + text
 }
 
-// shorten takes the middle out of a text that is too long: names of nodes differ at their ends.
+// shorten removes the middle of a text that is too long, because names of nodes often differ at their ends.
 func shorten(text string, n int) string {
 	runes := []rune(text)
 	if len(runes) <= n {
@@ -284,7 +285,7 @@ func width(text string) int { return len([]rune(text)) }
 
 var levels = []rune("▁▂▃▄▅▆▇█")
 
-// sparkline draws the last n values, the latest at the right, each against the largest. Only zero is on the lowest level.
+// sparkline draws the last n values relative to the largest one, the latest at the right. Only zero has the lowest level.
 func sparkline(values []float64, n int) string {
 	values = values[max(len(values)-n, 0):]
 	largest := 0.0

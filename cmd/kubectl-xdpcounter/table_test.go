@@ -21,7 +21,7 @@ import (
 
 const longNode = "ip-10-0-113-207.eu-central-1.compute.internal"
 
-// busy is a cluster of two nodes and what was shown of it for a while.
+// busy returns the report of a cluster of two nodes, with a history.
 func busy(t *testing.T, by, sort string) report {
 	t.Helper()
 	first := some(map[traffic.Class]uint64{tcp4: 1_000_000, udp4: 12, traffic.ClassARP: 20})
@@ -29,24 +29,24 @@ func busy(t *testing.T, by, sort string) report {
 	idle := some(map[traffic.Class]uint64{udp4: 5_000_000})
 	c := aCounter("workers", second.Plus(idle).Plus(some(map[traffic.Class]uint64{tcp4: 77})))
 	c.Status.Retired = &v1alpha1.Retired{Counts: v1alpha1.CountsOf(some(map[traffic.Class]uint64{tcp4: 77}))}
-	w := worldOf([]v1alpha1.XDPCounter{c}, aNode("n1", -12*time.Second, first, c), aNode("n1", -2*time.Second, second, c),
+	w := cacheOf([]v1alpha1.XDPCounter{c}, aNode("n1", -12*time.Second, first, c), aNode("n1", -2*time.Second, second, c),
 		aNode(longNode, -13*time.Second, idle, c), aNode(longNode, -3*time.Second, idle, c))
-	past := histories{}
-	for i := range 50 { // a wave, and then what is
+	rates := histories{}
+	for i := range 50 { // a sine wave, followed by the real rates
 		r := w.build(by, sort, true, noon)
 		for j := range r.sections[0].rows {
 			if rate := r.sections[0].rows[j].rate; rate != nil {
 				rate.Packets *= 1 + math.Sin(float64(i+j)/3)
 			}
 		}
-		past.add(&r)
+		rates.add(&r)
 	}
 	r := w.build(by, sort, true, noon)
-	past.add(&r)
+	rates.add(&r)
 	return r
 }
 
-// several has n counters of every state.
+// several returns the report of n counters in different states.
 func several(n int, by string) report {
 	var list []v1alpha1.XDPCounter
 	for i := range n {
@@ -63,30 +63,30 @@ func several(n int, by string) report {
 		}
 		list = append(list, c)
 	}
-	return worldOf(list).build(by, sortRate, false, noon)
+	return cacheOf(list).build(by, sortRate, false, noon)
 }
 
-// huge counts as much as the API can tell.
+// huge returns the report of a counter with the largest numbers of the API.
 func huge() report {
 	c := aCounter("huge", some(map[traffic.Class]uint64{tcp4: math.MaxInt64, traffic.IP(traffic.IPv6, 134): math.MaxInt64 / 2, udp4: 1}))
 	most := int64(math.MaxInt64)
 	for i := range c.Status.Protocols {
 		c.Status.Protocols[i].PacketsPerSecond, c.Status.Protocols[i].BitsPerSecond = most, most
 	}
-	return worldOf([]v1alpha1.XDPCounter{c}).build(byProtocol, sortTotal, false, noon)
+	return cacheOf([]v1alpha1.XDPCounter{c}).build(byProtocol, sortTotal, false, noon)
 }
 
-// once is what --once shows of a busy cluster.
+// once returns the report of top --once.
 func once(by string) report {
 	totals := some(map[traffic.Class]uint64{tcp4: 123_456, udp4: 12_000, tcp6: 900, traffic.ClassARP: 41})
 	c := aCounter("workers", totals)
 	withRates(&c)
-	return worldOf([]v1alpha1.XDPCounter{c}, aNode("n1", -4*time.Second, totals, c), aNode("n2", -time.Hour, totals, c)).build(by, sortRate, false, noon)
+	return cacheOf([]v1alpha1.XDPCounter{c}, aNode("n1", -4*time.Second, totals, c), aNode("n2", -time.Hour, totals, c)).build(by, sortRate, false, noon)
 }
 
-func troubled() report {
+func outdated() report {
 	r := once(byProtocol)
-	r.note = explain(&url.Error{Op: "Get", URL: "https://10.0.0.1:6443/apis", Err: errors.New("connection refused")}, "list", counters, "https://10.0.0.1:6443").Error()
+	r.note = explain(&url.Error{Op: "Get", URL: "https://10.0.0.1:6443/apis", Err: errors.New("connection refused")}, "list", counterResource, "https://10.0.0.1:6443").Error()
 	return r
 }
 
@@ -98,17 +98,17 @@ func TestTop(t *testing.T) {
 		"families":                     busy(t, byFamily, sortRate),
 		"nodes":                        busy(t, byNode, sortRate),
 		"interfaces":                   busy(t, byInterface, sortRate),
-		"one row":                      worldOf([]v1alpha1.XDPCounter{aCounter("one", some(map[traffic.Class]uint64{tcp4: 7}))}).build(byProtocol, sortRate, true, noon),
-		"zero rate":                    worldOf([]v1alpha1.XDPCounter{quiet}, aNode("n1", -11*time.Second, some(map[traffic.Class]uint64{tcp4: 7}), quiet), aNode("n1", -time.Second, some(map[traffic.Class]uint64{tcp4: 7}), quiet)).build(byProtocol, sortRate, true, noon),
-		"nothing counted":              worldOf([]v1alpha1.XDPCounter{aCounter("none", traffic.Totals{})}).build(byNode, sortRate, true, noon),
-		"no counter":                   worldOf(nil).build(byCounter, sortRate, true, noon),
+		"one row":                      cacheOf([]v1alpha1.XDPCounter{aCounter("one", some(map[traffic.Class]uint64{tcp4: 7}))}).build(byProtocol, sortRate, true, noon),
+		"zero rate":                    cacheOf([]v1alpha1.XDPCounter{quiet}, aNode("n1", -11*time.Second, some(map[traffic.Class]uint64{tcp4: 7}), quiet), aNode("n1", -time.Second, some(map[traffic.Class]uint64{tcp4: 7}), quiet)).build(byProtocol, sortRate, true, noon),
+		"nothing counted":              cacheOf([]v1alpha1.XDPCounter{aCounter("none", traffic.Totals{})}).build(byNode, sortRate, true, noon),
+		"no counter":                   cacheOf(nil).build(byCounter, sortRate, true, noon),
 		"counters":                     several(5, byCounter),
 		"counters with their families": several(5, byFamily),
 		"huge numbers":                 huge(),
 		"once":                         once(byProtocol),
 		"once by node":                 once(byNode),
 		"once by interface":            once(byInterface),
-		"the API server is away":       troubled(),
+		"API server unreachable":       outdated(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var text strings.Builder
@@ -135,16 +135,16 @@ func TestTop(t *testing.T) {
 	}
 }
 
-func TestLowTerminals(t *testing.T) {
+func TestRenderOnLowTerminals(t *testing.T) {
 	for name, test := range map[string]struct {
 		report report
 		lines  int
 	}{
-		"the smaller rows share a line":       {busy(t, byProtocol, sortRate), 8},
-		"all rows share a line":               {busy(t, byProtocol, sortRate), 5},
-		"a line for each counter":             {several(9, byProtocol), 24},
-		"not even that":                       {several(40, byProtocol), 10},
-		"many counters, of which some fit in": {several(40, byCounter), 10},
+		"smaller rows are summed up":        {busy(t, byProtocol, sortRate), 8},
+		"all rows are summed up":            {busy(t, byProtocol, sortRate), 5},
+		"one line per counter":              {several(9, byProtocol), 24},
+		"more counters than lines":          {several(40, byProtocol), 10},
+		"top with more counters than lines": {several(40, byCounter), 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			lines := render(test.report, display.Size{Columns: 80, Lines: test.lines})
@@ -153,8 +153,8 @@ func TestLowTerminals(t *testing.T) {
 	}
 }
 
-func TestEveryTerminalHoldsEveryTable(t *testing.T) {
-	reports := []report{busy(t, byProtocol, sortRate), busy(t, byInterface, sortTotal), huge(), troubled(), worldOf(nil).build(byCounter, sortRate, true, noon)}
+func TestRenderFitsEveryTerminal(t *testing.T) {
+	reports := []report{busy(t, byProtocol, sortRate), busy(t, byInterface, sortTotal), huge(), outdated(), cacheOf(nil).build(byCounter, sortRate, true, noon)}
 	for n := range 12 {
 		reports = append(reports, several(n, byProtocol), several(n, byCounter))
 	}
@@ -173,7 +173,7 @@ func TestEveryTerminalHoldsEveryTable(t *testing.T) {
 	}
 }
 
-func TestTheSumOfTheRowsIsTheTotal(t *testing.T) {
+func TestSumOfRowsIsTotal(t *testing.T) {
 	for _, by := range []string{byProtocol, byFamily, byNode} {
 		s := busy(t, by, sortRate).sections[0]
 		if want := (traffic.Counts{Packets: 6_249_024, Bytes: 624_902_400}); s.all.counts != want {

@@ -21,12 +21,12 @@ const (
 	outputJSON  = "json"
 )
 
-// shortest is the shortest time between two prints.
-const shortest = 100 * time.Millisecond
+// minInterval is the minimum of --interval.
+const minInterval = 100 * time.Millisecond
 
 // top is one run of the command.
 type top struct {
-	name     string // of the counter; "": all
+	name     string // of the counter; empty for all
 	by       string
 	sort     string
 	output   string
@@ -42,18 +42,18 @@ func newTop(connect func() (*client, error), streams genericiooptions.IOStreams,
 	t := top{clock: clock}
 	c := &cobra.Command{
 		Use:   "top [NAME]",
-		Short: "Show what XDPCounters count, live",
-		Long: `Show packets and bits per second of one XDPCounter, or of all: per protocol, family, node or interface.
+		Short: "Show the counts of XDPCounters live",
+		Long: `Show packets and bits per second of one XDPCounter or of all XDPCounters, per protocol, family, node or interface.
 
-Rates are those between the last two reports of each node. With --once they are those of the status, and nothing
-is waited for.`,
-		Example: `  kubectl xdpcounter top                                   # a line per XDPCounter
-  kubectl xdpcounter top workers                           # its protocols
+Rates are computed from the last two reports of each node. With --once, the rates in the status are printed
+immediately.`,
+		Example: `  kubectl xdpcounter top                                   # one line per XDPCounter
+  kubectl xdpcounter top workers                           # one line per protocol
   kubectl xdpcounter top workers --by node --sort total
   kubectl xdpcounter top workers --once -o json | jq '.counters[0].totals'`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return fmt.Errorf("%w: name one XDPCounter, or none for all: %q is too many", errUsage, args[1])
+				return fmt.Errorf("%w: at most one NAME is allowed, unexpected argument %q", errUsage, args[1])
 			}
 			return nil
 		},
@@ -78,18 +78,18 @@ is waited for.`,
 	bys := []string{byProtocol, byFamily, byNode, byInterface}
 	sorts, outputs := []string{sortRate, sortTotal}, []string{outputTable, outputJSON}
 	flags := c.Flags()
-	flags.StringVar(&t.by, "by", "", "What the rows are: "+strings.Join(bys, ", ")+". Default: protocol with a NAME, else a row per XDPCounter.")
-	flags.StringVar(&t.sort, "sort", sortRate, "What comes first, and what SHARE is of: packets per second (rate) or since the counting began (total).")
-	flags.StringVarP(&t.output, "output", "o", outputTable, "How to print: table, or json for one object per print and line.")
-	flags.BoolVar(&t.once, "once", false, "Print once, with the rates of the status, and end.")
-	flags.DurationVar(&t.interval, "interval", 2*time.Second, "The time between two prints. Nodes report each spec.reportInterval.")
+	flags.StringVar(&t.by, "by", "", "Show one row per "+strings.Join(bys, ", ")+". Default: protocol if NAME is given, otherwise one row per XDPCounter.")
+	flags.StringVar(&t.sort, "sort", sortRate, "Sort rows, and compute SHARE, by packets per second (rate) or by all packets counted (total).")
+	flags.StringVarP(&t.output, "output", "o", outputTable, "Output format: table, or json (one object per line and interval).")
+	flags.BoolVar(&t.once, "once", false, "Print once, with the rates in the status, and exit.")
+	flags.DurationVar(&t.interval, "interval", 2*time.Second, "Time between two outputs. The data changes when nodes report, see spec.reportInterval.")
 	for flag, values := range map[string][]string{"by": bys, "sort": sorts, "output": outputs} {
 		complete(c, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	return c
 }
 
-// complete checks the flags and fills in what depends on others.
+// complete validates the flags and sets the defaults that depend on other flags.
 func (t *top) complete() error {
 	switch t.by {
 	case "":
@@ -106,13 +106,13 @@ func (t *top) complete() error {
 		return fmt.Errorf("%w: --sort is %q, must be rate or total", errUsage, t.sort)
 	case t.output != outputTable && t.output != outputJSON:
 		return fmt.Errorf("%w: --output is %q, must be table or json", errUsage, t.output)
-	case t.interval < shortest:
-		return fmt.Errorf("%w: --interval is %v, must be at least %v", errUsage, t.interval, shortest)
+	case t.interval < minInterval:
+		return fmt.Errorf("%w: --interval is %v, must be at least %v", errUsage, t.interval, minInterval)
 	}
 	return nil
 }
 
-// printer returns what prints reports to the output, which may be a terminal.
+// printer returns a function that prints reports to the output, which can be a terminal.
 func printer(output string, streams genericiooptions.IOStreams) func(report) error {
 	if output == outputJSON {
 		return func(r report) error { return writeJSON(streams.Out, r) }
@@ -129,51 +129,51 @@ func printer(output string, streams genericiooptions.IOStreams) func(report) err
 	}
 }
 
-// print prints once what the statuses tell.
+// print prints once, from the statuses.
 func (t *top) print(ctx context.Context) error {
-	var w world
+	var cache objectCache
 	found, err := t.client.counters(ctx, t.name)
 	if err != nil {
 		return err
 	}
-	w.setCounters(found)
+	cache.setCounters(found)
 	if t.by == byNode || t.by == byInterface {
 		states, err := t.client.nodeStates(ctx)
 		if err != nil {
 			return err
 		}
-		w.setNodes(states, t.clock.Now())
+		cache.setNodes(states, t.clock.Now())
 	}
-	return t.show(w.build(t.by, t.sort, false, t.clock.Now()))
+	return t.show(cache.build(t.by, t.sort, false, t.clock.Now()))
 }
 
-// run prints per interval what a watch of both collections tells, until ctx is done or the counter is deleted.
+// run watches both resources and prints once per interval, until ctx is done or the counter is deleted.
 func (t *top) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var followers sync.WaitGroup
 	defer followers.Wait()
 	defer cancel()
 
-	stream, failed := make(chan news), make(chan error, 2)
-	tell := func(n news) {
+	updates, failed := make(chan update), make(chan error, 2)
+	notify := func(u update) {
 		select {
-		case stream <- n:
+		case updates <- u:
 		case <-ctx.Done():
 		}
 	}
 	follow := func(resource, name string) {
 		followers.Go(func() {
-			if err := t.client.follow(ctx, resource, name, tell); err != nil {
+			if err := t.client.follow(ctx, resource, name, notify); err != nil {
 				failed <- err
 			}
 		})
 	}
-	follow(counters, t.name)
-	follow(nodeStates, "")
+	follow(counterResource, t.name)
+	follow(nodeStateResource, "")
 
-	var w world
-	past := histories{}
-	// The first print comes as soon as there is something to tell.
+	var cache objectCache
+	rates := histories{}
+	// The first output follows as soon as both resources are listed.
 	ticker := time.NewTicker(t.interval)
 	defer ticker.Stop()
 	began := false
@@ -184,22 +184,22 @@ func (t *top) run(ctx context.Context) error {
 			return nil
 		case err := <-failed:
 			return err
-		case n := <-stream:
-			w.add(n, t.clock.Now())
-			if t.name != "" && w.counters != nil && len(w.counters) == 0 {
+		case u := <-updates:
+			cache.add(u, t.clock.Now())
+			if t.name != "" && cache.counters != nil && len(cache.counters) == 0 {
 				if began {
 					return fmt.Errorf("%w: %s was deleted", errNoCounter, t.name)
 				}
 				return t.client.noCounter(ctx, t.name)
 			}
-			due = !began && w.known()
+			due = !began && cache.synced()
 		case <-ticker.C:
 			due = began
 		}
 		if due {
 			began = true
-			r := w.build(t.by, t.sort, true, t.clock.Now())
-			past.add(&r)
+			r := cache.build(t.by, t.sort, true, t.clock.Now())
+			rates.add(&r)
 			if err := t.show(r); err != nil {
 				return err
 			}
@@ -207,11 +207,10 @@ func (t *top) run(ctx context.Context) error {
 	}
 }
 
-// histories are the rates of packets that were printed, by row.
+// histories holds the packet rates that were printed, by row.
 type histories map[[3]string][]float64
 
-// add puts the rates of the report to those before, and all of them into its rows. What is not shown any more is
-// forgotten.
+// add appends the rates of the report, and sets the history of its rows. Rows that are not in the report are deleted.
 func (h histories) add(r *report) {
 	seen := map[[3]string]bool{}
 	put := func(x *row, counter string) {

@@ -5,19 +5,19 @@ import "strings"
 // branch is a tree of texts.
 type branch struct {
 	text     string
-	details  []string // below the text, before the branches; those that begin with command are not wrapped
+	details  []string // printed between text and branches. Those that begin with command are not wrapped
 	branches []branch
 }
 
-// command stands before what is to be copied into a shell.
+// command is the prefix of a shell command.
 const command = "$ "
 
-// lines draws the tree. Lines longer than columns are wrapped between words; 0: none is.
+// lines draws the tree. Lines longer than columns are wrapped between words, unless columns is 0.
 func (b branch) lines(columns int) []string {
 	return b.draw("", "", columns)
 }
 
-// draw returns the lines with first before the first of them and rest before the others.
+// draw returns the lines. The prefix of the first line is first, and the prefix of the others is rest.
 func (b branch) draw(first, rest string, columns int) []string {
 	trunk := rest
 	if len(b.branches) > 0 {
@@ -43,7 +43,7 @@ func (b branch) draw(first, rest string, columns int) []string {
 	return lines
 }
 
-// wrap breaks a text between words. A word that is too long for a line has one of its own.
+// wrap breaks a text between words. A word that is longer than a line is not broken.
 func wrap(text, first, rest string, columns int) []string {
 	var lines []string
 	line, begun := first, false

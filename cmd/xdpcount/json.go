@@ -8,7 +8,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
-// The schema of --output json. docs/xdpcount.md describes it: fields may be added, none changes its meaning.
+// The schema of --output json, described in docs/xdpcount.md. Fields can be added. Existing fields do not change.
 type (
 	jsonReport struct {
 		Time            time.Time       `json:"time"`
@@ -26,7 +26,7 @@ type (
 	jsonClass struct {
 		Family   string `json:"family"`
 		Protocol string `json:"protocol"`
-		Number   *uint8 `json:"number,omitempty"` // 0 is a protocol
+		Number   *uint8 `json:"number,omitempty"` // 0 is a valid protocol
 		display.Numbers
 	}
 )
@@ -36,7 +36,7 @@ const (
 	typeSummary  = "summary"
 )
 
-// writeJSON writes the report as one object in one line.
+// writeJSON writes the report as one JSON object in one line.
 func writeJSON(out io.Writer, r report) error {
 	j := jsonReport{
 		Time:            r.time.UTC(),

@@ -1,8 +1,8 @@
-// Command xdpcount counts the packets that interfaces of this host receive, per protocol, and shows them live: the
+// Command xdpcount counts the packets that interfaces of this host receive, per protocol, and shows them live. It is the
 // successor of the kernel sample xdp1. docs/xdpcount.md describes flags, output and exit statuses.
 //
-//	xdpcount [-S|-N] [flags] IFACE...        attaches the counting program for as long as it runs
-//	xdpcount --pinned [flags] [IFACE...]     reads what an agent counts, and attaches nothing
+//	xdpcount [-S|-N] [flags] IFACE...        attaches the counting program while it runs
+//	xdpcount --pinned [flags] [IFACE...]     reads the counts of an agent, and attaches nothing
 package main
 
 import (
@@ -34,11 +34,11 @@ func main() {
 	os.Exit(statuses.Status(err))
 }
 
-// count counts as the options say until that is done or a signal comes.
+// count counts with the options until it is done or receives a signal.
 func count(o options, out *os.File) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	// A second signal ends the process at once, whatever it is waiting for: nothing stays attached then either.
+	// A second signal terminates the process immediately. The kernel then detaches the programs.
 	context.AfterFunc(ctx, stop)
 
 	list := links.Links{}.List
@@ -61,7 +61,7 @@ func count(o options, out *os.File) (err error) {
 	return w.run(ctx)
 }
 
-// printer returns what prints reports to the file, which may be a terminal.
+// printer returns a function that prints reports to the file, which can be a terminal.
 func printer(output string, out *os.File) func(report) error {
 	if output == outputJSON {
 		return func(r report) error { return writeJSON(out, r) }

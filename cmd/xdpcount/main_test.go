@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// binary is the program: what XDP_OPERATOR_XDPCOUNT names, else it is built.
+// binary is the path of xdpcount. If XDP_OPERATOR_XDPCOUNT is not set, it is built.
 var binary = os.Getenv("XDP_OPERATOR_XDPCOUNT")
 
 func TestMain(m *testing.M) {
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "build xdpcount:", err)
 			return 1
 		}
-		if err := os.Chmod(dir, 0o755); err != nil { // a user without rights runs it too
+		if err := os.Chmod(dir, 0o755); err != nil { // a test runs it as an unprivileged user
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

@@ -12,31 +12,31 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// source is what counts: datapath.Unpinned, or the pins of an agent.
+// source provides counts. It is a datapath.Unpinned, or the pinned maps of an agent.
 type source interface {
 	Attached() ([]plan.Attachment, error)
 	Read() ([]traffic.Reading, error)
-	Detach() error // what was attached by us; the counts can still be read
+	Detach() error // detaches what this process has attached; the counts can still be read
 	Close() error
 }
 
-// pins are what an agent counts.
+// pins reads the maps that an agent has pinned.
 type pins struct {
 	*datapath.Datapath
 }
 
-// Attached returns what is pinned, in the order of the interfaces' indexes.
+// Attached returns the pinned attachments, sorted by interface index.
 func (p pins) Attached() ([]plan.Attachment, error) {
 	attached, err := p.Pinned()
 	slices.SortStableFunc(attached, func(a, b plan.Attachment) int { return cmp.Compare(a.Index, b.Index) })
 	return attached, err
 }
 
-// Detach leaves what is not ours.
+// Detach does nothing, because the agent has attached the programs.
 func (pins) Detach() error { return nil }
 
-// open returns what counts the interfaces that the options name: all of them, or none is attached and the error says
-// which is at fault. The boot ID of the readings is empty, since none outlives this process.
+// open returns a source for the interfaces in the options. If one of them fails, nothing stays attached and the error names
+// it. The boot ID of the readings is empty, because they are only used by this process.
 func open(o options, list func() ([]plan.Interface, error)) (source, error) {
 	interfaces, err := list()
 	if err != nil {
@@ -45,7 +45,7 @@ func open(o options, list func() ([]plan.Interface, error)) (source, error) {
 	if o.pinned {
 		return openPins(o, interfaces)
 	}
-	wishes, err := wanted(o.names, o.mode, interfaces)
+	planned, err := attachments(o.names, o.mode, interfaces)
 	if err != nil {
 		return nil, err
 	}
@@ -53,9 +53,9 @@ func open(o options, list func() ([]plan.Interface, error)) (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, wish := range wishes {
-		if err := u.Attach(wish); err != nil {
-			return nil, errors.Join(explained(err, wish, list), u.Close())
+	for _, a := range planned {
+		if err := u.Attach(a); err != nil {
+			return nil, errors.Join(explain(err, a, list), u.Close())
 		}
 	}
 	return u, nil
@@ -80,44 +80,44 @@ func openPins(o options, interfaces []plan.Interface) (source, error) {
 	return p, nil
 }
 
-// wanted returns what shall be attached, in the order of the names. The error names the interfaces that do not exist
-// or whose hook is in use: what cannot work is not tried, since attaching to the others would reset some drivers.
-func wanted(names []string, mode plan.Mode, interfaces []plan.Interface) ([]plan.Attachment, error) {
+// attachments returns the attachments to make, in the order of the names. It returns an error that lists the interfaces that
+// do not exist or whose hook is in use. This is checked first, because attaching to the other interfaces resets some drivers.
+func attachments(names []string, mode plan.Mode, interfaces []plan.Interface) ([]plan.Attachment, error) {
 	if err := missing(names, interfaces); err != nil {
 		return nil, err
 	}
-	var wishes []plan.Attachment
+	var planned []plan.Attachment
 	var busy []string
 	for _, name := range names {
 		i := byName(interfaces, name)
 		if i.Hook != (plan.Hook{}) {
 			busy = append(busy, fmt.Sprintf("%s has program id %d in %s mode", name, i.Hook.Program, cmp.Or(i.Hook.Mode, "offload")))
 		}
-		wishes = append(wishes, plan.Attachment{Index: i.Index, Name: name, Mode: mode})
+		planned = append(planned, plan.Attachment{Index: i.Index, Name: name, Mode: mode})
 	}
 	if busy != nil {
-		return nil, fmt.Errorf("%w: %s (bpftool prog show tells whose it is; what an agent counts is read by --pinned)",
+		return nil, fmt.Errorf("%w: %s (bpftool prog show shows its owner; to read the counts of an agent, use --pinned)",
 			plan.ErrHookInUse, strings.Join(busy, ", "))
 	}
-	return wishes, nil
+	return planned, nil
 }
 
-// explained returns why an attempt failed in the words of wanted, if that is still to be seen.
-func explained(err error, wish plan.Attachment, list func() ([]plan.Interface, error)) error {
+// explain returns the more detailed error of attachments if it still applies after attaching has failed.
+func explain(err error, a plan.Attachment, list func() ([]plan.Interface, error)) error {
 	if !errors.Is(err, plan.ErrHookInUse) && !errors.Is(err, plan.ErrInterfaceGone) {
 		return err
 	}
-	interfaces, listing := list()
-	if listing != nil {
+	interfaces, listErr := list()
+	if listErr != nil {
 		return err
 	}
-	if _, why := wanted([]string{wish.Name}, wish.Mode, interfaces); why != nil {
-		return why
+	if _, detailed := attachments([]string{a.Name}, a.Mode, interfaces); detailed != nil {
+		return detailed
 	}
 	return err
 }
 
-// missing returns an error that names those that there are not.
+// missing returns an error that lists the names without an interface.
 func missing(names []string, interfaces []plan.Interface) error {
 	var none []string
 	for _, name := range names {
@@ -131,8 +131,7 @@ func missing(names []string, interfaces []plan.Interface) error {
 	return nil
 }
 
-// unpinned returns an error if nothing is counted by an agent on one of the interfaces that are named, or if none is,
-// on any.
+// unpinned returns an error if no agent counts on one of the interfaces in the options or, without names, on any interface.
 func unpinned(o options, attached []plan.Attachment, interfaces []plan.Interface) error {
 	var counted, none []string
 	for _, a := range attached {
@@ -147,7 +146,7 @@ func unpinned(o options, attached []plan.Attachment, interfaces []plan.Interface
 	}
 	switch {
 	case none != nil:
-		return fmt.Errorf("%w in %s for %s: no agent counts there", errNothingPinned, o.bpffs, strings.Join(none, ", "))
+		return fmt.Errorf("%w in %s for %s: no agent counts on it", errNothingPinned, o.bpffs, strings.Join(none, ", "))
 	case counted == nil:
 		return fmt.Errorf("%w in %s: no agent counts here", errNothingPinned, o.bpffs)
 	default:
@@ -155,18 +154,18 @@ func unpinned(o options, attached []plan.Attachment, interfaces []plan.Interface
 	}
 }
 
-// byName returns the zero value if there is none.
+// byName returns the interface with the name, or the zero value.
 func byName(interfaces []plan.Interface, name string) plan.Interface {
-	return theOne(interfaces, func(i plan.Interface) bool { return i.Name == name })
+	return find(interfaces, func(i plan.Interface) bool { return i.Name == name })
 }
 
-// byIndex returns the zero value if there is none.
+// byIndex returns the interface with the index, or the zero value.
 func byIndex(interfaces []plan.Interface, index int) plan.Interface {
-	return theOne(interfaces, func(i plan.Interface) bool { return i.Index == index })
+	return find(interfaces, func(i plan.Interface) bool { return i.Index == index })
 }
 
-func theOne(interfaces []plan.Interface, fits func(plan.Interface) bool) plan.Interface {
-	if i := slices.IndexFunc(interfaces, fits); i >= 0 {
+func find(interfaces []plan.Interface, match func(plan.Interface) bool) plan.Interface {
+	if i := slices.IndexFunc(interfaces, match); i >= 0 {
 		return interfaces[i]
 	}
 	return plan.Interface{}

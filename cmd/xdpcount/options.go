@@ -12,7 +12,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 )
 
-// errUsage is a command line that says nothing that can be done.
+// errUsage is an invalid command line.
 var errUsage = errors.New("usage")
 
 const (
@@ -20,21 +20,21 @@ const (
 	outputJSON  = "json"
 )
 
-// shortest is the shortest interval: below it the printing would be what is measured.
-const shortest = 10 * time.Millisecond
+// minInterval is the minimum of --interval. Below it, printing would take most of the time.
+const minInterval = 10 * time.Millisecond
 
 type options struct {
 	names    []string // of interfaces, each once
 	mode     plan.Mode
 	interval time.Duration
-	duration time.Duration // 0: without end
-	count    int           // of intervals; 0: without end
+	duration time.Duration
+	count    int // of intervals; 0 means no limit
 	output   string
 	pinned   bool
 	bpffs    string
 }
 
-// parse reads the command line without the program's name. Flags may also follow names, as with xdp1. The error wraps
+// parse reads the command line without the program's name. Flags can also follow names, as in xdp1. The error wraps
 // errUsage, or is flag.ErrHelp.
 func parse(args []string) (options, error) {
 	o := options{mode: plan.Auto}
@@ -65,31 +65,31 @@ func parse(args []string) (options, error) {
 	case native:
 		o.mode = plan.Native
 	}
-	if wrong := o.wrong(); wrong != "" {
-		return options{}, fmt.Errorf("%w: %s", errUsage, wrong)
+	if invalid := o.invalid(); invalid != "" {
+		return options{}, fmt.Errorf("%w: %s", errUsage, invalid)
 	}
 	return o, nil
 }
 
-// wrong says what cannot be done, "" if all can.
-func (o options) wrong() string {
+// invalid returns why the options are invalid, or "" if they are valid.
+func (o options) invalid() string {
 	sorted := slices.Sorted(slices.Values(o.names))
 	for i, name := range sorted {
 		if i > 0 && name == sorted[i-1] {
-			return fmt.Sprintf("interface %q is named twice", name)
+			return fmt.Sprintf("interface %q is given twice", name)
 		}
 	}
 	switch {
 	case slices.Contains(o.names, ""):
 		return "an interface name is empty"
 	case len(o.names) == 0 && !o.pinned:
-		return "name an interface"
+		return "an interface name is required"
 	case o.pinned && o.mode != plan.Auto:
-		return "-S and -N say how to attach, and --pinned attaches nothing"
+		return "-S and -N cannot be used with --pinned, which attaches nothing"
 	case o.output != outputTable && o.output != outputJSON:
 		return fmt.Sprintf("--output is %q, must be table or json", o.output)
-	case o.interval < shortest:
-		return fmt.Sprintf("--interval is %v, must be at least %v", o.interval, shortest)
+	case o.interval < minInterval:
+		return fmt.Sprintf("--interval is %v, must be at least %v", o.interval, minInterval)
 	case o.duration < 0:
 		return fmt.Sprintf("--duration is %v, must not be negative", o.duration)
 	case o.count < 0:
@@ -101,19 +101,19 @@ func (o options) wrong() string {
 
 func flagSet(o *options, generic, native *bool) *flag.FlagSet {
 	flags := flag.NewFlagSet("xdpcount", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is told in one line
-	flags.BoolVar(generic, "S", false, "Attach in generic mode (SKB), which every interface has.")
-	flags.BoolVar(native, "N", false, "Attach in native mode, in the driver, or not at all. Default: native, else generic.")
-	flags.DurationVar(&o.interval, "interval", 2*time.Second, "The `length` of each interval.")
-	flags.StringVar(&o.output, "output", outputTable, "How to print: `table`, or json for one object per interval and line.")
-	flags.IntVar(&o.count, "count", 0, "End after `N` intervals. 0 goes on until a signal comes.")
-	flags.DurationVar(&o.duration, "duration", 0, "End after this `time`. 0 goes on until a signal comes.")
-	flags.BoolVar(&o.pinned, "pinned", false, "Attach nothing, and read what an agent of xdp-operator counts; of all interfaces if none is named.")
-	flags.StringVar(&o.bpffs, "bpffs", "/sys/fs/bpf", "The `path` of the BPF file system in which the agent pins, for --pinned.")
+	flags.SetOutput(io.Discard) // main prints the error in one line
+	flags.BoolVar(generic, "S", false, "Attach in generic mode (SKB), which every interface supports.")
+	flags.BoolVar(native, "N", false, "Attach in native mode, in the driver. It is an error if the driver does not support it. Default: native if supported, otherwise generic.")
+	flags.DurationVar(&o.interval, "interval", 2*time.Second, "The `duration` of an interval.")
+	flags.StringVar(&o.output, "output", outputTable, "Output `format`: table, or json (one object per line and interval).")
+	flags.IntVar(&o.count, "count", 0, "Exit after `N` intervals. 0 means no limit.")
+	flags.DurationVar(&o.duration, "duration", 0, "Exit after this `duration`. 0 means no limit.")
+	flags.BoolVar(&o.pinned, "pinned", false, "Attach nothing, and read the counts of an xdp-operator agent. Without IFACE, read those of all interfaces.")
+	flags.StringVar(&o.bpffs, "bpffs", "/sys/fs/bpf", "The `path` of the BPF file system in which the agent has pinned its maps, for --pinned.")
 	return flags
 }
 
-// usage is the text of --help.
+// usage returns the text of --help.
 func usage() string {
 	var b strings.Builder
 	b.WriteString("Usage: xdpcount [-S|-N] [flags] IFACE...\n       xdpcount --pinned [flags] [IFACE...]\n\n")

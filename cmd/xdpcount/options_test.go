@@ -14,7 +14,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
-func TestCommandLine(t *testing.T) {
+func TestParse(t *testing.T) {
 	with := func(change func(*options)) options {
 		o := options{names: []string{"eth0"}, mode: plan.Auto, interval: 2 * time.Second, output: "table", bpffs: "/sys/fs/bpf"}
 		change(&o)
@@ -24,16 +24,16 @@ func TestCommandLine(t *testing.T) {
 		args []string
 		want options
 	}{
-		"an interface is enough":              {[]string{"eth0"}, with(func(*options) {})},
-		"several, in their order":             {[]string{"eth1", "eth0"}, with(func(o *options) { o.names = []string{"eth1", "eth0"} })},
-		"generic as xdp1 said it":             {[]string{"-S", "eth0"}, with(func(o *options) { o.mode = plan.Generic })},
-		"native as xdp1 said it":              {[]string{"-N", "eth0"}, with(func(o *options) { o.mode = plan.Native })},
-		"flags behind and between the names":  {[]string{"eth0", "-N", "eth1", "--count=3"}, with(func(o *options) { o.names = []string{"eth0", "eth1"}; o.mode = plan.Native; o.count = 3 })},
-		"all the others":                      {[]string{"--interval", "500ms", "--output", "json", "--duration", "1m", "eth0"}, with(func(o *options) { o.interval = 500 * time.Millisecond; o.output = "json"; o.duration = time.Minute })},
-		"what an agent counts, on all":        {[]string{"--pinned"}, with(func(o *options) { o.names = nil; o.pinned = true })},
-		"what an agent counts, elsewhere":     {[]string{"--pinned", "--bpffs", "/b", "eth0"}, with(func(o *options) { o.pinned = true; o.bpffs = "/b" })},
-		"a name that looks like a flag":       {[]string{"--", "-S", "eth0"}, with(func(o *options) { o.names = []string{"-S", "eth0"} })},
-		"a name that looks like a flag later": {[]string{"eth0", "-N", "--", "--"}, with(func(o *options) { o.names = []string{"eth0", "--"}; o.mode = plan.Native })},
+		"one interface":                       {[]string{"eth0"}, with(func(*options) {})},
+		"several interfaces keep their order": {[]string{"eth1", "eth0"}, with(func(o *options) { o.names = []string{"eth1", "eth0"} })},
+		"-S as in xdp1":                       {[]string{"-S", "eth0"}, with(func(o *options) { o.mode = plan.Generic })},
+		"-N as in xdp1":                       {[]string{"-N", "eth0"}, with(func(o *options) { o.mode = plan.Native })},
+		"flags between and after names":       {[]string{"eth0", "-N", "eth1", "--count=3"}, with(func(o *options) { o.names = []string{"eth0", "eth1"}; o.mode = plan.Native; o.count = 3 })},
+		"all other flags":                     {[]string{"--interval", "500ms", "--output", "json", "--duration", "1m", "eth0"}, with(func(o *options) { o.interval = 500 * time.Millisecond; o.output = "json"; o.duration = time.Minute })},
+		"--pinned without interface":          {[]string{"--pinned"}, with(func(o *options) { o.names = nil; o.pinned = true })},
+		"--pinned with --bpffs and interface": {[]string{"--pinned", "--bpffs", "/b", "eth0"}, with(func(o *options) { o.pinned = true; o.bpffs = "/b" })},
+		"names after --":                      {[]string{"--", "-S", "eth0"}, with(func(o *options) { o.names = []string{"-S", "eth0"} })},
+		"-- between names":                    {[]string{"eth0", "-N", "--", "--"}, with(func(o *options) { o.names = []string{"eth0", "--"}; o.mode = plan.Native })},
 	} {
 		got, err := parse(test.args)
 		if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(options{})); diff != "" || err != nil {
@@ -42,13 +42,13 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-func TestCommandLineThatSaysNothing(t *testing.T) {
+func TestParseErrors(t *testing.T) {
 	for args, want := range map[string]string{
-		"":                           "name an interface",
-		"--count 3":                  "name an interface",
+		"":                           "an interface name is required",
+		"--count 3":                  "an interface name is required",
 		"-S -N eth0":                 "-S and -N exclude each other",
-		"-N --pinned":                "-S and -N say how to attach, and --pinned attaches nothing",
-		"eth0 eth1 eth0":             `interface "eth0" is named twice`,
+		"-N --pinned":                "-S and -N cannot be used with --pinned, which attaches nothing",
+		"eth0 eth1 eth0":             `interface "eth0" is given twice`,
 		"--output yaml eth0":         `--output is "yaml", must be table or json`,
 		"--interval 0 eth0":          "--interval is 0s, must be at least 10ms",
 		"--interval 2 eth0":          `invalid value "2" for flag -interval: parse error`,
@@ -79,7 +79,7 @@ func TestUsage(t *testing.T) {
 	golden.Check(t, "testdata/usage.txt", usage())
 }
 
-func TestNothingOfKubernetesIsLinked(t *testing.T) {
+func TestNoKubernetesDependencies(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -87,10 +87,10 @@ func TestNothingOfKubernetesIsLinked(t *testing.T) {
 	deps := strings.Fields(string(out))
 	for _, dep := range deps {
 		if strings.HasPrefix(dep, "k8s.io/") || strings.HasPrefix(dep, "sigs.k8s.io/") {
-			t.Errorf("links %s", dep)
+			t.Errorf("depends on %s", dep)
 		}
 	}
 	if len(deps) < 10 {
-		t.Errorf("go list names only %v", deps)
+		t.Errorf("go list returns only %v", deps)
 	}
 }

@@ -10,24 +10,24 @@ import (
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
-// sample is what was counted up to one instant.
+// sample holds the counts at one time.
 type sample struct {
 	time       time.Time
-	interfaces []counted                        // those to be shown
-	totals     map[traffic.MapID]traffic.Totals // of every map, also of those not to be shown
+	interfaces []counted                        // the interfaces to show
+	totals     map[traffic.MapID]traffic.Totals // of all maps, including those that are not shown
 }
 
-// counted is an interface that is or was counted.
+// counted is an interface that is counted, or was counted before.
 type counted struct {
 	name string
 	mode plan.Mode
-	gone bool // the interface, or the program from it: the totals stand still, name and mode are what they were last
+	gone bool // the interface was deleted, or the program was detached; the other fields keep their last values
 	id   traffic.MapID
 }
 
-// look puts together what was gathered. Of what is attached it shows the interfaces that are selected, all if none is
-// named, and what was shown before.
-func look(at time.Time, selected []string, attached []plan.Attachment, readings []traffic.Reading, interfaces []plan.Interface, before sample) sample {
+// newSample returns the sample of the given data. It shows the attached interfaces that are selected, or all of them if none
+// is selected, and those that were shown before.
+func newSample(at time.Time, selected []string, attached []plan.Attachment, readings []traffic.Reading, interfaces []plan.Interface, before sample) sample {
 	s := sample{time: at, totals: map[traffic.MapID]traffic.Totals{}}
 	ids := map[uint32]traffic.MapID{}
 	for _, r := range readings {
@@ -37,7 +37,7 @@ func look(at time.Time, selected []string, attached []plan.Attachment, readings 
 	for _, a := range attached {
 		id, ok := ids[a.Map]
 		if !ok {
-			continue // came or went between the two looks at it
+			continue // attached or detached between the two calls
 		}
 		known := slices.IndexFunc(before.interfaces, func(c counted) bool { return c.id == id })
 		i := byIndex(interfaces, a.Index)
@@ -53,14 +53,14 @@ func look(at time.Time, selected []string, attached []plan.Attachment, readings 
 	return s
 }
 
-// allGone reports that nothing is counted any more.
+// allGone reports whether no interface is counted any more.
 func (s sample) allGone() bool {
 	return !slices.ContainsFunc(s.interfaces, func(c counted) bool { return !c.gone })
 }
 
-// report is one print: of an interval, or at the end of the whole run.
+// report is the content of one output: of an interval, or of the whole run.
 type report struct {
-	time     time.Time // of its end
+	time     time.Time // end of the interval
 	elapsed  time.Duration
 	summary  bool
 	sections []section // one per interface
@@ -68,20 +68,20 @@ type report struct {
 
 type section struct {
 	counted
-	all     traffic.Counts // since the counting began
+	all     traffic.Counts // since counting began
 	allRate display.Rate
-	classes []class // those with packets, the one with the most first
+	classes []class // classes with packets, sorted by packets, the largest first
 }
 
 // class is one line of a section.
 type class struct {
 	class  traffic.Class
-	counts traffic.Counts // since the counting began
+	counts traffic.Counts // since counting began
 	rate   display.Rate
 }
 
-// measure returns what there is to tell of the time between two samples. A map that only the later one knows was made
-// in between.
+// measure returns the report of the time between two samples. The counts of a map that is not in the first sample started at
+// zero.
 func measure(from, to sample) report {
 	r := report{time: to.time, elapsed: to.time.Sub(from.time)}
 	for _, i := range to.interfaces {

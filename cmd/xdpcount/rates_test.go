@@ -21,7 +21,7 @@ var (
 
 func id(n uint32) traffic.MapID { return traffic.MapID{ID: n} }
 
-// totals returns totals with as many packets in each class as told, of 100 bytes each.
+// totals returns totals with the given number of packets in each class, of 100 bytes each.
 func totals(packets map[traffic.Class]uint64) (t traffic.Totals) {
 	for c, n := range packets {
 		t[c] = traffic.Counts{Packets: n, Bytes: 100 * n}
@@ -33,7 +33,7 @@ func comparing() cmp.Option {
 	return cmp.AllowUnexported(report{}, section{}, counted{}, class{}, sample{})
 }
 
-func TestRatesAreOverTheTimeThatPassed(t *testing.T) {
+func TestMeasure(t *testing.T) {
 	eth0 := counted{name: "eth0", mode: plan.Native, id: id(1)}
 	at := func(d time.Duration, packets map[traffic.Class]uint64) sample {
 		return sample{time: noon.Add(d), interfaces: []counted{eth0}, totals: map[traffic.MapID]traffic.Totals{id(1): totals(packets)}}
@@ -42,7 +42,7 @@ func TestRatesAreOverTheTimeThatPassed(t *testing.T) {
 		from, to sample
 		want     section
 	}{
-		"the largest class first, by packets in total": {
+		"classes are sorted by packets": {
 			at(0, map[traffic.Class]uint64{tcp4: 10, udp4: 100}),
 			at(2*time.Second, map[traffic.Class]uint64{tcp4: 50, udp4: 100, tcp6: 60}),
 			section{
@@ -54,22 +54,22 @@ func TestRatesAreOverTheTimeThatPassed(t *testing.T) {
 				},
 			},
 		},
-		"an interval that came late": {
+		"a late sample": {
 			at(0, nil), at(2500*time.Millisecond, map[traffic.Class]uint64{tcp4: 5}),
 			section{
 				counted: eth0, all: traffic.Counts{Packets: 5, Bytes: 500}, allRate: display.Rate{Packets: 2, Bits: 1600},
 				classes: []class{{tcp4, traffic.Counts{Packets: 5, Bytes: 500}, display.Rate{Packets: 2, Bits: 1600}}},
 			},
 		},
-		"no time": {
+		"no elapsed time": {
 			at(0, nil), at(0, map[traffic.Class]uint64{tcp4: 5}),
 			section{
 				counted: eth0, all: traffic.Counts{Packets: 5, Bytes: 500},
 				classes: []class{{class: tcp4, counts: traffic.Counts{Packets: 5, Bytes: 500}}},
 			},
 		},
-		"nothing at all": {at(0, nil), at(time.Second, nil), section{counted: eth0}},
-		"a map that is new was made in between": {
+		"no packets": {at(0, nil), at(time.Second, nil), section{counted: eth0}},
+		"a new map": {
 			sample{time: noon}, at(time.Second, map[traffic.Class]uint64{tcp4: 5}),
 			section{
 				counted: eth0, all: traffic.Counts{Packets: 5, Bytes: 500}, allRate: display.Rate{Packets: 5, Bits: 4000},
@@ -84,7 +84,7 @@ func TestRatesAreOverTheTimeThatPassed(t *testing.T) {
 	}
 }
 
-func TestWhichInterfacesAreShown(t *testing.T) {
+func TestNewSampleInterfaces(t *testing.T) {
 	eth0 := plan.Interface{Name: "eth0", Index: 2, Hook: plan.Hook{Program: 20, Mode: plan.Native}}
 	eth1 := plan.Interface{Name: "eth1", Index: 3, Hook: plan.Hook{Program: 30, Mode: plan.Generic}}
 	attached := []plan.Attachment{{Index: 2, Program: 20, Map: 1}, {Index: 3, Program: 30, Map: 2}}
@@ -101,19 +101,19 @@ func TestWhichInterfacesAreShown(t *testing.T) {
 		before     []counted
 		want       []counted
 	}{
-		"all, if none is named":       {nil, attached, readings, []plan.Interface{eth0, eth1}, nil, []counted{shown0, shown1}},
-		"those that are named":        {[]string{"eth1"}, attached, readings, []plan.Interface{eth0, eth1}, nil, []counted{shown1}},
-		"one that was renamed stays":  {[]string{"old"}, attached, readings, []plan.Interface{eth0}, []counted{{name: "old", mode: plan.Native, id: id(1)}}, []counted{shown0}},
-		"one that is deleted is gone": {nil, []plan.Attachment{{Map: 1}}, readings[:1], nil, []counted{shown0}, []counted{gone(shown0)}},
-		"one that carries another program is not counted any more": {
+		"none selected shows all":     {nil, attached, readings, []plan.Interface{eth0, eth1}, nil, []counted{shown0, shown1}},
+		"one selected":                {[]string{"eth1"}, attached, readings, []plan.Interface{eth0, eth1}, nil, []counted{shown1}},
+		"a renamed interface stays":   {[]string{"old"}, attached, readings, []plan.Interface{eth0}, []counted{{name: "old", mode: plan.Native, id: id(1)}}, []counted{shown0}},
+		"a deleted interface is gone": {nil, []plan.Attachment{{Map: 1}}, readings[:1], nil, []counted{shown0}, []counted{gone(shown0)}},
+		"an interface with another program is gone": {
 			nil, attached[:1], readings, []plan.Interface{{Name: "eth0", Index: 2, Hook: plan.Hook{Program: 99, Mode: plan.Native}}},
 			[]counted{shown0}, []counted{gone(shown0)},
 		},
-		"what was gone before the first look is nothing": {nil, []plan.Attachment{{Map: 1}}, readings, nil, nil, nil},
-		"the same index in another network namespace":    {nil, attached, readings, []plan.Interface{{Name: "other", Index: 2}}, nil, nil},
-		"what could not be read is left out":             {nil, attached, readings[1:], []plan.Interface{eth0, eth1}, nil, []counted{shown1}},
+		"gone before the first sample":                {nil, []plan.Attachment{{Map: 1}}, readings, nil, nil, nil},
+		"the same index in another network namespace": {nil, attached, readings, []plan.Interface{{Name: "other", Index: 2}}, nil, nil},
+		"no reading": {nil, attached, readings[1:], []plan.Interface{eth0, eth1}, nil, []counted{shown1}},
 	} {
-		got := look(noon, test.selected, test.attached, test.readings, test.interfaces, sample{interfaces: test.before})
+		got := newSample(noon, test.selected, test.attached, test.readings, test.interfaces, sample{interfaces: test.before})
 		if diff := cmp.Diff(test.want, got.interfaces, comparing()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}

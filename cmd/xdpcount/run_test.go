@@ -34,10 +34,10 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/terminal"
 )
 
-// soon is how long anything may take that should happen at once; the machine may be busy.
+// soon is the timeout for everything that should happen at once, on a busy machine.
 const soon = 20 * time.Second
 
-// lab is a network namespace with a veth pair eth0, which is counted, and peer, from which frames are sent.
+// lab is a network namespace with a veth pair: eth0, which is counted, and peer, which sends frames.
 type lab struct {
 	net  *netns.Namespace
 	send *frames.Sender
@@ -108,7 +108,7 @@ func (l *lab) expectUnhooked(t *testing.T, names ...string) {
 	}
 }
 
-// foreign attaches a program of somebody else for the duration of the test, and returns its ID.
+// foreign attaches another program for the duration of the test, and returns its ID.
 func (l *lab) foreign(t *testing.T, name string) uint32 {
 	t.Helper()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -137,7 +137,7 @@ type process struct {
 	stderr  bytes.Buffer
 }
 
-// start starts xdpcount in the lab's network namespace with JSON as its output.
+// start runs xdpcount with JSON output in the lab's network namespace.
 func (l *lab) start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: exec.Command(binary, append([]string{"--output=json", "--interval=20ms"}, args...)...)}
@@ -177,14 +177,14 @@ func (l *lab) start(t *testing.T, args ...string) *process {
 // run starts a command in the lab's network namespace.
 func (l *lab) run(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	l.net.Do(func() { // the process begins in the namespace of the thread that starts it
+	l.net.Do(func() { // a process starts in the namespace of the thread that forks it
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 	})
 }
 
-// until returns the first report that is as wanted.
+// until returns the first report for which wanted returns true.
 func (p *process) until(t *testing.T, what string, wanted func(jsonReport) bool) jsonReport {
 	t.Helper()
 	var last jsonReport
@@ -209,7 +209,7 @@ func (p *process) untilCounting(t *testing.T) jsonReport {
 	return p.until(t, "it counts", func(jsonReport) bool { return true })
 }
 
-// untilCounted waits until the first interface has as many packets as were sent.
+// untilCounted waits until the first interface has counted all packets that were sent.
 func (p *process) untilCounted(t *testing.T, sent traffic.Totals) jsonReport {
 	t.Helper()
 	return p.until(t, "everything is counted", func(r jsonReport) bool {
@@ -217,8 +217,7 @@ func (p *process) untilCounted(t *testing.T, sent traffic.Totals) jsonReport {
 	})
 }
 
-// end sends the signal and returns the summary and the exit status, which is negative for a process that the signal
-// killed.
+// end sends the signal and returns the summary and the exit status, which is negative if the signal killed the process.
 func (p *process) end(t *testing.T, signal os.Signal) (summary jsonReport, status int) {
 	t.Helper()
 	if err := p.Process.Signal(signal); err != nil {
@@ -239,12 +238,12 @@ func (p *process) ended(t *testing.T) (summary jsonReport, status int) {
 			_ = p.Wait()
 			return summary, p.ProcessState.ExitCode()
 		case <-timeout:
-			t.Fatal("it does not end")
+			t.Fatal("it does not exit")
 		}
 	}
 }
 
-// counts returns what is told of an interface, by class.
+// counts returns the counts of an interface, by class.
 func counts(i jsonInterface) map[string]traffic.Counts {
 	m := map[string]traffic.Counts{}
 	for _, c := range i.Classes {
@@ -262,14 +261,14 @@ func wantCounts(t traffic.Totals) map[string]traffic.Counts {
 	return m
 }
 
-func TestTotalsAgreeWithTheSenderAndTheInterface(t *testing.T) {
+func TestTotals(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string
 		want plan.Mode
 	}{
-		"natively":      {[]string{"-N", "eth0"}, plan.Native},
-		"generically":   {[]string{"-S", "eth0"}, plan.Generic},
-		"automatically": {[]string{"eth0"}, plan.Native},
+		"native":  {[]string{"-N", "eth0"}, plan.Native},
+		"generic": {[]string{"-S", "eth0"}, plan.Generic},
+		"auto":    {[]string{"eth0"}, plan.Native},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
@@ -294,12 +293,12 @@ func TestTotalsAgreeWithTheSenderAndTheInterface(t *testing.T) {
 			}
 			all := l.sent.Sum()
 			if i.Name != "eth0" || i.Mode != test.want || i.Gone || i.Totals.Packets != all.Packets || i.Totals.Bytes != all.Bytes {
-				t.Errorf("told %d packets and %d bytes of %s in %s mode, sent %+v", i.Totals.Packets, i.Totals.Bytes, i.Name, i.Mode, all)
+				t.Errorf("counted %d packets and %d bytes on %s in %s mode, sent %+v", i.Totals.Packets, i.Totals.Bytes, i.Name, i.Mode, all)
 			}
 			if got := after.RxPackets - before.RxPackets; got != all.Packets {
 				t.Errorf("rx_packets grew by %d, sent %d", got, all.Packets)
 			}
-			// What docs/xdpcount.md tells of rx_bytes.
+			// docs/xdpcount.md describes rx_bytes.
 			want := all.Bytes
 			if test.want == plan.Native {
 				want -= 14 * all.Packets
@@ -309,7 +308,7 @@ func TestTotalsAgreeWithTheSenderAndTheInterface(t *testing.T) {
 			}
 			mean := float64(all.Packets) / last.IntervalSeconds
 			if got := *i.Totals.PacketsPerSecond; got < mean*0.999 || got > mean*1.001 {
-				t.Errorf("%v packets/s on the mean, sent %d in %v s", got, all.Packets, last.IntervalSeconds)
+				t.Errorf("mean rate %v packets/s, sent %d in %v s", got, all.Packets, last.IntervalSeconds)
 			}
 			if first.Type != typeInterval || first.IntervalSeconds < 0.02 || time.Since(first.Time) > time.Hour {
 				t.Errorf("first report: %+v", first)
@@ -318,7 +317,7 @@ func TestTotalsAgreeWithTheSenderAndTheInterface(t *testing.T) {
 	}
 }
 
-func TestSeveralInterfacesInTheirOrder(t *testing.T) {
+func TestInterfaceOrder(t *testing.T) {
 	l := newLab(t)
 	l.net.Bridge(t, "br0")
 	p := l.start(t, "br0", "peer", "eth0", "lo", "--count=2")
@@ -334,8 +333,8 @@ func TestSeveralInterfacesInTheirOrder(t *testing.T) {
 	l.expectUnhooked(t, want...)
 }
 
-func TestNothingStaysAttachedHoweverItEnds(t *testing.T) {
-	// Under nohup what is started would ignore it; what is caught here is not ignored there.
+func TestDetachOnExit(t *testing.T) {
+	// Under nohup a child would ignore SIGHUP. A signal that the parent catches is not ignored in the child.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, unix.SIGHUP)
 	defer signal.Stop(hangup)
@@ -344,11 +343,11 @@ func TestNothingStaysAttachedHoweverItEnds(t *testing.T) {
 		end    func(t *testing.T, p *process)
 		status int
 	}{
-		"SIGINT":  {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGINT) }, 0},
-		"SIGTERM": {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGTERM) }, 0},
-		"SIGKILL": {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGKILL) }, -1},
-		"SIGHUP":  {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGHUP) }, -1},
-		"the end": {[]string{"--duration=300ms"}, func(*testing.T, *process) {}, 0},
+		"SIGINT":   {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGINT) }, 0},
+		"SIGTERM":  {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGTERM) }, 0},
+		"SIGKILL":  {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGKILL) }, -1},
+		"SIGHUP":   {nil, func(t *testing.T, p *process) { p.signal(t, unix.SIGHUP) }, -1},
+		"duration": {[]string{"--duration=300ms"}, func(*testing.T, *process) {}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
@@ -356,7 +355,7 @@ func TestNothingStaysAttachedHoweverItEnds(t *testing.T) {
 			p.untilCounting(t)
 			var id ebpf.ProgramID
 			var maps []ebpf.MapID
-			if hook := l.hook(t, "eth0"); hook.Program != 0 { // unless it has ended by itself already
+			if hook := l.hook(t, "eth0"); hook.Program != 0 { // with --duration it may have exited already
 				id, maps = loaded(t, hook.Program)
 			}
 			test.end(t, p)
@@ -364,9 +363,9 @@ func TestNothingStaysAttachedHoweverItEnds(t *testing.T) {
 				t.Errorf("status %d: %s", status, p.stderr.String())
 			}
 			if test.status == 0 {
-				l.expectUnhooked(t, "eth0", "peer") // at once
+				l.expectUnhooked(t, "eth0", "peer") // synchronously
 			}
-			// What the process does not do itself the kernel does some time after.
+			// If the process was killed, the kernel cleans up some time later.
 			eventually(t, func() error {
 				for _, name := range []string{"eth0", "peer"} {
 					if hook := l.hook(t, name); hook != (plan.Hook{}) {
@@ -380,7 +379,7 @@ func TestNothingStaysAttachedHoweverItEnds(t *testing.T) {
 				}
 				for _, id := range maps {
 					if left, err := ebpf.NewMapFromID(id); err == nil {
-						return errors.Join(fmt.Errorf("map %d is still there", id), left.Close())
+						return errors.Join(fmt.Errorf("map %d still exists", id), left.Close())
 					}
 				}
 				return nil
@@ -428,7 +427,7 @@ func eventually(t *testing.T, check func() error) {
 	}
 }
 
-func TestAReaderThatGoesEndsIt(t *testing.T) {
+func TestExitOnClosedPipe(t *testing.T) {
 	l := newLab(t)
 	cmd := exec.Command(binary, "--interval=20ms", "eth0")
 	out, err := cmd.StdoutPipe()
@@ -455,7 +454,7 @@ func TestAReaderThatGoesEndsIt(t *testing.T) {
 	})
 }
 
-func TestASecondSignalEndsItWhenNobodyReads(t *testing.T) {
+func TestSecondSignalWhileBlockedOnOutput(t *testing.T) {
 	l := newLab(t)
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -470,14 +469,14 @@ func TestASecondSignalEndsItWhenNobodyReads(t *testing.T) {
 	cmd.Stdout = in
 	l.run(t, cmd)
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	stands := 0 // for how many looks in turn the pipe has not filled further
-	for last := -1; stands < 20; time.Sleep(20 * time.Millisecond) {
+	stable := 0 // number of consecutive checks in which the pipe has not grown
+	for last := -1; stable < 20; time.Sleep(20 * time.Millisecond) {
 		n, err := unix.IoctlGetInt(int(out.Fd()), unix.TIOCINQ)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if stands++; n != last || n == 0 {
-			stands = 0
+		if stable++; n != last || n == 0 {
+			stable = 0
 		}
 		last = n
 	}
@@ -499,7 +498,7 @@ func TestASecondSignalEndsItWhenNobodyReads(t *testing.T) {
 			return
 		case <-time.After(20 * time.Millisecond):
 		case <-timeout:
-			t.Fatal("it does not end")
+			t.Fatal("it does not exit")
 		}
 	}
 }
@@ -514,26 +513,26 @@ func TestErrors(t *testing.T) {
 
 	const nobody = 65534
 	none := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	hint := " (bpftool prog show tells whose it is; what an agent counts is read by --pinned)"
+	hint := " (bpftool prog show shows its owner; to read the counts of an agent, use --pinned)"
 	for name, test := range map[string]struct {
 		args   string
 		as     *syscall.SysProcAttr
 		status int
-		line   string // an ellipsis stands for what the kernel says
+		line   string // an ellipsis matches the message of the kernel
 	}{
-		"usage":             {"--count=x eth0", nil, 2, `usage: invalid value "x" for flag -count: parse error (xdpcount -h lists the flags)`},
-		"no interface":      {"eth9", nil, 3, "no such interface: eth9"},
-		"one of several":    {"eth0 eth9 eth8", nil, 3, "no such interface: eth9, eth8"},
-		"a busy hook":       {"eth0 taken", nil, 4, "another XDP program holds the hook: taken has " + busy + hint},
-		"busy, generic too": {"-S taken", nil, 4, "another XDP program holds the hook: taken has " + busy + hint},
-		"no rights":         {"eth0", none, 5, "attach eth0: not permitted: … (needs root, or the capabilities BPF, NET_ADMIN and PERFMON)"},
-		"no rights to look": {"--pinned --bpffs " + pinned, none, 5, "… permission denied (needs root, or the capabilities BPF, NET_ADMIN and PERFMON)"},
-		"no bpffs":          {"--pinned --bpffs " + plain, nil, 6, "no BPF file system is mounted at " + plain + " (--bpffs names another path)"},
-		"no such path":      {"--pinned --bpffs " + plain + "/none", nil, 6, "no BPF file system is mounted at " + plain + "/none: no such file or directory (--bpffs names another path)"},
-		"no native XDP":     {"-N eth0 br0", nil, 7, "attach br0: the driver has no native XDP: … (without -N it is attached in generic mode)"},
-		"nothing pinned":    {"--pinned --bpffs " + empty, nil, 8, "nothing is pinned in " + empty + ": no agent counts here (without --pinned xdpcount counts by itself)"},
-		"not pinned there":  {"--pinned --bpffs " + pinned + " eth0 peer", nil, 8, "nothing is pinned in " + pinned + " for eth0: no agent counts there (without --pinned xdpcount counts by itself)"},
-		"pinned, no such":   {"--pinned --bpffs " + pinned + " eth9", nil, 3, "no such interface: eth9"},
+		"usage":                   {"--count=x eth0", nil, 2, `usage: invalid value "x" for flag -count: parse error (xdpcount -h lists the flags)`},
+		"no interface":            {"eth9", nil, 3, "no such interface: eth9"},
+		"one of several missing":  {"eth0 eth9 eth8", nil, 3, "no such interface: eth9, eth8"},
+		"a busy hook":             {"eth0 taken", nil, 4, "another XDP program holds the hook: taken has " + busy + hint},
+		"busy hook with -S":       {"-S taken", nil, 4, "another XDP program holds the hook: taken has " + busy + hint},
+		"no permission to attach": {"eth0", none, 5, "attach eth0: not permitted: … (requires root, or the capabilities BPF, NET_ADMIN and PERFMON)"},
+		"no permission to read":   {"--pinned --bpffs " + pinned, none, 5, "… permission denied (requires root, or the capabilities BPF, NET_ADMIN and PERFMON)"},
+		"no bpffs":                {"--pinned --bpffs " + plain, nil, 6, "no BPF file system is mounted at " + plain + " (--bpffs selects another path)"},
+		"no such path":            {"--pinned --bpffs " + plain + "/none", nil, 6, "no BPF file system is mounted at " + plain + "/none: no such file or directory (--bpffs selects another path)"},
+		"native unsupported":      {"-N eth0 br0", nil, 7, "attach br0: the driver has no native XDP: … (without -N the program is attached in generic mode)"},
+		"nothing pinned":          {"--pinned --bpffs " + empty, nil, 8, "nothing is pinned in " + empty + ": no agent counts here (without --pinned, xdpcount attaches its own program)"},
+		"interface not pinned":    {"--pinned --bpffs " + pinned + " eth0 peer", nil, 8, "nothing is pinned in " + pinned + " for eth0: no agent counts on it (without --pinned, xdpcount attaches its own program)"},
+		"pinned, no interface":    {"--pinned --bpffs " + pinned + " eth9", nil, 3, "no such interface: eth9"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command(binary, strings.Fields(test.args)...)
@@ -554,14 +553,14 @@ func TestErrors(t *testing.T) {
 				fits = strings.HasPrefix(got, begin) && strings.HasSuffix(got, end)
 			}
 			if !fits || rest != "" || !ended || stdout.Len() != 0 {
-				t.Errorf("it says\n%s, want\n%s%s, and prints %q", stderr.String(), begin, end, stdout.String())
+				t.Errorf("stderr is\n%s, want\n%s%s, stdout is %q", stderr.String(), begin, end, stdout.String())
 			}
 			l.expectUnhooked(t, "eth0", "br0", "jumbo")
 		})
 	}
 }
 
-// pin makes an agent's datapath count the interface, for the duration of the test.
+// pin attaches the interface in an agent's datapath for the duration of the test.
 func pin(t *testing.T, l *lab, bpffs, name string) *datapath.Datapath {
 	t.Helper()
 	d, err := datapath.Open(bpffs, "boot")
@@ -587,7 +586,7 @@ func attach(t *testing.T, l *lab, d *datapath.Datapath, name string) {
 	})
 }
 
-func TestASecondOneIsToldOfTheFirst(t *testing.T) {
+func TestSecondInstanceReportsFirst(t *testing.T) {
 	l := newLab(t)
 	l.start(t, "eth0").untilCounting(t)
 	second := l.start(t, "eth0")
@@ -598,8 +597,8 @@ func TestASecondOneIsToldOfTheFirst(t *testing.T) {
 	}
 }
 
-func TestPinnedReadsWhatAnAgentCounts(t *testing.T) {
-	for name, args := range map[string][]string{"by name": {"eth0"}, "all": nil} {
+func TestPinned(t *testing.T) {
+	for name, args := range map[string][]string{"named interface": {"eth0"}, "all interfaces": nil} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
 			mount := bpffs.Mount(t)
@@ -608,24 +607,24 @@ func TestPinnedReadsWhatAnAgentCounts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// As if the agent were just about to attach: what has no counts yet is left alone as well.
+			// The state of an agent that is about to attach. It must not be changed either.
 			half := filepath.Join(filepath.Dir(before[0].Pin), "4711")
 			if err := os.Mkdir(half, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			l.traffic(t, 1) // before anybody looks
+			l.traffic(t, 1) // before xdpcount starts
 			p := l.start(t, append([]string{"--pinned", "--bpffs", mount}, args...)...)
 			p.untilCounted(t, l.sent)
 			l.traffic(t, 2)
 			r := p.untilCounted(t, l.sent)
 			if err := os.Remove(half); err != nil {
-				t.Errorf("not left alone: %v", err)
+				t.Errorf("the directory was removed: %v", err)
 			}
 			if diff := cmp.Diff(wantCounts(l.sent), counts(r.Interfaces[0])); diff != "" {
 				t.Errorf("not what was sent (-sent +counted):\n%s", diff)
 			}
 
-			// The agent gives the interface up, and counts again.
+			// The agent detaches from the interface, and attaches again.
 			if err := agent.Detach(before[0]); err != nil {
 				t.Fatal(err)
 			}
@@ -649,10 +648,10 @@ func TestPinnedReadsWhatAnAgentCounts(t *testing.T) {
 				t.Errorf("the summary is not what was sent (-sent +counted):\n%s", diff)
 			}
 
-			// The agent's are untouched.
+			// The agent's attachments are unchanged.
 			after, err := agent.Attached()
 			if diff := cmp.Diff(again, after); diff != "" || err != nil || len(after) != 1 {
-				t.Errorf("attached otherwise, error %v (-before +after):\n%s", err, diff)
+				t.Errorf("the attachments have changed, error %v (-before +after):\n%s", err, diff)
 			}
 			if hook := l.hook(t, "eth0"); hook.Program != again[0].Program {
 				t.Errorf("the hook has %+v, the agent attached %+v", hook, again[0])
@@ -661,7 +660,7 @@ func TestPinnedReadsWhatAnAgentCounts(t *testing.T) {
 			eventually(t, func() error {
 				readings, err := agent.Read()
 				if err != nil || len(readings) != 1 || readings[0].Totals != l.sent {
-					return fmt.Errorf("the agent reads something else than was sent, error %w", err)
+					return fmt.Errorf("the agent does not read what was sent, error %w", err)
 				}
 				return nil
 			})
@@ -674,12 +673,12 @@ func TestCountAndDuration(t *testing.T) {
 	for name, test := range map[string]struct {
 		args      []string
 		intervals int
-		took      time.Duration // at least
+		took      time.Duration // minimum
 	}{
-		"three intervals":                  {[]string{"--count=3"}, 3, 60 * time.Millisecond},
-		"one":                              {[]string{"--count=1"}, 1, 20 * time.Millisecond},
-		"a time shorter than the interval": {[]string{"--interval=1h", "--duration=50ms"}, 0, 50 * time.Millisecond},
-		"a time of one interval and more":  {[]string{"--interval=100ms", "--duration=150ms"}, 1, 150 * time.Millisecond},
+		"three intervals":                      {[]string{"--count=3"}, 3, 60 * time.Millisecond},
+		"one interval":                         {[]string{"--count=1"}, 1, 20 * time.Millisecond},
+		"duration shorter than the interval":   {[]string{"--interval=1h", "--duration=50ms"}, 0, 50 * time.Millisecond},
+		"duration of one and a half intervals": {[]string{"--interval=100ms", "--duration=150ms"}, 1, 150 * time.Millisecond},
 	} {
 		p := l.start(t, append(test.args, "eth0")...)
 		intervals, summaries := 0, 0
@@ -701,7 +700,7 @@ func TestCountAndDuration(t *testing.T) {
 	}
 }
 
-func TestAnInterfaceThatIsDeletedEndsItWithItsTotals(t *testing.T) {
+func TestInterfaceDeleted(t *testing.T) {
 	l := newLab(t)
 	p := l.start(t, "eth0", "peer")
 	p.untilCounting(t)
@@ -709,7 +708,7 @@ func TestAnInterfaceThatIsDeletedEndsItWithItsTotals(t *testing.T) {
 	p.untilCounted(t, l.sent)
 	l.net.Delete(t, "eth0")
 	last, status := p.ended(t)
-	if status != 3 || p.stderr.String() != "xdpcount: nothing is left to count: the interface is gone\n" {
+	if status != 3 || p.stderr.String() != "xdpcount: no interface is left: the interface is gone\n" {
 		t.Errorf("status %d: %s", status, p.stderr.String())
 	}
 	if len(last.Interfaces) != 2 || !last.Interfaces[0].Gone || last.Interfaces[0].Name != "eth0" {
@@ -720,7 +719,7 @@ func TestAnInterfaceThatIsDeletedEndsItWithItsTotals(t *testing.T) {
 	}
 }
 
-func TestTableInATerminal(t *testing.T) {
+func TestTableOnTerminal(t *testing.T) {
 	const columns, lines = 60, 9
 	l := newLab(t)
 	screen, end := terminal.Open(t, columns, lines)
@@ -731,7 +730,7 @@ func TestTableInATerminal(t *testing.T) {
 	end.Close()
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	l.traffic(t, 1)
-	out, _ := io.ReadAll(screen) // ends with an error when nobody has the terminal open
+	out, _ := io.ReadAll(screen) // returns an error when the process has closed the terminal
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%v: %s", err, stderr.String())
 	}
@@ -743,7 +742,7 @@ func TestTableInATerminal(t *testing.T) {
 		text, up, _ := strings.Cut(table, "\x1b[")
 		drawn := strings.Count(text, "\n")
 		if drawn >= lines || up != strconv.Itoa(drawn)+"A\r" {
-			t.Errorf("table %d has %d lines, and then goes %q up:\n%s", i, drawn, up, text)
+			t.Errorf("table %d has %d lines, and the cursor moves up by %q:\n%s", i, drawn, up, text)
 		}
 		for line := range strings.Lines(text) {
 			if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > columns {
@@ -751,7 +750,7 @@ func TestTableInATerminal(t *testing.T) {
 			}
 		}
 	}
-	if !strings.Contains(tables[4], "rates are means over") {
-		t.Errorf("it ends without a summary:\n%s", tables[4])
+	if !strings.Contains(tables[4], "mean rates over") {
+		t.Errorf("no summary at the end:\n%s", tables[4])
 	}
 }

@@ -8,26 +8,26 @@ import (
 	"github.com/xdp-operator/xdp-operator/cmd/internal/exit"
 )
 
-// What can go wrong before an attempt to attach; the attempt's own errors are those of package plan.
+// Errors that are found before attaching. Those of attaching are in package plan.
 var (
 	errNoInterface   = errors.New("no such interface")
-	errNothingPinned = errors.New("nothing is pinned") // --pinned where no agent counts
+	errNothingPinned = errors.New("nothing is pinned") // --pinned, but no agent counts
 )
 
-const rights = "needs root, or the capabilities BPF, NET_ADMIN and PERFMON"
+const rightsHint = "requires root, or the capabilities BPF, NET_ADMIN and PERFMON"
 
-// statuses are the exit statuses of docs/xdpcount.md, each with a hint for the one who reads the error. The first that
-// fits holds: that something may not be looked at can wear the dress of what was looked for.
+// statuses are the exit statuses of docs/xdpcount.md, with a hint for the user. The first that matches applies. Permission
+// errors come first, because other errors can wrap them.
 var statuses = exit.Causes{
 	{Err: errUsage, Status: 2, Hint: "xdpcount -h lists the flags"},
-	{Err: plan.ErrPermission, Status: 5, Hint: rights},
-	{Err: os.ErrPermission, Status: 5, Hint: rights},
+	{Err: plan.ErrPermission, Status: 5, Hint: rightsHint},
+	{Err: os.ErrPermission, Status: 5, Hint: rightsHint},
 	{Err: errNoInterface, Status: 3},
 	{Err: plan.ErrInterfaceGone, Status: 3},
 	{Err: plan.ErrHookInUse, Status: 4},
-	{Err: plan.ErrBPFFSNotMounted, Status: 6, Hint: "--bpffs names another path"},
-	{Err: plan.ErrNativeUnsupported, Status: 7, Hint: "without -N it is attached in generic mode"},
-	{Err: plan.ErrMTUTooLarge, Status: 7, Hint: "without -N it is attached in generic mode"},
-	{Err: errNothingPinned, Status: 8, Hint: "without --pinned xdpcount counts by itself"},
+	{Err: plan.ErrBPFFSNotMounted, Status: 6, Hint: "--bpffs selects another path"},
+	{Err: plan.ErrNativeUnsupported, Status: 7, Hint: "without -N the program is attached in generic mode"},
+	{Err: plan.ErrMTUTooLarge, Status: 7, Hint: "without -N the program is attached in generic mode"},
+	{Err: errNothingPinned, Status: 8, Hint: "without --pinned, xdpcount attaches its own program"},
 	{Err: plan.ErrKernelTooOld, Status: 9},
 }

@@ -6,23 +6,24 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
-// show prints the report as tables, on a terminal in the place of those of the report before.
+// show prints the report as tables. On a terminal they replace those of the previous report.
 func show(s *display.Screen, r report) error {
 	return s.Print(func(bounds display.Size) []string {
 		if r.summary {
-			bounds.Lines = 0 // it is not redrawn, and may scroll
+			bounds.Lines = 0 // the summary is not redrawn, and can scroll
 		}
 		return render(r, bounds)
 	})
 }
 
-// render returns the lines of a report. Where there are more than the bounds allow, the smaller classes of each
-// interface share one line; where even that is too much there is one line per interface.
+// render returns the lines of a report. If there are more than fit, the smaller classes of each interface are summed up in
+// one line. If that does not fit either, there is one line per interface.
 func render(r report, bounds display.Size) []string {
 	var lines []string
-	room := bounds.Lines - 1 // the cursor has a line of its own
+	room := bounds.Lines - 1 // the cursor needs one line
 	if len(r.sections) == 0 {
 		lines = []string{when(r), "no interface is counted"}
 	} else if rows, ok := display.Share(sizes(r.sections), frame, bounds); ok {
@@ -44,10 +45,10 @@ func render(r report, bounds display.Size) []string {
 	return lines
 }
 
-// frame is a section's title, heads and last line.
+// frame is the number of lines of a section for title, column headers and sum.
 const frame = 3
 
-// sizes returns how many classes each section has.
+// sizes returns the number of classes of each section.
 func sizes(sections []section) []int {
 	var n []int
 	for _, s := range sections {
@@ -56,7 +57,7 @@ func sizes(sections []section) []int {
 	return n
 }
 
-// The columns, 69 characters wide: names of protocols and of interfaces have 15 at most.
+// The columns take 69 characters. Names of protocols and of interfaces have at most 15.
 const headFormat = "%-16s%-9s%10s%9s%9s%10s%6s"
 
 func detailed(r report, s section, rows int) []string {
@@ -70,7 +71,7 @@ func detailed(r report, s section, rows int) []string {
 		shown, rest = s.classes[:rows-1], s.classes[rows-1:]
 	}
 	for _, c := range shown {
-		family := display.None
+		family := format.None
 		if _, ok := c.class.Number(); ok {
 			family = c.class.Family().String()
 		}
@@ -91,7 +92,7 @@ func detailed(r report, s section, rows int) []string {
 	return append(lines, row("all", "", s.allRate, s.all, s.all))
 }
 
-// brief has one line per interface, and if there are more than fit a last one that tells how many.
+// brief returns one line per interface. If there are more than fit, the last line is the number of the others.
 func brief(r report, room int) []string {
 	lines := []string{
 		when(r),
@@ -114,12 +115,12 @@ func brief(r report, room int) []string {
 
 func row(name, kind string, r display.Rate, counts, of traffic.Counts) string {
 	return fmt.Sprintf(headFormat, name, kind,
-		display.PerSecond(r.Packets), display.PerSecond(r.Bits),
-		display.Packets(counts.Packets), display.Bytes(counts.Bytes),
-		display.Percent(counts.Packets, of.Packets))
+		format.PerSecond(r.Packets), format.PerSecond(r.Bits),
+		format.Packets(counts.Packets), format.Bytes(counts.Bytes),
+		format.Share(counts.Packets, of.Packets))
 }
 
-// state is the mode in which an interface is counted.
+// state returns the mode in which an interface is counted.
 func state(s section) string {
 	if s.gone {
 		return "gone"
@@ -127,10 +128,10 @@ func state(s section) string {
 	return string(s.mode)
 }
 
-// when tells the time that a report is of.
+// when returns the time of a report.
 func when(r report) string {
 	if r.summary {
-		return fmt.Sprintf("%s  rates are means over %s", r.time.Format(time.DateTime), display.Seconds(r.elapsed))
+		return fmt.Sprintf("%s  mean rates over %s", r.time.Format(time.DateTime), format.Seconds(r.elapsed))
 	}
-	return fmt.Sprintf("%s  the last %s", r.time.Format(time.DateTime), display.Seconds(r.elapsed))
+	return fmt.Sprintf("%s  the last %s", r.time.Format(time.DateTime), format.Seconds(r.elapsed))
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
-// manySections is a report of n interfaces with classes of every width.
+// manySections returns a report of n interfaces with numbers of every width.
 func manySections(n int) report {
 	var from, to sample
 	from.time, to.time = noon, noon.Add(2*time.Second)
@@ -26,7 +26,7 @@ func manySections(n int) report {
 		c := counted{name: names[i%3], mode: modes[i%3], id: id(uint32(i)), gone: i == 1}
 		before := totals(map[traffic.Class]uint64{tcp4: 1_000_000, udp4: 12})
 		after := before
-		if i%3 != 2 { // nothing passes lo
+		if i%3 != 2 { // lo has no traffic
 			after = after.Plus(totals(map[traffic.Class]uint64{
 				tcp4: 246_912, udp4: 1, tcp6: 1999,
 				traffic.IP(traffic.IPv4, 134): 7, traffic.IP(traffic.IPv6, 253): 3, traffic.IP(traffic.IPv6, 0): 999_950,
@@ -48,16 +48,16 @@ func TestTable(t *testing.T) {
 		report report
 		bounds display.Size
 	}{
-		"one interface":                    {manySections(1), display.Size{}},
-		"several in a pipe":                {manySections(3), display.Size{}},
-		"in a terminal of 80 by 24":        {manySections(3), display.Size{Columns: 80, Lines: 24}},
-		"in a low one":                     {manySections(1), display.Size{Columns: 80, Lines: 8}},
-		"in a lower one":                   {manySections(1), display.Size{Columns: 80, Lines: 5}},
-		"in a narrow one":                  {manySections(1), display.Size{Columns: 40, Lines: 24}},
-		"too many for a line each":         {manySections(9), display.Size{Columns: 80, Lines: 24}},
-		"too many altogether":              {manySections(40), display.Size{Columns: 80, Lines: 10}},
-		"the summary":                      {summary, display.Size{Columns: 80, Lines: 24}},
-		"an agent that counts nothing now": {report{time: noon, elapsed: time.Second}, display.Size{Columns: 80, Lines: 24}},
+		"one interface":                {manySections(1), display.Size{}},
+		"several interfaces in a pipe": {manySections(3), display.Size{}},
+		"terminal of 80 by 24":         {manySections(3), display.Size{Columns: 80, Lines: 24}},
+		"terminal of 8 lines":          {manySections(1), display.Size{Columns: 80, Lines: 8}},
+		"terminal of 5 lines":          {manySections(1), display.Size{Columns: 80, Lines: 5}},
+		"terminal of 40 columns":       {manySections(1), display.Size{Columns: 40, Lines: 24}},
+		"one line per interface":       {manySections(9), display.Size{Columns: 80, Lines: 24}},
+		"more interfaces than lines":   {manySections(40), display.Size{Columns: 80, Lines: 10}},
+		"summary":                      {summary, display.Size{Columns: 80, Lines: 24}},
+		"no interface":                 {report{time: noon, elapsed: time.Second}, display.Size{Columns: 80, Lines: 24}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			lines := render(test.report, test.bounds)
@@ -74,7 +74,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestEveryTerminalHoldsTheTable(t *testing.T) {
+func TestRenderFitsEveryTerminal(t *testing.T) {
 	for sections := range 12 {
 		for height := 2; height < 40; height++ {
 			if lines := render(manySections(sections), display.Size{Columns: 80, Lines: height}); len(lines) >= height {
@@ -84,7 +84,7 @@ func TestEveryTerminalHoldsTheTable(t *testing.T) {
 	}
 }
 
-func TestOnATerminalATableTakesThePlaceOfTheOneBefore(t *testing.T) {
+func TestShowOnTerminal(t *testing.T) {
 	var out bytes.Buffer
 	s := &display.Screen{Out: &out, Size: func() (display.Size, bool) { return display.Size{Columns: 80, Lines: 24}, true }}
 	for _, sections := range []int{2, 1, 1} {
@@ -101,7 +101,7 @@ func TestOnATerminalATableTakesThePlaceOfTheOneBefore(t *testing.T) {
 	}
 }
 
-func TestInAPipeTablesFollowEachOther(t *testing.T) {
+func TestShowInPipe(t *testing.T) {
 	var out bytes.Buffer
 	s := &display.Screen{Out: &out, Size: func() (display.Size, bool) { return display.Size{}, false }}
 	for range 2 {

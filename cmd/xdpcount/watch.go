@@ -10,17 +10,17 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 )
 
-// clock is the time, which tests make.
+// clock is replaced in tests.
 type clock struct {
 	now   func() time.Time
 	after func(time.Duration) <-chan time.Time
 }
 
 func systemClock() clock {
-	return clock{now: time.Now, after: time.After} //nolint:forbidigo // a program is where the clock comes from
+	return clock{now: time.Now, after: time.After} //nolint:forbidigo // programs create the clock
 }
 
-// watch is one run: what is read of the source once per interval, and printed.
+// watch reads the source once per interval and prints a report.
 type watch struct {
 	source source
 	list   func() ([]plan.Interface, error)
@@ -28,13 +28,13 @@ type watch struct {
 	clock  clock
 
 	interval  time.Duration
-	duration  time.Duration // 0: without end
-	count     int           // of intervals; 0: without end
-	selected  []string      // names of interfaces; none: all
-	untilGone bool          // ends, with an error, when nothing is counted any more
+	duration  time.Duration // 0 means no limit
+	count     int           // of intervals; 0 means no limit
+	selected  []string      // names of interfaces; empty for all
+	untilGone bool          // return an error when no interface is counted any more
 }
 
-// run prints a report per interval until it is done or ctx is, detaches, and prints the summary.
+// run prints a report per interval until it is done or ctx is done. Then it detaches and prints the summary.
 func (w *watch) run(ctx context.Context) error {
 	first, err := w.sample(sample{})
 	if err != nil {
@@ -43,7 +43,7 @@ func (w *watch) run(ctx context.Context) error {
 	last, ended := first, error(nil)
 	next := first.time
 	for n := 0; w.count == 0 || n < w.count; n++ {
-		// Intervals are told from the first one on. Those that a slow terminal ate are left out.
+		// Intervals are multiples of the interval after the first sample. If printing was slow, the missed ones are skipped.
 		for next = next.Add(w.interval); next.Before(w.clock.now()); {
 			next = next.Add(w.interval)
 		}
@@ -59,12 +59,11 @@ func (w *watch) run(ctx context.Context) error {
 		}
 		last = now
 		if w.untilGone && now.allGone() {
-			ended = fmt.Errorf("nothing is left to count: %w", plan.ErrInterfaceGone)
+			ended = fmt.Errorf("no interface is left: %w", plan.ErrInterfaceGone)
 			break
 		}
 	}
-	// Detached before it is read, so that the summary holds all that was counted, and before it is printed, which may
-	// block.
+	// Detach before reading, so that the summary includes all counted packets, and before printing, which can block.
 	if err := w.source.Detach(); err != nil {
 		return errors.Join(ended, err)
 	}
@@ -76,7 +75,7 @@ func (w *watch) run(ctx context.Context) error {
 	return errors.Join(ended, w.show(summary))
 }
 
-// wait waits for the end of the interval. It returns false if the run ends before.
+// wait waits for the end of the interval. It returns false if the run ends earlier.
 func (w *watch) wait(ctx context.Context, started, until time.Time) bool {
 	end := started.Add(w.duration)
 	ends := w.duration > 0 && end.Before(until)
@@ -91,7 +90,7 @@ func (w *watch) wait(ctx context.Context, started, until time.Time) bool {
 	}
 }
 
-// sample gathers what is counted now.
+// sample reads the current counts.
 func (w *watch) sample(before sample) (sample, error) {
 	attached, err := w.source.Attached()
 	if err != nil {
@@ -101,15 +100,15 @@ func (w *watch) sample(before sample) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	// Read last: rates are over the time between the readings.
+	// Counts are read last, because rates are computed over the time between two samples.
 	readings, err := w.source.Read()
 	if err != nil {
 		return sample{}, err
 	}
-	return look(w.clock.now(), w.selected, attached, readings, interfaces, before), nil
+	return newSample(w.clock.now(), w.selected, attached, readings, interfaces, before), nil
 }
 
-// final returns the sample with what the interfaces have counted in the end, once nothing is attached any more.
+// final returns the sample with the final counts, after detaching.
 func (w *watch) final(last sample) (sample, error) {
 	readings, err := w.source.Read()
 	if err != nil {

@@ -11,18 +11,18 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
-// host is an interface that counts a packet per second, and a clock that jumps to whatever is waited for.
+// host simulates an interface that receives 10 packets per second, and a clock that advances to the end of each wait.
 type host struct {
 	watch
 	time  time.Time
-	late  time.Duration // that every wait takes longer
-	slow  time.Duration // that every print takes
+	late  time.Duration // additional duration of every wait
+	slow  time.Duration // duration of every output
 	acts  []string
 	gone  bool
-	after map[int]func() // what happens once so many reports are printed
+	after map[int]func() // called after that number of reports
 	made  int
 }
 
@@ -51,10 +51,10 @@ func newHost() *host {
 				kind = "summary"
 			}
 			h.acts = append(h.acts, strings.Join([]string{
-				kind, r.time.Sub(noon).String(), "of", r.elapsed.String(), display.PerSecond(r.sections[0].allRate.Packets),
+				kind, r.time.Sub(noon).String(), "of", r.elapsed.String(), format.PerSecond(r.sections[0].allRate.Packets),
 			}, " "))
 			if h.made++; h.made > 100 {
-				return errors.New("it does not end")
+				return errors.New("too many reports")
 			}
 			h.time = h.time.Add(h.slow)
 			if act := h.after[h.made]; act != nil {
@@ -87,23 +87,23 @@ func TestRun(t *testing.T) {
 		want []string
 		err  error
 	}{
-		"as many intervals as told, then the summary": {
+		"count": {
 			set:  func(h *host, _ func()) { h.count = 2 },
 			want: []string{"interval 1s of 1s 10", "interval 2s of 1s 10", "detach", "summary 2s of 2s 10"},
 		},
-		"as long as told, with all intervals that fit": {
+		"duration of two intervals": {
 			set:  func(h *host, _ func()) { h.duration = 2 * time.Second },
 			want: []string{"interval 1s of 1s 10", "interval 2s of 1s 10", "detach", "summary 2s of 2s 10"},
 		},
-		"a last interval that does not fit is in the summary": {
+		"duration ends within an interval": {
 			set:  func(h *host, _ func()) { h.duration = 2500 * time.Millisecond },
 			want: []string{"interval 1s of 1s 10", "interval 2s of 1s 10", "detach", "summary 2.5s of 2.5s 10"},
 		},
-		"shorter than an interval": {
+		"duration shorter than an interval": {
 			set:  func(h *host, _ func()) { h.duration = 500 * time.Millisecond },
 			want: []string{"detach", "summary 500ms of 500ms 10"},
 		},
-		"what comes first of both": {
+		"count before duration": {
 			set:  func(h *host, _ func()) { h.count, h.duration = 1, time.Minute },
 			want: []string{"interval 1s of 1s 10", "detach", "summary 1s of 1s 10"},
 		},
@@ -111,20 +111,20 @@ func TestRun(t *testing.T) {
 			set:  func(h *host, cancel func()) { h.after[1] = cancel },
 			want: []string{"interval 1s of 1s 10", "detach", "summary 2s of 2s 10"},
 		},
-		"delays do not add up, and rates stay true": {
+		"delays do not add up": {
 			set:  func(h *host, _ func()) { h.late, h.count = 200*time.Millisecond, 3 },
 			want: []string{"interval 1.2s of 1.2s 10", "interval 2.2s of 1s 10", "interval 3.2s of 1s 10", "detach", "summary 3.2s of 3.2s 10"},
 		},
-		"intervals that a slow reader ate are left out": {
+		"a slow reader: missed intervals are skipped": {
 			set:  func(h *host, _ func()) { h.slow, h.count = 2300*time.Millisecond, 2 },
 			want: []string{"interval 1s of 1s 10", "interval 4s of 3s 10", "detach", "summary 6.3s of 6.3s 10"},
 		},
-		"the last interface goes": {
+		"the last interface is deleted": {
 			set:  func(h *host, _ func()) { h.after[1] = func() { h.gone = true } },
 			want: []string{"interval 1s of 1s 10", "interval 2s of 1s 10", "detach", "summary 2s of 2s 10"},
 			err:  plan.ErrInterfaceGone,
 		},
-		"what an agent counts may come again": {
+		"an interface of an agent is gone for an interval": {
 			set: func(h *host, _ func()) {
 				h.untilGone, h.count = false, 3
 				h.after[1] = func() { h.gone = true }

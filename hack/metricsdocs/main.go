@@ -1,5 +1,5 @@
-// Command metricsdocs writes docs/metrics.md from what controller and agent say of their metrics, and from the alerts of
-// config/prometheus. It is run from the top folder of the clone.
+// Command metricsdocs writes docs/metrics.md from the metric definitions of controller and agent, and from the alerts in
+// config/prometheus. Run it in the top folder of the repository.
 package main
 
 import (
@@ -11,12 +11,12 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/xdp-operator/xdp-operator/agent"
-	"github.com/xdp-operator/xdp-operator/api/metric"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/controllers"
+	"github.com/xdp-operator/xdp-operator/internal/metric"
 )
 
-// page is where the document belongs.
+// page is the path of the document.
 const page = "docs/metrics.md"
 
 func main() {
@@ -30,7 +30,7 @@ func main() {
 	}
 }
 
-// rule is what the document says of an alert.
+// rule holds the fields of an alert that the document shows.
 type rule struct {
 	Alert       string            `json:"alert"`
 	For         string            `json:"for"`
@@ -38,7 +38,7 @@ type rule struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
-// document returns the page. root is the top folder of the clone.
+// document returns the page. root is the top folder of the repository.
 func document(root string) (string, error) {
 	alerts, err := alerts(filepath.Join(root, "config/prometheus/rules.yaml"))
 	if err != nil {
@@ -69,7 +69,7 @@ func table(out *strings.Builder, metrics []*metric.Definition) {
 	}
 }
 
-// inWords replaces what Prometheus would fill in.
+// inWords replaces the template expressions that Prometheus would fill in.
 var inWords = strings.NewReplacer("{{ $labels.", "*", "{{ $value | humanizeDuration", "*some time", " }}", "*")
 
 func alerts(file string) (list []rule, err error) {

@@ -224,7 +224,7 @@ func TestACounterThatSelectsNothingSaysSo(t *testing.T) {
 		s.Interfaces = &v1alpha1.InterfaceSelector{Names: []v1alpha1.InterfacePattern{"wlan*"}}
 	})
 	expectMessage(t, "no-node", "False", v1alpha1.ReasonNoNodesSelected, "spec.nodeSelector selects no node")
-	expectMessage(t, "no-interface", "False", v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects no interface of 3 nodes: n1, n2, n3")
+	expectMessage(t, "no-interface", "False", v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects no interface on 3 nodes: n1, n2, n3")
 	edit(t, "no-interface", func(s *v1alpha1.XDPCounterSpec) { s.Interfaces.Names = []v1alpha1.InterfacePattern{"eth*"} })
 	expectReady(t, "no-interface", "True", v1alpha1.ReasonAllInterfacesAttached)
 }

@@ -49,7 +49,7 @@ func TestEventsTellWhatHappensToInterfaces(t *testing.T) {
 	expectEvents(t, "told", want...)
 
 	edit(t, "told", func(s *v1alpha1.XDPCounterSpec) { s.Suspend = true })
-	want = append(want, "Normal InterfacesDetached: 1 interface is counted no more: "+at)
+	want = append(want, "Normal InterfacesDetached: 1 interface is no longer counted: "+at)
 	expectEvents(t, "told", want...)
 }
 

@@ -45,7 +45,7 @@ func uninstall(t *testing.T, timeout time.Duration) (string, error) {
 	if err := os.WriteFile(kubeconfig, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	hook := exec.CommandContext(t.Context(), filepath.Join(root, "bin/controller"), "--kubeconfig="+kubeconfig,
+	hook := exec.CommandContext(t.Context(), netnscluster.Program(root, "controller"), "--kubeconfig="+kubeconfig,
 		"--leader-election-namespace="+netnscluster.Namespace, fmt.Sprintf("--timeout=%s", timeout), "uninstall")
 	out, err := hook.CombinedOutput()
 	return string(out), err
@@ -183,7 +183,7 @@ func TestUninstallingDoesNotWaitForever(t *testing.T) {
 	withoutController(t, (*netnscluster.Process).Kill)
 	begin := time.Now()
 	out, err := uninstall(t, 3*time.Second)
-	if err != nil || !strings.Contains(out, "The agents of 1 nodes did not say that they have detached: "+n.Name) {
+	if err != nil || !strings.Contains(out, "1 node has not reported that all interfaces are detached: "+n.Name) {
 		t.Errorf("%v: %s", err, out)
 	}
 	t.Logf("ended after %s", time.Since(begin).Round(time.Millisecond))

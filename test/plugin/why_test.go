@@ -1,12 +1,14 @@
 package plugin
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -21,7 +23,7 @@ func TestWhy(t *testing.T) {
 	report(t, s, time.Now(), traffic.Totals{})
 	run(t, kubectl(t.Context(), "why", "workers")).expect(t, 0, "workers  Ready=True  AllInterfacesAttached", "└─ 1 node is ready")
 
-	bad := counter(t, "bad", traffic.Totals{}, metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNothingAttached, Message: "1 of 1 nodes have failures: n2/eth0 (XDPHookInUse)"})
+	bad := counter(t, "bad", traffic.Totals{}, metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNothingAttached, Message: "1 of 1 node has failures: n2/eth0 (XDPHookInUse)"})
 	held := nodeState(t, "n2", bad)
 	report(t, held, time.Now(), traffic.Totals{})
 	held.Status.Interfaces[0].State, held.Status.Interfaces[0].Mode = v1alpha1.InterfaceFailed, ""
@@ -31,7 +33,7 @@ func TestWhy(t *testing.T) {
 	}
 	r := run(t, kubectl(t.Context(), "why", "bad"))
 	r.expect(t, 4, `bad  Ready=False  NothingAttached
-│  1 of 1 nodes have failures: n2/eth0 (XDPHookInUse)
+│  1 of 1 node has failures: n2/eth0 (XDPHookInUse)
 └─ n2  1 of 1 interface is not counted
    └─ eth0  XDPHookInUse
          program id 7 is attached
@@ -42,14 +44,58 @@ What to do
 	if r.err != "" {
 		t.Errorf("says more: %s", r.err)
 	}
-	run(t, kubectl(t.Context(), "why", "nobody")).expect(t, 3, "no such XDPCounter: nobody; there is: bad, workers")
-	run(t, kubectl(t.Context(), "top", "nobody")).expect(t, 3, "no such XDPCounter: nobody; there is: bad, workers")
-	run(t, kubectl(t.Context(), "top", "nobody", "--once")).expect(t, 3, "no such XDPCounter: nobody; there is: bad, workers")
+	run(t, kubectl(t.Context(), "why", "nobody")).expect(t, 3, "no such XDPCounter: nobody; existing: bad, workers")
+	run(t, kubectl(t.Context(), "top", "nobody")).expect(t, 3, "no such XDPCounter: nobody; existing: bad, workers")
+	run(t, kubectl(t.Context(), "top", "nobody", "--once")).expect(t, 3, "no such XDPCounter: nobody; existing: bad, workers")
+}
+
+// The command for the agents' logs has the namespace in which the agents run, whatever the release. If the user may not
+// list pods, the command that shows the namespace is printed before it.
+func TestWhyFindsTheNamespaceOfTheAgents(t *testing.T) {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "monitoring"}}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "xdp-operator-agent-1", Namespace: "monitoring", Labels: map[string]string{
+			"app.kubernetes.io/name": "xdp-operator", "app.kubernetes.io/component": "agent",
+		}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "agent", Image: "agent"}}},
+	}
+	bad := counter(t, "pending", traffic.Totals{}, metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNothingAttached, Message: "x"})
+	failed := nodeState(t, "n3", bad)
+	report(t, failed, time.Now(), traffic.Totals{})
+	failed.Status.Interfaces[0].State, failed.Status.Interfaces[0].Mode = v1alpha1.InterfaceFailed, ""
+	failed.Status.Interfaces[0].Reason = v1alpha1.ReasonAttachFailed
+	failed.Status.Interfaces[0].Message = v1alpha1.FailureMessage(v1alpha1.ReasonAttachFailed, "attach eth0: no space left", "eth0")
+	if err := api.Status().Update(t.Context(), failed); err != nil {
+		t.Fatal(err)
+	}
+	const logs = " -l app.kubernetes.io/name=xdp-operator,app.kubernetes.io/component=agent --prefix --tail=20\n"
+	unknown := []string{"$ kubectl get daemonsets -A -l app.kubernetes.io/name=xdp-operator\n", "$ kubectl logs -n NAMESPACE" + logs}
+	run(t, kubectl(t.Context(), "why", "pending")).expect(t, 4, unknown...) // there are no agents
+
+	for _, o := range []client.Object{namespace, pod} {
+		if err := api.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if err := api.Delete(context.WithoutCancel(t.Context()), pod, client.GracePeriodSeconds(0)); err != nil {
+			t.Error(err)
+		}
+	})
+	known := run(t, kubectl(t.Context(), "why", "pending"))
+	known.expect(t, 4, "attach eth0: no space left\n", "$ kubectl logs -n monitoring"+logs)
+	if strings.Contains(known.out, "NAMESPACE") {
+		t.Errorf("prints a hint for the namespace too:\n%s", known.out)
+	}
+	reader := kubeconfigOf(t, "reader", rbacv1.PolicyRule{
+		APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: []string{"xdpcounters", "xdpnodestates"}, Verbs: []string{"list"},
+	})
+	run(t, kubectlAs(t.Context(), reader, "xdpcounter", "why", "pending")).expect(t, 4, unknown...)
 }
 
 func TestWithoutCounters(t *testing.T) {
-	run(t, kubectl(t.Context(), "why", "nobody")).expect(t, 3, "no such XDPCounter: nobody; there is none at all: kubectl apply")
-	run(t, kubectl(t.Context(), "top", "--once")).expect(t, 0, "there is no XDPCounter")
+	run(t, kubectl(t.Context(), "why", "nobody")).expect(t, 3, "no such XDPCounter: nobody; there are no XDPCounters: create one with kubectl apply")
+	run(t, kubectl(t.Context(), "top", "--once")).expect(t, 0, "no XDPCounters found")
 }
 
 func TestUsage(t *testing.T) {
@@ -57,10 +103,10 @@ func TestUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no such command":     {[]string{"bottom"}, `there is no command "bottom"`},
+		"no such command":     {[]string{"bottom"}, `unknown command "bottom"`},
 		"no such flag":        {[]string{"top", "--nosuch"}, "unknown flag: --nosuch"},
-		"no name":             {[]string{"why"}, "name one XDPCounter"},
-		"two names":           {[]string{"top", "a", "b"}, `"b" is too many`},
+		"no name":             {[]string{"why"}, "exactly one NAME is required"},
+		"two names":           {[]string{"top", "a", "b"}, `unexpected argument "b"`},
 		"no such row":         {[]string{"top", "--by=pod"}, `--by is "pod", must be protocol, family, node or interface`},
 		"no such order":       {[]string{"top", "--sort=name"}, `--sort is "name"`},
 		"no such output":      {[]string{"top", "-o", "yaml"}, `--output is "yaml"`},
@@ -75,7 +121,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// kubeconfigOf returns the kubeconfig of a service account that may do as the rules say.
+// kubeconfigOf returns the kubeconfig of a service account that has the permissions.
 func kubeconfigOf(t *testing.T, name string, rules ...rbacv1.PolicyRule) string {
 	t.Helper()
 	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
@@ -111,7 +157,7 @@ func kubeconfigWith(t *testing.T, name, token string) string {
 	return kubeconfig
 }
 
-func TestRightsThatAreMissing(t *testing.T) {
+func TestMissingPermissions(t *testing.T) {
 	counter(t, "workers", traffic.Totals{}, isReady)
 	may := func(resource string, verbs ...string) rbacv1.PolicyRule {
 		return rbacv1.PolicyRule{APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: []string{resource}, Verbs: verbs}
@@ -128,19 +174,19 @@ func TestRightsThatAreMissing(t *testing.T) {
 		return run(t, kubectlAs(t.Context(), kubeconfig, append([]string{"xdpcounter"}, args...)...))
 	}
 	const hint = "the ClusterRole xdp-operator-xdpcounter-viewer has it"
-	plugin(nobody, "top", "--once").expect(t, 5, "a right is missing: to list xdpcounters.xdp-operator.io", `User "system:serviceaccount:default:nobody"`, hint)
-	plugin(nobody, "why", "workers").expect(t, 5, "a right is missing: to list xdpcounters.xdp-operator.io", hint)
+	plugin(nobody, "top", "--once").expect(t, 5, "missing permission to list xdpcounters.xdp-operator.io", `User "system:serviceaccount:default:nobody"`, hint)
+	plugin(nobody, "why", "workers").expect(t, 5, "missing permission to list xdpcounters.xdp-operator.io", hint)
 	plugin(counters, "top", "workers", "--once").expect(t, 0, "workers  Ready")
-	plugin(counters, "top", "workers").expect(t, 5, "a right is missing: to list xdpnodestates.xdp-operator.io", hint)
-	plugin(counters, "why", "workers").expect(t, 5, "a right is missing: to list xdpnodestates.xdp-operator.io", hint)
-	plugin(lists, "top", "workers").expect(t, 5, "a right is missing: to watch xdpcounters.xdp-operator.io", hint)
-	plugin(one, "why", "workers").expect(t, 0, "workers  Ready=True", "1 node has not been told of the counter yet")
-	plugin(one, "why", "other").expect(t, 5, "a right is missing: to list xdpcounters.xdp-operator.io")
+	plugin(counters, "top", "workers").expect(t, 5, "missing permission to list xdpnodestates.xdp-operator.io", hint)
+	plugin(counters, "why", "workers").expect(t, 5, "missing permission to list xdpnodestates.xdp-operator.io", hint)
+	plugin(lists, "top", "workers").expect(t, 5, "missing permission to watch xdpcounters.xdp-operator.io", hint)
+	plugin(one, "why", "workers").expect(t, 0, "workers  Ready=True", "1 node does not have the counter in the XDPNodeState yet")
+	plugin(one, "why", "other").expect(t, 5, "missing permission to list xdpcounters.xdp-operator.io")
 }
 
-func TestStrangers(t *testing.T) {
+func TestRejectedCredentialsAndUnreachableServer(t *testing.T) {
 	stranger := kubeconfigWith(t, "stranger", "nonsense")
-	run(t, kubectlAs(t.Context(), stranger, "xdpcounter", "top", "--once")).expect(t, 5, "the API server does not know you: Unauthorized", "kubectl auth whoami")
+	run(t, kubectlAs(t.Context(), stranger, "xdpcounter", "top", "--once")).expect(t, 5, "the API server rejects the credentials: Unauthorized", "kubectl auth whoami")
 	run(t, kubectl(t.Context(), "top", "--once", "--context=nosuch")).expect(t, 1, "nosuch")
 	run(t, kubectl(t.Context(), "top", "--once", "--server=https://127.0.0.1:1")).expect(t, 7, "the API server does not answer: https://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused", "--context")
 }
@@ -163,7 +209,7 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-func TestXDPOperatorIsNotInstalled(t *testing.T) {
+func TestNotInstalled(t *testing.T) {
 	crds := root + "/config/crd/bases"
 	admin := func(args ...string) {
 		t.Helper()
@@ -176,6 +222,6 @@ func TestXDPOperatorIsNotInstalled(t *testing.T) {
 	}()
 	for _, args := range [][]string{{"top"}, {"top", "--once"}, {"top", "workers", "--by=node"}, {"why", "workers"}} {
 		run(t, kubectl(t.Context(), args...)).expect(t, 6, "xdp-operator is not installed in this cluster: https://127.0.0.1:",
-			"does not serve xdp", "install it: helm install")
+			"does not serve xdp", "install it with helm install")
 	}
 }

@@ -12,11 +12,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -25,6 +23,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
 // atOnce is how many nodes are made, and how many agents started, at a time.
@@ -138,14 +137,9 @@ func (f *fleet) revive(ctx context.Context, c client.Client, nodes []*node) erro
 
 // condition makes the Node object have no conditions but these.
 func (n *node) condition(ctx context.Context, c client.Client, conditions ...corev1.NodeCondition) error {
-	return retry.RetryOnConflict(retry.DefaultBackoff, func() error { // with Kubernetes' own controller
-		object := &corev1.Node{}
-		if err := c.Get(ctx, types.NamespacedName{Name: n.name}, object); err != nil {
-			return err
-		}
-		object.Status.Conditions = conditions
-		return c.Status().Update(ctx, object)
-	})
+	object := &corev1.Node{}
+	object.Name = n.name
+	return objects.EditStatus(ctx, c, object, func() { object.Status.Conditions = conditions }) // Kubernetes' own controller writes it
 }
 
 // told returns how many agents know of counters whose generations have that sum.
@@ -202,7 +196,7 @@ func (n *node) start(ctx context.Context) error {
 		return errors.New("its cache is not filled")
 	}
 	a := &agent.Agent{
-		Look:   max(2*time.Second, time.Duration(len(n.fleet.nodes))*time.Second/passesPerSecond),
+		Resync: max(2*time.Second, time.Duration(len(n.fleet.nodes))*time.Second/passesPerSecond),
 		Client: api, Node: n.name, Datapath: &n.kernel, Links: &n.kernel, Clock: clock.RealClock{},
 		Info: v1alpha1.AgentInfo{Version: "0.1.0", KernelRelease: "6.12.0-amd64", BootID: n.kernel.boot, ProgramTag: "0123456789abcdef"},
 	}

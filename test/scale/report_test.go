@@ -48,7 +48,7 @@ func BenchmarkSpec(b *testing.B) {
 	change := func(b *testing.B, state *v1alpha1.XDPNodeState) {
 		b.Helper()
 		measureCPU(b, func() error {
-			state.Spec.ReportDelay.Duration += time.Second
+			state.Spec.ReportInterval.Duration += time.Second
 			state.Status = v1alpha1.XDPNodeStateStatus{} // as the controller leaves it out
 			return c.Client.Update(b.Context(), state)
 		})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
 // What may be written (the defaults of the controller's flags) and used, at any size.
@@ -267,12 +268,12 @@ func (s *story) apply(counter int) {
 
 // selectPool edits a counter so that it selects the same nodes in another way.
 func (s *story) selectPool(counter int) {
-	x, err := s.get(counter)
+	x := &v1alpha1.XDPCounter{}
+	x.Name = name(counter)
+	err := objects.Edit(s.Context(), c.Client, x, func() { // the controller writes its status
+		x.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "edge"}}
+	})
 	if err != nil {
-		s.Fatal(err)
-	}
-	x.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "edge"}}
-	if err := c.Client.Update(s.Context(), x); err != nil {
 		s.Fatal(err)
 	}
 }

@@ -1,9 +1,9 @@
 //go:build !faults
 
-// Package clock is the time of the programs: the system's, and in a build with the tag faults one that can be wrong.
+// Package clock returns the clock of the programs. In a build with the tag faults, tests can set it wrong.
 package clock
 
 import "k8s.io/utils/clock"
 
-// System returns the clock of the machine.
+// System returns the system clock.
 func System() clock.PassiveClock { return clock.RealClock{} }

@@ -9,18 +9,18 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// System returns a clock that is wrong by what the file in $XDP_OPERATOR_CLOCK_OFFSET says, for example -1h30m.
-// Without it, it is right.
+// System returns the system clock plus the offset in the file $XDP_OPERATOR_CLOCK_OFFSET, for example -1h30m. Without the
+// file the offset is zero.
 func System() clock.PassiveClock {
-	return wrongClock{path: os.Getenv("XDP_OPERATOR_CLOCK_OFFSET")}
+	return offsetClock{path: os.Getenv("XDP_OPERATOR_CLOCK_OFFSET")}
 }
 
-type wrongClock struct{ path string }
+type offsetClock struct{ path string }
 
-func (c wrongClock) Now() time.Time {
+func (c offsetClock) Now() time.Time {
 	text, _ := os.ReadFile(c.path)
 	offset, _ := time.ParseDuration(string(text))
 	return clock.RealClock{}.Now().Add(offset)
 }
 
-func (c wrongClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
+func (c offsetClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }

@@ -8,8 +8,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// Numbers are counts, and their rate where it is known, as every program writes them in JSON: fields may be added, none
-// changes its meaning.
+// Numbers are counts, and their rate if it is known, in the JSON output of the programs. Fields can be added. Existing
+// fields do not change.
 type Numbers struct {
 	Packets          uint64   `json:"packets"`
 	Bytes            uint64   `json:"bytes"`
@@ -17,7 +17,7 @@ type Numbers struct {
 	BitsPerSecond    *float64 `json:"bitsPerSecond,omitempty"`
 }
 
-// NumbersOf returns them. rate is nil where it is not known.
+// NumbersOf returns the numbers. rate is nil if it is not known.
 func NumbersOf(counts traffic.Counts, rate *Rate) Numbers {
 	n := Numbers{Packets: counts.Packets, Bytes: counts.Bytes}
 	if rate != nil {

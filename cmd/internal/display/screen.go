@@ -9,56 +9,55 @@ import (
 	"golang.org/x/term"
 )
 
-// Size is what a terminal shows. The zero value is without bounds.
+// Size is the size of a terminal. Zero means no limit.
 type Size struct {
 	Columns int
 	Lines   int
 }
 
-// Terminal returns the size of the terminal, and false if the file is none.
+// Terminal returns the size of the terminal, and false if the file is not a terminal.
 func Terminal(file *os.File) (Size, bool) {
 	descriptor := int(file.Fd())
 	columns, lines, err := term.GetSize(descriptor)
 	switch {
 	case err != nil:
 		return Size{}, false
-	case columns == 0 || lines == 0: // one that does not know
+	case columns == 0 || lines == 0: // the terminal does not know its size
 		return Size{Columns: 80, Lines: 24}, true
 	default:
 		return Size{Columns: columns, Lines: lines}, true
 	}
 }
 
-// Screen prints tables: on a terminal each in the place of the one before, else one after the other with an empty line
-// between.
+// Screen prints tables. On a terminal each table replaces the previous one. Otherwise an empty line separates them.
 type Screen struct {
 	Out   io.Writer
-	Size  func() (Size, bool) // false if Out is no terminal
-	drawn int                 // lines that stand on the terminal
+	Size  func() (Size, bool) // false if Out is not a terminal
+	drawn int                 // number of lines of the last table
 	begun bool
 }
 
-// Print writes the lines that render makes for the size of the terminal; without one it gets the zero value. On a
-// terminal they have to fit, or the next ones come out wrong.
+// Print writes the lines that render returns for the size of the terminal, or for the zero value if there is none. On a
+// terminal the lines must fit, because the next table is drawn over them.
 func (s *Screen) Print(render func(Size) []string) error {
 	bounds, terminal := s.Size()
 	lines := render(bounds)
 	text := strings.Join(lines, "\n") + "\n"
 	switch {
 	case terminal && s.drawn > 0:
-		// Up to where it began, and away with what is from there on.
+		// Move the cursor up to the first line of the previous table, and clear the screen from there.
 		text = fmt.Sprintf("\x1b[%dA\r\x1b[J", s.drawn) + text
 	case !terminal && s.begun:
 		text = "\n" + text
 	}
 	s.drawn, s.begun = len(lines), true
-	if _, err := io.WriteString(s.Out, text); err != nil { // in one piece, so that nothing flickers
+	if _, err := io.WriteString(s.Out, text); err != nil { // in one write, to avoid flickering
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil
 }
 
-// Clip cuts a line that would be wrapped, which would spoil the redrawing. Without columns there is no bound.
+// Clip cuts a line to the number of columns, because a wrapped line would break redrawing. Zero means no limit.
 func Clip(line string, columns int) string {
 	if runes := []rune(line); columns > 0 && len(runes) > columns {
 		return string(runes[:columns])
@@ -66,9 +65,9 @@ func Clip(line string, columns int) string {
 	return line
 }
 
-// Share returns how many of its rows each section gets where all of them stand below each other with an empty line between
-// and one left for the cursor. frame is the number of lines that a section has besides. ok is false if there is not a row
-// for each.
+// Share returns the number of rows that each section can show, if sections are separated by an empty line and one line is
+// left for the cursor. frame is the number of lines that a section has in addition to its rows. ok is false if there is not
+// at least one row for each section.
 func Share(sizes []int, frame int, bounds Size) (rows []int, ok bool) {
 	if bounds.Lines == 0 {
 		return sizes, true
@@ -78,7 +77,7 @@ func Share(sizes []int, frame int, bounds Size) (rows []int, ok bool) {
 		return nil, false
 	}
 	rows = make([]int, len(sizes))
-	for given := true; given; { // one each in turn, as long as somebody wants one and there are any
+	for given := true; given; { // one row per section in turn, while lines are left
 		given = false
 		for i, size := range sizes {
 			if left > 0 && rows[i] < size {

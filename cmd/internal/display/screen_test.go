@@ -13,13 +13,13 @@ func TestShare(t *testing.T) {
 		lines int
 		want  []int // nil: they do not fit
 	}{
-		"without bounds each has all": {[]int{1000, 0}, 0, []int{1000, 0}},
-		"all fit":                     {[]int{3, 2}, 24, []int{3, 2}},
-		"what is left goes round":     {[]int{9, 1, 9}, 21, []int{4, 1, 4}},
-		"one each":                    {[]int{9, 9}, 10, []int{1, 1}},
-		"not one each":                {[]int{9, 9}, 9, nil},
-		"an empty one has a line that it may use": {[]int{0}, 5, []int{0}},
-		"nothing": {nil, 2, []int{}},
+		"no limit":                           {[]int{1000, 0}, 0, []int{1000, 0}},
+		"all rows fit":                       {[]int{3, 2}, 24, []int{3, 2}},
+		"remaining lines are shared in turn": {[]int{9, 1, 9}, 21, []int{4, 1, 4}},
+		"one row each":                       {[]int{9, 9}, 10, []int{1, 1}},
+		"less than one row each":             {[]int{9, 9}, 9, nil},
+		"a line for a section without rows":  {[]int{0}, 5, []int{0}},
+		"no sections":                        {nil, 2, []int{}},
 	} {
 		rows, ok := Share(test.sizes, 3, Size{Lines: test.lines})
 		if diff := cmp.Diff(test.want, rows); diff != "" || ok != (test.want != nil) {
@@ -28,7 +28,7 @@ func TestShare(t *testing.T) {
 	}
 }
 
-func TestAScreenKnowsWhatItHasDrawn(t *testing.T) {
+func TestScreenRedraws(t *testing.T) {
 	printed := func(terminal bool) string {
 		var out bytes.Buffer
 		s := Screen{Out: &out, Size: func() (Size, bool) { return Size{80, 24}, terminal }}

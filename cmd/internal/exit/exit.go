@@ -1,4 +1,4 @@
-// Package exit tells the one who runs a program what went wrong: by the exit status, and in one line with a hint.
+// Package exit maps the errors of a program to exit statuses, and formats them in one line with a hint.
 package exit
 
 import (
@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// Cause is what an error may wrap.
+// Cause is an error that other errors can wrap.
 type Cause struct {
 	Err    error
 	Status int    // the exit status
-	Hint   string // for the one who reads the error; "": there is none to give
+	Hint   string // advice for the user; can be empty
 }
 
-// Causes are what a program tells apart. Of those that an error wraps the first holds.
+// Causes lists the errors that a program distinguishes. If an error wraps several, the first in the list applies.
 type Causes []Cause
 
-// Status returns the exit status: 0 without an error, 1 for one that has none of its own.
+// Status returns the exit status: 0 if err is nil, and 1 if it wraps none of the causes.
 func (c Causes) Status(err error) int {
 	if err == nil {
 		return 0
@@ -27,7 +27,7 @@ func (c Causes) Status(err error) int {
 	return 1
 }
 
-// Line returns the error in one line, with the hint.
+// Line returns the error in one line, followed by the hint.
 func (c Causes) Line(err error) string {
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
 	if cause := c.of(err); cause != nil && cause.Hint != "" {
@@ -36,7 +36,7 @@ func (c Causes) Line(err error) string {
 	return text
 }
 
-// of returns nil if there is none.
+// of returns the cause of the error, or nil.
 func (c Causes) of(err error) *Cause {
 	for i := range c {
 		if errors.Is(err, c[i].Err) {

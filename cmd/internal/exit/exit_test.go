@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestWhatIsToldOfAnError(t *testing.T) {
+func TestStatusAndLine(t *testing.T) {
 	hinted, bare := errors.New("hinted"), errors.New("bare")
 	causes := Causes{{hinted, 2, "do this"}, {bare, 3, ""}}
 	for name, c := range map[string]struct {
@@ -14,10 +14,10 @@ func TestWhatIsToldOfAnError(t *testing.T) {
 		status int
 		line   string
 	}{
-		"a cause with a hint":            {fmt.Errorf("open: %w", hinted), 2, "open: hinted (do this)"},
-		"a cause without":                {bare, 3, "bare"},
-		"of two the first of the causes": {errors.Join(bare, hinted), 2, "bare; hinted (do this)"},
-		"a cause that nobody knows":      {errors.New("a\nb"), 1, "a; b"},
+		"a cause with a hint":               {fmt.Errorf("open: %w", hinted), 2, "open: hinted (do this)"},
+		"a cause without a hint":            {bare, 3, "bare"},
+		"two causes: the first in the list": {errors.Join(bare, hinted), 2, "bare; hinted (do this)"},
+		"an unknown error":                  {errors.New("a\nb"), 1, "a; b"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if status, line := causes.Status(c.err), causes.Line(c.err); status != c.status || line != c.line {
@@ -26,6 +26,6 @@ func TestWhatIsToldOfAnError(t *testing.T) {
 		})
 	}
 	if status := causes.Status(nil); status != 0 {
-		t.Errorf("without an error %d", status)
+		t.Errorf("status %d without an error", status)
 	}
 }

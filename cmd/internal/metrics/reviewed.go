@@ -21,28 +21,28 @@ import (
 
 const (
 	reviewTimeout = 10 * time.Second
-	// How long an answer of the API server holds. A right that is taken away ends after allowedFor.
+	// How long a result of the API server is cached. A revoked permission takes effect after allowedFor at the latest.
 	allowedFor = time.Minute
 	deniedFor  = 10 * time.Second
-	// maxAnswers bounds what strangers can make us remember.
+	// maxAnswers limits the memory that unauthenticated requests can use.
 	maxAnswers = 256
 )
 
-// Reviewed lets through who shows a bearer token that the API server knows (TokenReview), if its owner may use the
-// request's verb on its path (SubjectAccessReview, RBAC's nonResourceURLs). Others get 401 or 403, and everybody 500
-// while the API server does not answer.
+// Reviewed authenticates requests by their bearer token (TokenReview), and authorizes them by verb and path
+// (SubjectAccessReview, nonResourceURLs in RBAC). It responds with 401 or 403 to other requests, and with 500 while the API
+// server does not answer.
 //
-// It is for the agent, and does what controller-runtime's filters.WithAuthenticationAndAuthorization does for the
-// controller, without k8s.io/apiserver, gRPC, CEL and OpenTelemetry behind that: with these an agent that counts on 8
-// interfaces had 55 MiB resident instead of 37, and its budget is 40 (TestAnAgentFitsItsMemory in test/integration).
+// The agent uses it instead of filters.WithAuthenticationAndAuthorization of controller-runtime, which the controller uses.
+// That depends on k8s.io/apiserver, gRPC, CEL and OpenTelemetry: with it, an agent that counts on 8 interfaces had 55 MiB
+// resident memory instead of 37, and the budget is 40 (TestAgentMemory in test/integration).
 func Reviewed(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
 	tokens, err := authenticationclient.NewForConfigAndClient(config, httpClient)
 	if err != nil {
-		return nil, fmt.Errorf("make a client for token reviews: %w", err)
+		return nil, fmt.Errorf("create a client for token reviews: %w", err)
 	}
 	access, err := authorizationclient.NewForConfigAndClient(config, httpClient)
 	if err != nil {
-		return nil, fmt.Errorf("make a client for access reviews: %w", err)
+		return nil, fmt.Errorf("create a client for access reviews: %w", err)
 	}
 	return func(log logr.Logger, next http.Handler) (http.Handler, error) {
 		return &reviewed{
@@ -58,15 +58,15 @@ type reviewed struct {
 	next    http.Handler
 	tokens  authenticationclient.TokenReviewInterface
 	access  authorizationclient.SubjectAccessReviewInterface
-	answers *cache.LRUExpireCache // by what was asked: http.StatusOK, StatusUnauthorized or StatusForbidden
+	answers *cache.LRUExpireCache // by request: http.StatusOK, StatusUnauthorized or StatusForbidden
 }
 
 func (r *reviewed) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	status, err := r.status(req)
 	switch {
 	case err != nil:
-		r.log.Error(err, "Cannot tell who asks for metrics")
-		http.Error(w, "the API server does not tell who you are", http.StatusInternalServerError)
+		r.log.Error(err, "Cannot authorize a request for metrics")
+		http.Error(w, "the API server cannot authenticate the request", http.StatusInternalServerError)
 	case status != http.StatusOK:
 		http.Error(w, http.StatusText(status), status)
 	default:
@@ -80,7 +80,7 @@ func (r *reviewed) status(req *http.Request) (int, error) {
 		return http.StatusUnauthorized, nil
 	}
 	attributes := authorizationv1.NonResourceAttributes{Path: req.URL.Path, Verb: strings.ToLower(req.Method)}
-	// Of the token only a hash is kept. None of the three can contain the zero that divides them.
+	// Only a hash of the token is kept. None of the three parts can contain the zero byte that separates them.
 	key := sha256.Sum256([]byte(attributes.Verb + "\x00" + attributes.Path + "\x00" + token))
 	if known, ok := r.answers.Get(key); ok {
 		if status, ok := known.(int); ok {
@@ -100,28 +100,28 @@ func (r *reviewed) status(req *http.Request) (int, error) {
 	return status, err
 }
 
-// review asks the API server.
+// review authenticates and authorizes the request through the API server.
 func (r *reviewed) review(ctx context.Context, token string, attributes authorizationv1.NonResourceAttributes) (int, error) {
-	who, err := r.tokens.Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
+	user, err := r.tokens.Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
 	if err != nil {
 		return 0, fmt.Errorf("review a token: %w", err)
 	}
-	if !who.Status.Authenticated {
+	if !user.Status.Authenticated {
 		return http.StatusUnauthorized, nil
 	}
 	extra := map[string]authorizationv1.ExtraValue{}
-	for key, values := range who.Status.User.Extra {
+	for key, values := range user.Status.User.Extra {
 		extra[key] = authorizationv1.ExtraValue(values)
 	}
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User: who.Status.User.Username, UID: who.Status.User.UID, Groups: who.Status.User.Groups, Extra: extra,
+		User: user.Status.User.Username, UID: user.Status.User.UID, Groups: user.Status.User.Groups, Extra: extra,
 		NonResourceAttributes: &attributes,
 	}}
-	may, err := r.access.Create(ctx, review, metav1.CreateOptions{})
+	decision, err := r.access.Create(ctx, review, metav1.CreateOptions{})
 	if err != nil {
 		return 0, fmt.Errorf("review the access of %s: %w", review.Spec.User, err)
 	}
-	if !may.Status.Allowed || may.Status.Denied {
+	if !decision.Status.Allowed || decision.Status.Denied {
 		return http.StatusForbidden, nil
 	}
 	return http.StatusOK, nil

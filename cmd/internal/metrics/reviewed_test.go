@@ -13,8 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// api answers reviews as its fields say, and counts them. That a real API server understands them, test/integration
-// shows.
+// api answers reviews as its fields specify, and counts them. test/integration tests a real API server.
 type api struct {
 	broken  atomic.Bool
 	denies  atomic.Bool
@@ -68,25 +67,25 @@ func TestReviewed(t *testing.T) {
 			t.Errorf("%s: status %d after %d reviews, want %d after %d", what, response.Code, asked, status, reviews)
 		}
 	}
-	expect("nobody", "", "/metrics", http.StatusUnauthorized, 0)
-	expect("no bearer", "Basic known", "/metrics", http.StatusUnauthorized, 0)
-	expect("a stranger", "Bearer stranger", "/metrics", http.StatusUnauthorized, 1)
-	expect("a stranger, from memory", "Bearer stranger", "/metrics", http.StatusUnauthorized, 0)
-	expect("one who may not", "Bearer known-but", "/metrics", http.StatusForbidden, 2)
-	expect("one who may not, from memory", "Bearer known-but", "/metrics", http.StatusForbidden, 0)
+	expect("no token", "", "/metrics", http.StatusUnauthorized, 0)
+	expect("another scheme", "Basic known", "/metrics", http.StatusUnauthorized, 0)
+	expect("an unknown token", "Bearer stranger", "/metrics", http.StatusUnauthorized, 1)
+	expect("an unknown token, cached", "Bearer stranger", "/metrics", http.StatusUnauthorized, 0)
+	expect("a forbidden user", "Bearer known-but", "/metrics", http.StatusForbidden, 2)
+	expect("a forbidden user, cached", "Bearer known-but", "/metrics", http.StatusForbidden, 0)
 	server.broken.Store(true)
-	expect("while the API server is away", "Bearer known", "/metrics", http.StatusInternalServerError, 1)
+	expect("the API server fails", "Bearer known", "/metrics", http.StatusInternalServerError, 1)
 	server.broken.Store(false)
-	expect("one who may: what failed is not remembered", "Bearer known", "/metrics", http.StatusOK, 2)
+	expect("an allowed user after a failure, which is not cached", "Bearer known", "/metrics", http.StatusOK, 2)
 	server.broken.Store(true)
-	expect("one who may, from memory", "Bearer known", "/metrics", http.StatusOK, 0)
+	expect("an allowed user, cached", "Bearer known", "/metrics", http.StatusOK, 0)
 	server.broken.Store(false)
 	server.denies.Store(true)
-	expect("one who may, elsewhere: asked again", "Bearer known", "/debug", http.StatusForbidden, 2)
+	expect("an allowed user on another path, which has its own review", "Bearer known", "/debug", http.StatusForbidden, 2)
 }
 
 func TestServer(t *testing.T) {
-	for name, o := range map[string]Options{"nowhere": {Address: "0", Secure: true}, "the zero value": {}} {
+	for name, o := range map[string]Options{"address 0": {Address: "0", Secure: true}, "the zero value": {}} {
 		if got, err := o.Server(Reviewed); err != nil || got.BindAddress != "0" {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
@@ -95,9 +94,9 @@ func TestServer(t *testing.T) {
 		t.Errorf("secure: %+v, %v", got, err)
 	}
 	if got, err := (Options{Address: ":1"}).Server(Reviewed); err != nil || got.SecureServing || got.FilterProvider != nil {
-		t.Errorf("in clear: %+v, %v", got, err)
+		t.Errorf("not secure: %+v, %v", got, err)
 	}
 	if _, err := (Options{Address: ":1", Secure: true, CertDir: t.TempDir()}).Server(Reviewed); err == nil {
-		t.Error("a directory without a certificate is no error")
+		t.Error("no error for a directory without a certificate")
 	}
 }

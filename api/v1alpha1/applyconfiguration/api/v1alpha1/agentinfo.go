@@ -9,7 +9,7 @@ package v1alpha1
 type AgentInfoApplyConfiguration struct {
 	// version is the version of the agent.
 	Version *string `json:"version,omitempty"`
-	// kernelRelease is the node's kernel as uname -r tells it.
+	// kernelRelease is the node's kernel release, as uname -r prints it.
 	KernelRelease *string `json:"kernelRelease,omitempty"`
 	// bootID is the kernel's random ID of this boot.
 	BootID *string `json:"bootID,omitempty"`

@@ -10,15 +10,15 @@ import (
 // CounterAccountApplyConfiguration represents a declarative configuration of the CounterAccount type for use
 // with apply.
 //
-// CounterAccount is what one counter has counted on this node since it first selected something here.
+// CounterAccount holds what one counter has counted on this node since it first selected an interface of the node.
 type CounterAccountApplyConfiguration struct {
 	// uid is the UID of the XDPCounter.
 	UID *types.UID `json:"uid,omitempty"`
-	// generation is the generation of the XDPCounter's spec that the agent follows.
+	// generation is the generation of the XDPCounter's spec that the agent has applied.
 	Generation *int64 `json:"generation,omitempty"`
-	// counts holds for each class that was seen its name, the frames, their bytes from the Ethernet header on, and if there
-	// was traffic the frames and the bits per second, the mean since the report before: for example
-	// "IPv4/TCP 120 84000 12 67200, ARP 3 126".
+	// counts lists for each class its name, the number of frames, and their bytes including the Ethernet header. If the
+	// class had traffic since the previous report, the mean frames per second and bits per second since then follow. For
+	// example "IPv4/TCP 120 84000 12 67200, ARP 3 126".
 	Counts *apiv1alpha1.Counts `json:"counts,omitempty"`
 }
 

@@ -10,13 +10,14 @@ import (
 // DepartingNodeApplyConfiguration represents a declarative configuration of the DepartingNode type for use
 // with apply.
 //
-// DepartingNode is the share of one XDPNodeState that is about to go, or was deleted while its node is still there.
+// DepartingNode holds the counts of one XDPNodeState that is about to be deleted, or was deleted while its node still
+// exists.
 type DepartingNodeApplyConfiguration struct {
 	// name is the name of the node and of its XDPNodeState.
 	Name *string `json:"name,omitempty"`
-	// uid is the UID of the XDPNodeState. While an entry exists the object itself, if it is there, is not added to the totals.
+	// uid is the UID of the XDPNodeState. While this entry exists, the XDPNodeState itself is not added to the totals.
 	UID *types.UID `json:"uid,omitempty"`
-	// counts is the share: for each class its name, the frames and their bytes.
+	// counts lists for each class its name, the number of frames, and their bytes.
 	Counts *apiv1alpha1.Counts `json:"counts,omitempty"`
 }
 

@@ -5,15 +5,15 @@ package v1alpha1
 // FailureApplyConfiguration represents a declarative configuration of the Failure type for use
 // with apply.
 //
-// Failure is one thing that is wrong on one node.
+// Failure is one failure on one node.
 type FailureApplyConfiguration struct {
 	// node is the name of the node.
 	Node *string `json:"node,omitempty"`
-	// interface is the name of the interface; left out if the failure is the node's.
+	// interface is the name of the interface. It is not set if the failure concerns the whole node.
 	Interface *string `json:"interface,omitempty"`
 	// reason is one of the documented reasons, for example XDPHookInUse.
 	Reason *string `json:"reason,omitempty"`
-	// message says what is wrong and what to do.
+	// message describes the failure and its remedy.
 	Message *string `json:"message,omitempty"`
 }
 

@@ -5,13 +5,13 @@ package v1alpha1
 // FamilyCountsApplyConfiguration represents a declarative configuration of the FamilyCounts type for use
 // with apply.
 //
-// FamilyCounts is what was counted in one family.
+// FamilyCounts holds the counts of one family.
 type FamilyCountsApplyConfiguration struct {
-	// family is IPv4, IPv6, ARP, Other (any other ethertype) or Malformed.
+	// family is IPv4, IPv6, ARP, Other (any other EtherType) or Malformed.
 	Family *string `json:"family,omitempty"`
 	// packets is the number of frames.
 	Packets *int64 `json:"packets,omitempty"`
-	// bytes is their length from the Ethernet header on.
+	// bytes is the length of these frames, including the Ethernet header.
 	Bytes *int64 `json:"bytes,omitempty"`
 }
 

@@ -5,18 +5,18 @@ package v1alpha1
 // InterfaceNumbersApplyConfiguration represents a declarative configuration of the InterfaceNumbers type for use
 // with apply.
 //
-// InterfaceNumbers says how many interfaces are counted, and how.
+// InterfaceNumbers holds the numbers of interfaces that are counted, by mode, and of those that are not counted.
 type InterfaceNumbersApplyConfiguration struct {
-	// attached is the number of interfaces that are being counted: native plus generic.
+	// attached is the number of interfaces that are counted: the sum of native and generic.
 	Attached *int32 `json:"attached,omitempty"`
-	// native is the number of interfaces counted in the driver.
+	// native is the number of interfaces that are counted in the driver.
 	Native *int32 `json:"native,omitempty"`
-	// generic is the number of interfaces counted in the kernel's receive path.
+	// generic is the number of interfaces that are counted in the kernel's receive path.
 	Generic *int32 `json:"generic,omitempty"`
-	// failed is the number of selected interfaces that are not counted.
+	// failed is the number of selected interfaces that are not counted because of a failure.
 	Failed *int32 `json:"failed,omitempty"`
-	// skipped is the number of selected interfaces that are left out because their frames are counted at another
-	// selected one, as those of a bond are at its members. The XDPNodeStates say where.
+	// skipped is the number of selected interfaces that are not counted because their frames are counted on another
+	// selected interface, for example a bond whose members are counted. The XDPNodeStates name the other interface.
 	Skipped *int32 `json:"skipped,omitempty"`
 }
 

@@ -9,18 +9,19 @@ import (
 // InterfaceSelectorApplyConfiguration represents a declarative configuration of the InterfaceSelector type for use
 // with apply.
 //
-// InterfaceSelector selects interfaces of a node: the union of primary and names, less exclude.
+// InterfaceSelector selects interfaces of a node: those that primary or names selects, without those that match exclude.
 type InterfaceSelectorApplyConfiguration struct {
-	// primary selects the interfaces through which a default route leaves, IPv4 or IPv6: all next hops of the
-	// routes of the main table, and of tables that a rule without conditions leads to.
+	// primary selects the interfaces of the node's default routes, IPv4 and IPv6. All next hops are used. Routes are
+	// read from the main table, and from tables that a rule without conditions refers to.
 	Primary *bool `json:"primary,omitempty"`
-	// names selects interfaces by name or shell glob, or by an alternative name in full. The loopback interface
-	// lo is matched by its exact name only. What container networks make (azv, cali, cilium_, cni, docker, eni,
-	// flannel, gke, kube-bridge, kube-ipvs, lxc, nodelocaldns, ovn-, veth) is matched only by a pattern that
-	// begins with these letters; tunnels and pods' ends of other names are not matched by one that begins with
-	// a wildcard. Of interfaces stacked on one another only one is counted, so that no frame counts twice.
+	// names selects interfaces by name or shell glob. An alternative name must be given in full. The loopback
+	// interface lo is selected only by its exact name. Interfaces of container networks, whose names begin with azv,
+	// cali, cilium_, cni, docker, eni, flannel, gke, kube-bridge, kube-ipvs, lxc, nodelocaldns, ovn- or veth, are
+	// selected only by a pattern that begins with the same letters. Other tunnels and pod interfaces are not selected
+	// by a pattern that begins with a wildcard. If interfaces that are stacked on each other are selected, for example
+	// a bond and its members, only one of them is counted, so that no frame is counted twice.
 	Names []apiv1alpha1.InterfacePattern `json:"names,omitempty"`
-	// exclude takes interfaces out again, by name or shell glob. It wins over primary and names.
+	// exclude removes interfaces from the selection, by name or shell glob. It takes precedence over primary and names.
 	Exclude []apiv1alpha1.InterfacePattern `json:"exclude,omitempty"`
 }
 

@@ -10,26 +10,26 @@ import (
 // NodeCounterApplyConfiguration represents a declarative configuration of the NodeCounter type for use
 // with apply.
 //
-// NodeCounter is an XDPCounter as the agent of one node is told of it.
+// NodeCounter is the part of an XDPCounter that the agent of one node needs.
 type NodeCounterApplyConfiguration struct {
 	// name is the name of the XDPCounter.
 	Name *string `json:"name,omitempty"`
-	// uid is the UID of the XDPCounter. Its account on this node is kept under it.
+	// uid is the UID of the XDPCounter. It identifies the counter's account on this node.
 	UID *types.UID `json:"uid,omitempty"`
-	// generation is the generation of the XDPCounter's spec that this entry follows.
+	// generation is the generation of the XDPCounter's spec from which this entry was made.
 	Generation *int64 `json:"generation,omitempty"`
-	// inactive is true for a counter that is suspended or selects this node no longer. Its account is kept,
-	// nothing is added to it.
+	// inactive is true for a counter that is suspended or no longer selects this node. Its account is kept but does not
+	// grow.
 	Inactive *bool `json:"inactive,omitempty"`
-	// primary selects the interfaces through which a default route leaves.
+	// primary selects the interfaces of the node's default routes.
 	Primary *bool `json:"primary,omitempty"`
 	// names selects interfaces by name or shell glob.
 	Names []string `json:"names,omitempty"`
-	// exclude takes interfaces out again, by name or shell glob.
+	// exclude removes interfaces from the selection, by name or shell glob.
 	Exclude []string `json:"exclude,omitempty"`
-	// attachMode is how the program shall be attached; left out for Auto.
+	// attachMode is the requested attach mode. It is not set for Auto.
 	AttachMode *apiv1alpha1.AttachMode `json:"attachMode,omitempty"`
-	// coexistence is Dispatcher if the interfaces' hooks may be shared; left out if not.
+	// coexistence is Dispatcher if the XDP hooks are shared. It is not set for Exclusive.
 	Coexistence *apiv1alpha1.Coexistence `json:"coexistence,omitempty"`
 }
 

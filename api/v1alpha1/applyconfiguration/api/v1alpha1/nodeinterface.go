@@ -10,35 +10,35 @@ import (
 // NodeInterfaceApplyConfiguration represents a declarative configuration of the NodeInterface type for use
 // with apply.
 //
-// NodeInterface is the truth about one interface that is or was counted.
+// NodeInterface is the state of one interface that is selected, or that still has counts.
 type NodeInterfaceApplyConfiguration struct {
-	// name is the name of the interface; left out once it is gone.
+	// name is the name of the interface. It is not set if the interface no longer exists.
 	Name *string `json:"name,omitempty"`
-	// index is the interface's index; left out once it is gone.
+	// index is the index of the interface. It is not set if the interface no longer exists.
 	Index *int32 `json:"index,omitempty"`
 	// driver is the name of the driver.
 	Driver *string `json:"driver,omitempty"`
-	// mtu is the largest payload in bytes.
+	// mtu is the maximum transmission unit in bytes.
 	MTU *int32 `json:"mtu,omitempty"`
-	// requestedMode is the mode asked for: Auto, Native or Generic.
+	// requestedMode is the requested attach mode: Auto, Native or Generic.
 	RequestedMode *apiv1alpha1.AttachMode `json:"requestedMode,omitempty"`
-	// mode is the mode attained, as the kernel tells it: Native or Generic.
+	// mode is the attach mode that the kernel reports: Native or Generic.
 	Mode *apiv1alpha1.AttachMode `json:"mode,omitempty"`
-	// coexistence is Dispatcher while the hook is shared; left out otherwise.
+	// coexistence is Dispatcher while the XDP hook is shared. It is not set otherwise.
 	Coexistence *apiv1alpha1.Coexistence `json:"coexistence,omitempty"`
 	// state is Attached, Failed, Skipped or Detaching.
 	State *apiv1alpha1.InterfaceState `json:"state,omitempty"`
-	// reason is one of the documented reasons: why the interface is not counted, or why it is counted in generic mode
-	// where Auto was asked for. Left out while all is well.
+	// reason is one of the documented reasons. It says why the interface is not counted, or why it is counted in generic
+	// mode if Auto was requested. It is not set otherwise.
 	Reason *string `json:"reason,omitempty"`
-	// message says what is wrong and what to do, or where its frames are counted.
+	// message describes the failure and its remedy, or names the interface on which the frames are counted.
 	Message *string `json:"message,omitempty"`
 	// counters lists the UIDs of the counters that select the interface.
 	Counters []types.UID `json:"counters,omitempty"`
-	// map is the kernel's ID of the map that holds the counts, unique within status.agent.bootID.
+	// map is the kernel's ID of the BPF map that holds the counts. It is unique within one boot, see status.agent.bootID.
 	Map *int64 `json:"map,omitempty"`
-	// counts is the reading of the map that the accounts contain: for each class that was seen its name, the frames and
-	// their bytes from the Ethernet header on, for example "IPv4/TCP 120 84000, ARP 3 126".
+	// counts is the content of the map when it was last added to the accounts. It lists for each class its name, the
+	// number of frames, and their bytes including the Ethernet header, for example "IPv4/TCP 120 84000, ARP 3 126".
 	Counts *apiv1alpha1.Counts `json:"counts,omitempty"`
 }
 

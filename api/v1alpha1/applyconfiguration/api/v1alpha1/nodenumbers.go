@@ -5,13 +5,13 @@ package v1alpha1
 // NodeNumbersApplyConfiguration represents a declarative configuration of the NodeNumbers type for use
 // with apply.
 //
-// NodeNumbers says how many nodes are selected and how they fare.
+// NodeNumbers holds the numbers of nodes that are selected, ready and failed.
 type NodeNumbersApplyConfiguration struct {
 	// selected is the number of nodes that nodeSelector selects.
 	Selected *int32 `json:"selected,omitempty"`
 	// ready is the number of selected nodes whose agent reports in time and counts every selected interface.
 	Ready *int32 `json:"ready,omitempty"`
-	// failed is the number of selected nodes on which something is wrong: see failures.
+	// failed is the number of selected nodes that have a failure. See status.failures.
 	Failed *int32 `json:"failed,omitempty"`
 }
 

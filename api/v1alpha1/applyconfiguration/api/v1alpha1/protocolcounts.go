@@ -5,24 +5,23 @@ package v1alpha1
 // ProtocolCountsApplyConfiguration represents a declarative configuration of the ProtocolCounts type for use
 // with apply.
 //
-// ProtocolCounts is what was counted of one protocol within one family. The packets and bytes of all entries
-// add up to the total.
+// ProtocolCounts holds the counts of one protocol within one family. The sum of all entries is the total.
 type ProtocolCountsApplyConfiguration struct {
-	// family is the family in which the protocol was seen: IPv4, IPv6, or ARP, Other, Malformed for themselves.
+	// family is IPv4, IPv6, ARP, Other or Malformed.
 	Family *string `json:"family,omitempty"`
-	// protocol is the IANA keyword, for example TCP, Unassigned-N where there is none, or the family's name for
-	// ARP, Other and Malformed.
+	// protocol is the IANA keyword of the IP protocol, for example TCP, or Unassigned-N if protocol number N has none.
+	// For ARP, Other and Malformed it is the name of the family.
 	Protocol *string `json:"protocol,omitempty"`
-	// number is the IP protocol number, 0 to 255; left out for ARP, Other and Malformed.
+	// number is the IP protocol number, 0 to 255. It is not set for ARP, Other and Malformed.
 	Number *int32 `json:"number,omitempty"`
 	// packets is the number of frames.
 	Packets *int64 `json:"packets,omitempty"`
-	// bytes is their length from the Ethernet header on.
+	// bytes is the length of these frames, including the Ethernet header.
 	Bytes *int64 `json:"bytes,omitempty"`
-	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two
-	// reports; zero for a node that has gone silent.
+	// packetsPerSecond is the sum of the rates of all nodes. The rate of a node is the mean between its last two
+	// reports, and zero if the node has stopped reporting.
 	PacketsPerSecond *int64 `json:"packetsPerSecond,omitempty"`
-	// bitsPerSecond is the same in bits: 8 times the bytes.
+	// bitsPerSecond is the rate in bits, 8 times the bytes per second, computed as packetsPerSecond is.
 	BitsPerSecond *int64 `json:"bitsPerSecond,omitempty"`
 }
 

@@ -9,13 +9,13 @@ import (
 // RetiredApplyConfiguration represents a declarative configuration of the Retired type for use
 // with apply.
 //
-// Retired is the share of nodes that have left the cluster. It is part of the totals.
+// Retired holds the counts of nodes that have left the cluster. They are part of the totals.
 type RetiredApplyConfiguration struct {
-	// counts is the share of nodes that are gone with their XDPNodeState: for each class its name, the frames and their
-	// bytes.
+	// counts is the sum over nodes whose XDPNodeState was deleted. It lists for each class its name, the number of
+	// frames, and their bytes.
 	Counts *apiv1alpha1.Counts `json:"counts,omitempty"`
-	// departing lists the shares that are part of the totals and not of counts yet: of nodes that are just being retired,
-	// and of nodes whose XDPNodeState somebody deleted.
+	// departing lists counts that are part of the totals but not yet of retired.counts: those of nodes that are being
+	// retired, and of nodes whose XDPNodeState was deleted by someone else.
 	Departing []DepartingNodeApplyConfiguration `json:"departing,omitempty"`
 }
 

@@ -5,21 +5,21 @@ package v1alpha1
 // SummaryApplyConfiguration represents a declarative configuration of the Summary type for use
 // with apply.
 //
-// Summary is the status in words for people; the exact integers stand beside it.
+// Summary is the status formatted for people. The exact numbers are in the other fields.
 type SummaryApplyConfiguration struct {
-	// nodes is ready/selected, for example 3/3.
+	// nodes is the number of ready nodes and of selected nodes, for example 3/3.
 	Nodes *string `json:"nodes,omitempty"`
-	// interfaces is attached/selected, for example 6/6.
+	// interfaces is the number of attached interfaces and of selected interfaces, for example 6/6.
 	Interfaces *string `json:"interfaces,omitempty"`
-	// packets is the total in powers of 1000, for example 123.5k.
+	// packets is the total number of packets in powers of 1000, for example 123.5k.
 	Packets *string `json:"packets,omitempty"`
-	// bytes is the total in powers of 1024, for example 94.2MiB.
+	// bytes is the total number of bytes in powers of 1024, for example 94.2MiB.
 	Bytes *string `json:"bytes,omitempty"`
 	// rate is the packet rate, for example 1.5k pps.
 	Rate *string `json:"rate,omitempty"`
-	// mode is how the interfaces are attached, for example Native, or Native 5, Generic 1.
+	// mode lists the attach modes in use, for example Native, or Native 5, Generic 1.
 	Mode *string `json:"mode,omitempty"`
-	// top names the largest protocols by packets, families taken together, for example TCP 81% UDP 17% ICMP 2%.
+	// top lists the protocols with the most packets, over all families, for example TCP 81% UDP 17% ICMP 2%.
 	Top *string `json:"top,omitempty"`
 }
 

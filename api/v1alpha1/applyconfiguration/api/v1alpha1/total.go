@@ -5,16 +5,16 @@ package v1alpha1
 // TotalApplyConfiguration represents a declarative configuration of the Total type for use
 // with apply.
 //
-// Total is what was counted in all classes together. Packets and bytes never fall.
+// Total is the sum over all protocols. Packets and bytes never decrease.
 type TotalApplyConfiguration struct {
 	// packets is the number of frames seen at the XDP hook.
 	Packets *int64 `json:"packets,omitempty"`
-	// bytes is their length from the Ethernet header on, without the frame check sequence.
+	// bytes is the length of these frames, including the Ethernet header, without the frame check sequence.
 	Bytes *int64 `json:"bytes,omitempty"`
-	// packetsPerSecond is the sum of the nodes' rates, each the mean between the node's last two
-	// reports; zero for a node that has gone silent.
+	// packetsPerSecond is the sum of the rates of all nodes. The rate of a node is the mean between its last two
+	// reports, and zero if the node has stopped reporting.
 	PacketsPerSecond *int64 `json:"packetsPerSecond,omitempty"`
-	// bitsPerSecond is the same in bits: 8 times the bytes.
+	// bitsPerSecond is the rate in bits, 8 times the bytes per second, computed as packetsPerSecond is.
 	BitsPerSecond *int64 `json:"bitsPerSecond,omitempty"`
 }
 

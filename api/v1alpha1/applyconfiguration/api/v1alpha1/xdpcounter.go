@@ -14,14 +14,14 @@ import (
 // XDPCounterApplyConfiguration represents a declarative configuration of the XDPCounter type for use
 // with apply.
 //
-// XDPCounter counts every packet that the selected interfaces of the selected nodes receive, per protocol, in
-// an XDP program that passes every packet untouched.
+// XDPCounter counts every packet that the selected interfaces of the selected nodes receive, per protocol. An XDP
+// program counts the packets and passes each of them on unchanged.
 type XDPCounterApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration    `json:""`
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec says what to count. Everything in it is optional.
+	// spec defines what to count. All its fields are optional.
 	Spec *XDPCounterSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what was counted and what is true.
+	// status holds the totals and the conditions.
 	Status *XDPCounterStatusApplyConfiguration `json:"status,omitempty"`
 }
 

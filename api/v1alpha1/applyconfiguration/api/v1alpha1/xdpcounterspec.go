@@ -11,23 +11,26 @@ import (
 // XDPCounterSpecApplyConfiguration represents a declarative configuration of the XDPCounterSpec type for use
 // with apply.
 //
-// XDPCounterSpec says what to count. An empty spec counts the primary interface of every node.
+// XDPCounterSpec defines what to count. An empty spec counts the primary interfaces of every node.
 type XDPCounterSpecApplyConfiguration struct {
-	// nodeSelector selects the nodes to count on by their labels. Empty or left out: all nodes.
+	// nodeSelector selects nodes by their labels. If it is empty or not set, all nodes are selected.
 	NodeSelector *v1.LabelSelectorApplyConfiguration `json:"nodeSelector,omitempty"`
-	// interfaces selects the interfaces of each selected node. Left out: the primary ones.
+	// interfaces selects interfaces on each selected node. If it is not set, the primary interfaces are selected.
 	Interfaces *InterfaceSelectorApplyConfiguration `json:"interfaces,omitempty"`
-	// attachMode is Auto (native where the driver can, else generic), Native (in the driver or not at all) or
-	// Generic (in the kernel's receive path, on any interface).
+	// attachMode is Auto, Native or Generic. Auto uses native mode if the driver supports it, and generic mode
+	// otherwise. Native runs the program in the driver, and does not count an interface whose driver does not support
+	// XDP. Generic runs the program in the kernel's receive path, which works on any interface.
 	AttachMode *apiv1alpha1.AttachMode `json:"attachMode,omitempty"`
-	// coexistence is Exclusive (one program on an interface: where there is another, nothing is counted) or
-	// Dispatcher (beside the programs of xdp-loader and all that use libxdp, of which either side can come and go
-	// first). Dispatcher needs agents with the capability SYS_ADMIN.
+	// coexistence is Exclusive or Dispatcher. Exclusive allows one XDP program per interface: an interface that has
+	// another program is not counted. Dispatcher shares the interface with the programs of xdp-loader and of other
+	// users of libxdp; programs can be added and removed in any order. Dispatcher requires agents that have the
+	// capability SYS_ADMIN.
 	Coexistence *apiv1alpha1.Coexistence `json:"coexistence,omitempty"`
-	// reportInterval is how old the totals in status may be, 1s to 1h. The controller stretches it where the
-	// cluster's reports would exceed its write budget, and says so in status.reportInterval.
+	// reportInterval is how often the nodes report their totals while these change, 1s to 1h. The controller uses a
+	// longer interval if the reports of the cluster would exceed its write budget. status.reportInterval is the
+	// interval in use.
 	ReportInterval *metav1.Duration `json:"reportInterval,omitempty"`
-	// suspend stops the counting and keeps the totals.
+	// suspend stops counting. The totals are kept.
 	Suspend *bool `json:"suspend,omitempty"`
 }
 

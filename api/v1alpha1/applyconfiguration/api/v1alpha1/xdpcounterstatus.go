@@ -10,33 +10,33 @@ import (
 // XDPCounterStatusApplyConfiguration represents a declarative configuration of the XDPCounterStatus type for use
 // with apply.
 //
-// XDPCounterStatus is what was counted and what is true. The controller alone writes it.
+// XDPCounterStatus holds the totals and the conditions. Only the controller writes it.
 type XDPCounterStatusApplyConfiguration struct {
-	// observedGeneration is the generation of the spec that this status tells of.
+	// observedGeneration is the generation of the spec that this status describes.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions: Ready, with Reconciling and Stalled while abnormal. The reasons are constants of this API.
+	// conditions holds Ready, and Reconciling or Stalled while they are true. The reasons are constants of this API.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// nodes says how many nodes are selected and how they fare.
+	// nodes holds the numbers of nodes that are selected, ready and failed.
 	Nodes *NodeNumbersApplyConfiguration `json:"nodes,omitempty"`
-	// interfaces says how many interfaces are counted, and how.
+	// interfaces holds the numbers of interfaces that are counted, by mode, and of those that are not counted.
 	Interfaces *InterfaceNumbersApplyConfiguration `json:"interfaces,omitempty"`
-	// total is what was counted in all classes together. Its packets and bytes never fall.
+	// total is the sum over all protocols. Its packets and bytes never decrease.
 	Total *TotalApplyConfiguration `json:"total,omitempty"`
-	// families holds the families in which something was counted, in a fixed order.
+	// families lists the families that have counts, in a fixed order.
 	Families []FamilyCountsApplyConfiguration `json:"families,omitempty"`
-	// protocols holds the protocols that were counted, the most packets first.
+	// protocols lists the protocols that have counts, sorted by packets, the largest first.
 	Protocols []ProtocolCountsApplyConfiguration `json:"protocols,omitempty"`
-	// retired is the share of nodes that have left the cluster, which the totals keep.
+	// retired holds the counts of nodes that have left the cluster. They are part of the totals.
 	Retired *RetiredApplyConfiguration `json:"retired,omitempty"`
-	// failures lists the first 10 things that are wrong, sorted by node and interface. How many there are in
-	// all is in nodes.failed and interfaces.failed.
+	// failures lists the first 10 failures, sorted by node and interface. nodes.failed and interfaces.failed are the
+	// total numbers.
 	Failures []FailureApplyConfiguration `json:"failures,omitempty"`
-	// summary is the status in words for people.
+	// summary is the status formatted for people.
 	Summary *SummaryApplyConfiguration `json:"summary,omitempty"`
-	// reportInterval is the interval at which the nodes report now. It is longer than the spec's where the
-	// cluster's reports would exceed the controller's write budget.
+	// reportInterval is the interval at which the nodes report now. It is longer than spec.reportInterval if the
+	// reports of the cluster would exceed the controller's write budget.
 	ReportInterval *metav1.Duration `json:"reportInterval,omitempty"`
-	// lastReportTime is when the latest report of a node that is part of the totals was made.
+	// lastReportTime is the time of the latest node report that is part of the totals.
 	LastReportTime *metav1.Time `json:"lastReportTime,omitempty"`
 }
 

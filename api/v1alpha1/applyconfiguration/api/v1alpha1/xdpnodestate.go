@@ -14,14 +14,14 @@ import (
 // XDPNodeStateApplyConfiguration represents a declarative configuration of the XDPNodeState type for use
 // with apply.
 //
-// XDPNodeState is the contract between the controller and the agent of the node whose name it bears. The
-// controller creates it, writes its spec and deletes it; the agent writes its status.
+// XDPNodeState is the interface between the controller and the agent of the node of the same name. The controller
+// creates it, writes its spec and deletes it. The agent writes its status.
 type XDPNodeStateApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration    `json:""`
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is what the controller tells the agent.
+	// spec holds the instructions of the controller to the agent.
 	Spec *XDPNodeStateSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the agent reports.
+	// status is the report of the agent.
 	Status *XDPNodeStateStatusApplyConfiguration `json:"status,omitempty"`
 }
 

@@ -9,17 +9,18 @@ import (
 // XDPNodeStateSpecApplyConfiguration represents a declarative configuration of the XDPNodeStateSpec type for use
 // with apply.
 //
-// XDPNodeStateSpec is what the controller tells the agent of one node. It is all that an agent is told.
+// XDPNodeStateSpec holds the instructions of the controller to the agent of one node. The agent gets no others.
 type XDPNodeStateSpecApplyConfiguration struct {
-	// counters lists the XDPCounters of this node, the oldest first. Where two disagree the older wins.
+	// counters lists the XDPCounters of this node, the oldest first. If two of them conflict, the older one applies.
 	Counters []NodeCounterApplyConfiguration `json:"counters,omitempty"`
-	// reportInterval is how often the totals shall be reported while they change, at least 1s.
+	// reportInterval is how often the totals are reported while they change, at least 1s. The controller doubles what the
+	// XDPCounters ask for until the reports of all nodes stay within the cluster's budget of writes.
 	ReportInterval *v1.Duration `json:"reportInterval,omitempty"`
-	// reportDelay is how long the report that follows this spec waits, unless a regular one comes sooner. Where many nodes are
-	// told something at the same time, so the reports of the cluster stay within their budget.
-	ReportDelay *v1.Duration `json:"reportDelay,omitempty"`
-	// updateTime is when this spec was last changed while its agent was heard of. A report that follows it is owed since
-	// then, reportDelay later.
+	// reportBytesPerSecond is this node's share of the cluster's budget of bytes. The agent doubles reportInterval until its
+	// reports stay within it. 0: no limit.
+	ReportBytesPerSecond *int64 `json:"reportBytesPerSecond,omitempty"`
+	// updateTime is when this spec was last changed while the agent was reporting. The agent has to follow it within three
+	// minutes.
 	UpdateTime *v1.Time `json:"updateTime,omitempty"`
 }
 
@@ -50,11 +51,11 @@ func (b *XDPNodeStateSpecApplyConfiguration) WithReportInterval(value v1.Duratio
 	return b
 }
 
-// WithReportDelay sets the ReportDelay field in the declarative configuration to the given value
+// WithReportBytesPerSecond sets the ReportBytesPerSecond field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the ReportDelay field is set to the value of the last call.
-func (b *XDPNodeStateSpecApplyConfiguration) WithReportDelay(value v1.Duration) *XDPNodeStateSpecApplyConfiguration {
-	b.ReportDelay = &value
+// If called multiple times, the ReportBytesPerSecond field is set to the value of the last call.
+func (b *XDPNodeStateSpecApplyConfiguration) WithReportBytesPerSecond(value int64) *XDPNodeStateSpecApplyConfiguration {
+	b.ReportBytesPerSecond = &value
 	return b
 }
 

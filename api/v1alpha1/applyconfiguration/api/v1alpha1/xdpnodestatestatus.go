@@ -10,22 +10,28 @@ import (
 // XDPNodeStateStatusApplyConfiguration represents a declarative configuration of the XDPNodeStateStatus type for use
 // with apply.
 //
-// XDPNodeStateStatus is what the agent of one node reports. That agent alone writes it. It is written often, so
-// it is compact: all its lists but the conditions are atomic.
+// XDPNodeStateStatus is the report of the agent of one node. Only that agent writes it. It is written often, so it is
+// compact and all its lists are atomic.
 type XDPNodeStateStatusApplyConfiguration struct {
-	// observedGeneration is the generation of the spec that this report follows.
+	// observedGeneration is the generation of the spec that the agent has applied.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// reportTime is when the report was made.
+	// reportTime is the time of the report.
 	ReportTime *v1.MicroTime `json:"reportTime,omitempty"`
-	// agent identifies who reports.
+	// nextReportTime is when the next report is due at the latest. An agent that has not reported by then is late.
+	NextReportTime *v1.Time `json:"nextReportTime,omitempty"`
+	// reportBytes is the size of a report in bytes, as JSON, rounded up. It changes only when reports grow beyond it or shrink
+	// to less than three quarters of it.
+	ReportBytes *int32 `json:"reportBytes,omitempty"`
+	// agent identifies the agent that wrote this report.
 	Agent *AgentInfoApplyConfiguration `json:"agent,omitempty"`
-	// newestMap is the highest ID of a map whose counts were ever added to the accounts, within status.agent.bootID.
+	// newestMap is the highest ID of a BPF map whose counts were added to the accounts, within one boot, see
+	// status.agent.bootID.
 	NewestMap *int64 `json:"newestMap,omitempty"`
-	// interfaces lists the interfaces that are selected or still hold counts, by index.
+	// interfaces lists the interfaces that are selected or still have counts, sorted by index.
 	Interfaces []NodeInterfaceApplyConfiguration `json:"interfaces,omitempty"`
 	// accounts lists what each counter has counted on this node.
 	Accounts []CounterAccountApplyConfiguration `json:"accounts,omitempty"`
-	// conditions: Ready.
+	// conditions holds Ready.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 
@@ -48,6 +54,22 @@ func (b *XDPNodeStateStatusApplyConfiguration) WithObservedGeneration(value int6
 // If called multiple times, the ReportTime field is set to the value of the last call.
 func (b *XDPNodeStateStatusApplyConfiguration) WithReportTime(value v1.MicroTime) *XDPNodeStateStatusApplyConfiguration {
 	b.ReportTime = &value
+	return b
+}
+
+// WithNextReportTime sets the NextReportTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NextReportTime field is set to the value of the last call.
+func (b *XDPNodeStateStatusApplyConfiguration) WithNextReportTime(value v1.Time) *XDPNodeStateStatusApplyConfiguration {
+	b.NextReportTime = &value
+	return b
+}
+
+// WithReportBytes sets the ReportBytes field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ReportBytes field is set to the value of the last call.
+func (b *XDPNodeStateStatusApplyConfiguration) WithReportBytes(value int32) *XDPNodeStateStatusApplyConfiguration {
+	b.ReportBytes = &value
 	return b
 }
 
