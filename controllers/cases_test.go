@@ -57,7 +57,7 @@ func TestNextSilenceIsThatOfTheAgentThatIsLateFirst(t *testing.T) {
 		for _, b := range tc.states {
 			states = append(states, b.Obj())
 		}
-		if got := nextSilence(nodes, states, now); got != tc.want {
+		if got := untilNextLate(nodes, states, now); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 	}

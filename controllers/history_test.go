@@ -3,11 +3,8 @@ package controllers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,13 +13,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
-	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/util/audit"
+	"github.com/xdp-operator/xdp-operator/test/util/history"
 	"github.com/xdp-operator/xdp-operator/test/util/memapi"
 )
 
@@ -33,64 +30,34 @@ import (
 // Documented losses (deleted_states.go, docs/architecture.md) are subtracted: a node state that is deleted or edited by a
 // user while no controller watches it. The total then does not increase for a while, but does not decrease.
 func TestTotalsInRandomHistories(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	for history := range 250 {
-		e := newHistoryEnv(t, rand.New(rand.NewPCG(seed, uint64(history))), fmt.Sprintf("history %d of seed %d", history, seed))
-		for range 120 {
-			e.step()
+	history.Run(t, 250, 120, func(h *history.History) history.Scenario {
+		e := &historyEnv{
+			History: h,
+			want:    map[types.UID]traffic.Totals{}, lost: map[types.UID]traffic.Totals{}, highest: audit.Highest{},
+			deleted: map[types.UID]v1alpha1.XDPNodeState{}, edited: map[types.UID]bool{},
 		}
-		e.end()
-	}
+		h.Server.Written = e.check
+		e.startController()
+		return e
+	})
 }
 
+// errFault is the error of a call that fails.
+var errFault = history.ErrFault
+
 type historyEnv struct {
-	t      *testing.T
-	name   string
-	random *rand.Rand
-	clock  *testclock.FakeClock
-	server *memapi.Server
-	live   *memapi.Client // of users and agents
-	log    []string
+	*history.History
 
 	cache    *memapi.Cache
 	nodes    *NodeStateReconciler
 	counters *XDPCounterReconciler
 	queues   map[reconcile.Reconciler]map[string]bool
-	calls    int // if positive: calls of the controller until the fault
-	fault    error
 
-	want    map[types.UID]traffic.Totals        // by counter: what agents have reported
+	want    map[types.UID]traffic.Totals        // by counter, what agents reported
 	lost    map[types.UID]traffic.Totals        // by counter: the documented loss
-	highest audit.Highest                       // by counter: the highest status
-	deleted map[types.UID]v1alpha1.XDPNodeState // node states deleted by a user while this controller runs
-	edited  map[types.UID]bool                  // node states edited by a user
-}
-
-type crash struct{}
-
-var errFault = errors.New("the call failed")
-
-func newHistoryEnv(t *testing.T, random *rand.Rand, name string) *historyEnv {
-	e := &historyEnv{
-		t: t, name: name, random: random, clock: testclock.NewFakeClock(now),
-		want: map[types.UID]traffic.Totals{}, lost: map[types.UID]traffic.Totals{}, highest: audit.Highest{},
-		deleted: map[types.UID]v1alpha1.XDPNodeState{}, edited: map[types.UID]bool{},
-	}
-	e.server = memapi.New(e.clock.Now)
-	e.server.Written = e.check
-	e.live = &memapi.Client{Server: e.server}
-	e.startController()
-	return e
-}
-
-func (e *historyEnv) fatalf(format string, args ...any) {
-	e.t.Helper()
-	e.t.Fatalf("%s: %s\nafter\n%s", e.name, fmt.Sprintf(format, args...), strings.Join(e.log, "\n"))
-}
-
-func (e *historyEnv) logf(format string, args ...any) {
-	e.log = append(e.log, fmt.Sprintf(format, args...))
+	highest audit.Highest                       // what the status of each counter has shown
+	deleted map[types.UID]v1alpha1.XDPNodeState // by hand, and no controller ended since
+	edited  map[types.UID]bool                  // node states by hand
 }
 
 // check is called with every version of every object.
@@ -100,11 +67,11 @@ func (e *historyEnv) check(change memapi.Change) {
 		return
 	}
 	if err := e.highest.CheckCounter(x); err != nil {
-		e.fatalf("%v", err)
+		e.Fatalf("%v", err)
 	}
 	totals := v1alpha1.TotalsOfProtocols(x.Status.Protocols)
 	if want := e.want[x.UID]; totals.Max(want) != want {
-		e.fatalf("counter %s has %v, more than the reported %v", x.UID, totals.Sum(), want.Sum())
+		e.Fatalf("counter %s has %v, more than the reported %v", x.UID, totals.Sum(), want.Sum())
 	}
 }
 
@@ -114,11 +81,12 @@ func (e *historyEnv) startController() {
 		e.lose(&state)
 	}
 	clear(e.deleted)
-	e.cache, e.calls = e.server.NewCache(), 0
-	client := &memapi.Client{Server: e.server, Cache: e.cache, Fault: e.faulty}
-	live := &memapi.Client{Server: e.server, Fault: e.faulty}
-	e.nodes = &NodeStateReconciler{Client: client, Live: live, Clock: e.clock}
-	e.counters = &XDPCounterReconciler{Client: client, Live: live, Clock: e.clock, Events: &events.FakeRecorder{}, Rescuing: e.nodes.Rescuing}
+	e.Arm(0, nil)
+	e.cache = e.Server.NewCache()
+	client := &memapi.Client{Server: e.Server, Cache: e.cache, Fault: e.faulty}
+	live := &memapi.Client{Server: e.Server, Fault: e.faulty}
+	e.nodes = &NodeStateReconciler{Client: client, Live: live, Clock: e.Clock}
+	e.counters = &XDPCounterReconciler{Client: client, Live: live, Clock: e.Clock, Events: &events.FakeRecorder{}, Rescuing: e.nodes.Rescuing}
 	e.queues = map[reconcile.Reconciler]map[string]bool{e.nodes: {}, e.counters: {}}
 	e.wake()
 }
@@ -136,56 +104,49 @@ func (e *historyEnv) wake() {
 	}
 }
 
-// lose records the share of a deleted node state as lost for counters without a copy of it.
+// lose lets a deleted node state's share be lost where no copy of it is saved.
 func (e *historyEnv) lose(state *v1alpha1.XDPNodeState) {
 	for _, x := range e.allCounters() {
 		account := state.Account(x.UID)
 		_, contained := retiredTotals(x.Status.Retired)
 		if account != nil && !contained[state.UID] {
 			e.lost[x.UID] = e.lost[x.UID].Plus(v1alpha1.TotalsOf(account.Counts))
-			e.logf("  documented loss: %d packets of %s on %s", account.Sum().Packets, x.UID, state.UID)
+			e.Logf("  lost documented: %d packets of %s on %s", account.Sum().Packets, x.UID, state.UID)
 		}
 	}
 }
 
 // faulty is called before and after each call of the controller. Other clients act in between.
 func (e *historyEnv) faulty(point string) error {
-	if e.random.IntN(12) == 0 {
-		e.logf("  %s:", point)
-		e.outside()
-	}
-	if e.calls--; e.calls != 0 {
+	if e.Still {
 		return nil
 	}
-	if e.fault == nil {
-		e.logf("  the controller is killed %s", point)
-		panic(crash{})
+	if e.Random.IntN(12) == 0 {
+		e.Logf("  %s:", point)
+		e.outside()
 	}
-	e.logf("  the call fails %s", point)
-	return e.fault
+	return e.Call(point)
 }
 
-func (e *historyEnv) step() {
-	e.clock.Step(time.Second)
-	switch e.random.IntN(8) {
+// Step implements history.Scenario.
+func (e *historyEnv) Step() {
+	e.Clock.Step(time.Second)
+	switch e.Random.IntN(8) {
 	case 0, 1, 2:
 		e.outside()
 	case 3, 4:
-		for range 1 + e.random.IntN(4) {
-			e.deliver(memapi.Kinds()[e.random.IntN(3)])
+		for range 1 + e.Random.IntN(4) {
+			e.deliver(history.OneOf(e.History, memapi.Kinds()...))
 		}
 	case 5, 6:
-		e.calls = 0
-		if e.random.IntN(3) == 0 {
-			e.calls, e.fault = 1+e.random.IntN(8), nil
-			if e.random.IntN(2) == 0 {
-				e.fault = errFault
-			}
+		e.Arm(0, nil)
+		if e.Random.IntN(3) == 0 {
+			e.Arm(1+e.Random.IntN(8), history.OneOf(e.History, nil, errFault))
 		}
 		e.reconcileOne()
 	case 7:
-		if e.random.IntN(4) == 0 {
-			e.logf("the controller restarts")
+		if e.Random.IntN(4) == 0 {
+			e.Logf("the controller restarts")
 			e.startController()
 		}
 	}
@@ -194,47 +155,47 @@ func (e *historyEnv) step() {
 // outside makes one change of a user, a node or an agent.
 func (e *historyEnv) outside() {
 	ctx := context.Background()
-	name := fmt.Sprintf("n%d", 1+e.random.IntN(3))
-	pool := []string{"edge", "core"}[e.random.IntN(2)]
+	name := history.OneOf(e.History, "n1", "n2", "n3")
+	pool := history.OneOf(e.History, "edge", "core")
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"pool": pool}}}
 	state := &v1alpha1.XDPNodeState{}
-	hasState := e.live.Get(ctx, types.NamespacedName{Name: name}, state) == nil
-	switch event := e.random.IntN(16); event {
+	hasState := e.Exists(name, state)
+	switch event := e.Random.IntN(16); event {
 	case 0, 1:
-		if e.live.Create(ctx, node) == nil {
-			e.logf("node %s joins in pool %s", name, pool)
+		if e.Live.Create(ctx, node) == nil {
+			e.Logf("node %s joins in pool %s", name, pool)
 		}
 	case 2:
-		if e.live.Delete(ctx, node) == nil {
-			e.logf("node %s leaves", name)
+		if e.Live.Delete(ctx, node) == nil {
+			e.Logf("node %s leaves", name)
 		}
 	case 3:
-		if e.live.Get(ctx, types.NamespacedName{Name: name}, node) == nil {
+		if e.Exists(name, node) {
 			node.Labels = map[string]string{"pool": pool}
-			e.must(e.live.Update(ctx, node))
-			e.logf("node %s is in pool %s", name, pool)
+			e.Must(e.Live.Update(ctx, node))
+			e.Logf("node %s is in pool %s", name, pool)
 		}
 	case 4, 5, 6:
 		e.user(event, pool)
 	case 7:
-		if hasState && !retiring(state) && e.random.IntN(3) == 0 {
-			e.logf("a user deletes node state %s (%s)", name, state.UID)
+		if hasState && !retiring(state) && e.Random.IntN(3) == 0 {
+			e.Logf("node state %s (%s) is deleted by hand", name, state.UID)
 			e.deleted[state.UID] = *state
-			e.must(e.live.Delete(ctx, state))
+			e.Must(e.Live.Delete(ctx, state))
 		}
 	case 8:
-		if hasState && e.random.IntN(6) == 0 {
-			e.logf("a user edits the spec of node state %s", name)
+		if hasState && e.Random.IntN(6) == 0 {
+			e.Logf("the spec of node state %s is edited by hand", name)
 			state.Spec.Counters, e.edited[state.UID] = nil, true
-			e.must(e.live.Update(ctx, state))
+			e.Must(e.Live.Update(ctx, state))
 		}
 	case 9:
-		if hasState && e.random.IntN(6) == 0 {
-			e.logf("a user empties the status of node state %s", name)
+		if hasState && e.Random.IntN(6) == 0 {
+			e.Logf("the status of node state %s is emptied by hand", name)
 			e.edited[state.UID] = true
 			e.loseAccounts(state)
 			state.Status = v1alpha1.XDPNodeStateStatus{}
-			e.must(e.live.Status().Update(ctx, state))
+			e.Must(e.Live.Status().Update(ctx, state))
 		}
 	default:
 		if hasState {
@@ -243,33 +204,33 @@ func (e *historyEnv) outside() {
 	}
 }
 
-// user creates, edits and deletes counters.
+// user makes, edits and deletes counters.
 func (e *historyEnv) user(event int, pool string) {
 	ctx := context.Background()
-	x := &v1alpha1.XDPCounter{ObjectMeta: metav1.ObjectMeta{Name: []string{"a", "b"}[e.random.IntN(2)]}}
-	there := e.live.Get(ctx, types.NamespacedName{Name: x.Name}, x) == nil
-	x.Spec.Suspend = e.random.IntN(4) == 0
+	x := &v1alpha1.XDPCounter{ObjectMeta: metav1.ObjectMeta{Name: history.OneOf(e.History, "a", "b")}}
+	there := e.Exists(x.Name, x)
+	x.Spec.Suspend = e.Random.IntN(4) == 0
 	x.Spec.NodeSelector = nil
-	if e.random.IntN(2) == 0 {
+	if e.Random.IntN(2) == 0 {
 		x.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": pool}}
 	}
 	switch {
 	case !there:
-		e.must(e.live.Create(ctx, x))
-		e.logf("counter %s is created for pool %s", x.UID, pool)
-	case event == 6 && e.random.IntN(3) == 0:
-		e.logf("counter %s is deleted", x.UID)
-		e.must(e.live.Delete(ctx, x))
+		e.Must(e.Live.Create(ctx, x))
+		e.Logf("counter %s is made for pool %s", x.UID, pool)
+	case event == 6 && e.Random.IntN(3) == 0:
+		e.Logf("counter %s is deleted", x.UID)
+		e.Must(e.Live.Delete(ctx, x))
 	case event != 6:
-		e.logf("counter %s is edited: suspend %v, selector %v", x.UID, x.Spec.Suspend, x.Spec.NodeSelector)
-		e.must(e.live.Update(ctx, x))
+		e.Logf("counter %s is edited: suspend %v, selector %v", x.UID, x.Spec.Suspend, x.Spec.NodeSelector)
+		e.Must(e.Live.Update(ctx, x))
 	}
 }
 
-// report writes the report of an agent. It applies the spec and adds packets to the accounts of active counters.
+// report is an agent: it follows its spec and adds some packets to the accounts of active counters.
 func (e *historyEnv) report(state *v1alpha1.XDPNodeState) {
 	before := state.DeepCopy()
-	reported := metav1.NewMicroTime(e.clock.Now())
+	reported := metav1.NewMicroTime(e.Clock.Now())
 	status := v1alpha1.XDPNodeStateStatus{ObservedGeneration: state.Generation, ReportTime: &reported}
 	grown := map[types.UID]traffic.Totals{}
 	for _, c := range state.Spec.Counters {
@@ -282,8 +243,8 @@ func (e *historyEnv) report(state *v1alpha1.XDPNodeState) {
 			totals = v1alpha1.TotalsOf(account.Counts)
 		}
 		if !c.Inactive {
-			n := uint64(e.random.IntN(9))
-			growth[traffic.IP(traffic.IPv4, uint8(1+e.random.IntN(3)))] = traffic.Counts{Packets: n, Bytes: 60 * n}
+			n := uint64(e.Random.IntN(9))
+			growth[traffic.IP(traffic.IPv4, uint8(1+e.Random.IntN(3)))] = traffic.Counts{Packets: n, Bytes: 60 * n}
 			status.Interfaces = append(status.Interfaces, v1alpha1.NodeInterface{Name: "eth0", Map: 1, State: v1alpha1.InterfaceAttached, Counters: []types.UID{c.UID}})
 		}
 		grown[c.UID] = growth
@@ -291,22 +252,22 @@ func (e *historyEnv) report(state *v1alpha1.XDPNodeState) {
 		status.Accounts = append(status.Accounts, v1alpha1.CounterAccount{UID: c.UID, Generation: c.Generation, Counts: v1alpha1.CountsOf(totals)})
 	}
 	state.Status = status
-	for uid, growth := range grown { // before the write, which triggers the check
+	for uid, growth := range grown { // before the write, which is checked against it
 		e.want[uid] = e.want[uid].Plus(growth)
 	}
-	e.must(e.live.Status().Update(context.Background(), state))
+	e.Must(e.Live.Status().Update(context.Background(), state))
 	if e.edited[state.UID] {
 		before.Status.Accounts = slices.DeleteFunc(before.Status.Accounts, func(a v1alpha1.CounterAccount) bool { return state.Account(a.UID) != nil })
 		e.loseAccounts(before)
 	}
-	e.logf("agent of %s (%s) reports %v", state.Name, state.UID, packetsOf(state))
+	e.Logf("agent of %s (%s) reports %v", state.Name, state.UID, packetsOf(state))
 }
 
-// loseAccounts records the accounts of a node state as lost because a user edited it.
+// loseAccounts lets the accounts of a node state be lost, as stated, because of a hand that edited it.
 func (e *historyEnv) loseAccounts(state *v1alpha1.XDPNodeState) {
 	for _, account := range state.Status.Accounts {
 		e.lost[account.UID] = e.lost[account.UID].Plus(v1alpha1.TotalsOf(account.Counts))
-		e.logf("  documented loss: %d packets of %s on %s", account.Sum().Packets, account.UID, state.UID)
+		e.Logf("  lost documented: %d packets of %s on %s", account.Sum().Packets, account.UID, state.UID)
 	}
 }
 
@@ -318,7 +279,7 @@ func packetsOf(state *v1alpha1.XDPNodeState) map[types.UID]int64 {
 	return packets
 }
 
-// deliver applies one change to the controller's cache and adds the requests that follow.
+// deliver lets the controller's cache take in one change, and asks for what concerns it.
 func (e *historyEnv) deliver(kind memapi.Kind) bool {
 	change, ok := e.cache.Next(kind)
 	if !ok {
@@ -357,46 +318,44 @@ func (e *historyEnv) deliver(kind memapi.Kind) bool {
 	return true
 }
 
-// reconcileOne processes one request, if there is any.
+// reconcileOne lets the controller do one thing that is asked for, if any.
 func (e *historyEnv) reconcileOne() bool {
 	for _, r := range []reconcile.Reconciler{e.nodes, e.counters} {
 		queue := slices.Sorted(maps.Keys(e.queues[r]))
-		if len(queue) == 0 || r == e.nodes && len(e.queues[e.counters]) > 0 && e.random.IntN(2) == 0 {
+		if len(queue) == 0 || r == e.nodes && len(e.queues[e.counters]) > 0 && e.Random.IntN(2) == 0 {
 			continue
 		}
-		e.reconcile(r, queue[e.random.IntN(len(queue))])
+		e.reconcile(r, queue[e.Random.IntN(len(queue))])
 		return true
 	}
 	return false
 }
 
 func (e *historyEnv) reconcile(r reconcile.Reconciler, name string) {
-	e.logf("reconcile %T %s", r, name)
-	defer func() {
-		switch cause := recover().(type) {
-		case nil:
-		case crash:
-			e.startController()
-		default:
-			panic(cause)
-		}
-	}()
+	e.Logf("reconcile %T %s", r, name)
 	delete(e.queues[r], name)
-	result, err := r.Reconcile(context.Background(), request(name))
-	if err != nil && !errors.Is(err, errFault) {
-		e.fatalf("reconcile %s: %v", name, err)
-	}
-	if err != nil || result.RequeueAfter == conflictDelay {
-		e.queues[r][name] = true
-	}
-	for uid := range e.deleted { // a share that is copied cannot be lost any more
+	e.Run(func() {
+		result, err := r.Reconcile(context.Background(), request(name))
+		if err != nil && !errors.Is(err, errFault) {
+			e.Fatalf("reconcile %s: %v", name, err)
+		}
+		if err != nil || result.RequeueAfter == conflictDelay {
+			e.queues[r][name] = true
+		}
+		e.keepRescued(r, name)
+	}, e.startController)
+}
+
+// keepRescued drops those node states of which each counter has a copy by now: what is rescued can be lost no more.
+func (e *historyEnv) keepRescued(r reconcile.Reconciler, name string) {
+	for uid := range e.deleted {
 		if r == e.nodes && e.deleted[uid].Name == name && e.rescued(uid) {
 			delete(e.deleted, uid)
 		}
 	}
 }
 
-// rescued reports whether every counter has its copy of the node state.
+// rescued reports whether each counter that there is has its copy.
 func (e *historyEnv) rescued(uid types.UID) bool {
 	state := e.deleted[uid]
 	for _, x := range e.allCounters() {
@@ -407,50 +366,34 @@ func (e *historyEnv) rescued(uid types.UID) bool {
 	return true
 }
 
-// end processes everything that is left and compares the totals.
-func (e *historyEnv) end() {
-	e.logf("the end: without faults, until nothing changes")
-	e.random = rand.New(rand.NewPCG(0, 0))
-	e.calls = 0
+// End implements history.Scenario.
+func (e *historyEnv) End() {
 	for round := range 30 {
 		for _, kind := range memapi.Kinds() {
 			for e.deliver(kind) {
 			}
 		}
 		e.wake()
-		busy := e.server.Written
 		quiet := true
-		e.server.Written = func(c memapi.Change) { quiet = false; busy(c) }
-		e.quietly(func() {
-			for range 100 {
-				if !e.reconcileOne() {
-					break
+		e.Server.Written = func(c memapi.Change) { quiet = false; e.check(c) }
+		for range 100 {
+			if !e.reconcileOne() {
+				break
+			}
+		}
+		if round < 20 {
+			for _, name := range namesOf(e, &v1alpha1.XDPNodeStateList{}) {
+				if state := (&v1alpha1.XDPNodeState{}); e.Exists(name, state) {
+					e.report(state)
 				}
 			}
-			if round < 20 {
-				for _, name := range namesOf(e, &v1alpha1.XDPNodeStateList{}) {
-					state := &v1alpha1.XDPNodeState{}
-					if e.live.Get(context.Background(), types.NamespacedName{Name: name}, state) == nil {
-						e.report(state)
-					}
-				}
-			}
-		})
-		e.server.Written = busy
+		}
 		if quiet && round >= 20 {
 			e.compare()
 			return
 		}
 	}
-	e.fatalf("objects still change after all rounds")
-}
-
-// quietly runs do without faults and without other clients.
-func (e *historyEnv) quietly(do func()) {
-	client, live := e.nodes.Client.(*memapi.Client), e.nodes.Live.(*memapi.Client)
-	client.Fault, live.Fault = nil, nil
-	do()
-	client.Fault, live.Fault = e.faulty, e.faulty
+	e.Fatalf("no rest")
 }
 
 func (e *historyEnv) compare() {
@@ -460,7 +403,7 @@ func (e *historyEnv) compare() {
 	}
 	for _, n := range namesOf(e, &v1alpha1.XDPNodeStateList{}) {
 		if !there[n] {
-			e.fatalf("node %s is deleted, but its node state is not", n)
+			e.Fatalf("node %s is gone, its node state is not", n)
 		}
 	}
 	for _, x := range e.allCounters() {
@@ -471,28 +414,21 @@ func (e *historyEnv) compare() {
 		}
 		if got != want {
 			lost := e.lost[x.UID]
-			e.fatalf("counter %s has %v, want %v after a documented loss of %v; retired %+v", x.UID, got.Sum(), want.Sum(), lost.Sum(), x.Status.Retired)
+			e.Fatalf("counter %s says %v, want %v, with %v lost as stated; retired %+v", x.UID, got.Sum(), want.Sum(), lost.Sum(), x.Status.Retired)
 		}
 		if r := x.Status.Retired; r != nil {
 			for _, d := range r.Departing {
 				if !there[d.Name] {
-					e.fatalf("counter %s: the copy of the departed node %s is not merged", x.UID, d.Name)
+					e.Fatalf("counter %s: the copy of %s, which left, is not settled", x.UID, d.Name)
 				}
 			}
 		}
 	}
 }
 
-func (e *historyEnv) must(err error) {
-	e.t.Helper()
-	if err != nil {
-		e.fatalf("%v", err)
-	}
-}
-
 func (e *historyEnv) allCounters() []v1alpha1.XDPCounter {
 	list := &v1alpha1.XDPCounterList{}
-	e.must(e.live.List(context.Background(), list))
+	e.Must(e.Live.List(context.Background(), list))
 	return list.Items
 }
 
@@ -500,17 +436,17 @@ func (e *historyEnv) allCounters() []v1alpha1.XDPCounter {
 func namesOf[L any](e *historyEnv, list L) (names []string) {
 	switch l := any(list).(type) {
 	case *corev1.NodeList:
-		e.must(e.live.List(context.Background(), l))
+		e.Must(e.Live.List(context.Background(), l))
 		for _, o := range l.Items {
 			names = append(names, o.Name)
 		}
 	case *v1alpha1.XDPNodeStateList:
-		e.must(e.live.List(context.Background(), l))
+		e.Must(e.Live.List(context.Background(), l))
 		for _, o := range l.Items {
 			names = append(names, o.Name)
 		}
 	case *v1alpha1.XDPCounterList:
-		e.must(e.live.List(context.Background(), l))
+		e.Must(e.Live.List(context.Background(), l))
 		for _, o := range l.Items {
 			names = append(names, o.Name)
 		}
