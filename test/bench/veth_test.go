@@ -56,7 +56,7 @@ func TestEveryFrameOnTheWireArrivesAndIsCounted(t *testing.T) {
 	})
 }
 
-func TestAFrameThatIsNotCountedIsNoticed(t *testing.T) {
+func TestAnUncountedFrameIsAnError(t *testing.T) {
 	r := receiver{instance: loadFor(t, plain), sent: 2}
 	r.runOnce(t, kinds()[0].frame)
 	if err := r.countedAll(kinds()[0]); err == nil {

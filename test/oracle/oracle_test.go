@@ -77,7 +77,7 @@ func TestFramesOfAnyLengthCanBeReplayed(t *testing.T) {
 	})
 }
 
-func TestAFrameThatTsharkSeesOtherwiseIsNoticed(t *testing.T) {
+func TestAFrameInAnotherClassIsReported(t *testing.T) {
 	capture, err := readCapture("testdata/linux.pcap")
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestAFrameThatTsharkSeesOtherwiseIsNoticed(t *testing.T) {
 	onWire(t, largest, func(w *wire) {
 		var out bytes.Buffer
 		if err := judge(&out, w, capture, wrong); !errors.Is(err, errDifferent) {
-			t.Errorf("not noticed: %v\n%s", err, &out)
+			t.Errorf("not reported: %v\n%s", err, &out)
 		}
 		for _, want := range []string{"1 UNEXPLAINED\n  frame 40: IPv4/TCP, for tshark IPv4/UDP", "DIFFERENT"} {
 			if !strings.Contains(out.String(), want) {
@@ -104,7 +104,7 @@ func TestAFrameThatTsharkSeesOtherwiseIsNoticed(t *testing.T) {
 	})
 }
 
-func TestAByteTooManyInTheCountsIsNoticed(t *testing.T) {
+func TestAnAdditionalByteIsReported(t *testing.T) {
 	capture, err := readCapture("testdata/linux.pcap")
 	if err != nil {
 		t.Fatal(err)
