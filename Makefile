@@ -81,7 +81,7 @@ test-gitops: ## Argo CD's and Flux' own code judge an XDPCounter of every phase,
 
 .PHONY: test-quiet
 test-quiet: controlplane ## Ten minutes without traffic: what is written then, counted at the API server (QUIET=1h: how long)
-	$(GO_TEST) -timeout 3h -v ./test/integration -run TestAQuietCluster -quiet $(or $(QUIET),10m)
+	$(GO_TEST) -timeout 3h -v ./test/integration -run TestIdleCluster -quiet $(or $(QUIET),10m)
 
 .PHONY: test-prometheus
 test-prometheus: controlplane ## A real Prometheus: metrics, alerts and dashboard under traffic and faults (PICTURE=1: docs/dashboard.svg)
