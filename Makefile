@@ -40,11 +40,11 @@ test: controlplane cluster-programs image-tar ## Run every test that this machin
 
 .PHONY: test-unit
 test-unit: controlplane cluster-programs image-tar ## What decides, and the API against a real API server
-	$(GO_TEST) ./api/... ./agent ./agent/plan ./controllers/... ./test/audit ./test/docs ./test/golden ./test/memapi/... ./test/histories/... ./test/plugin/... ./hack/...
+	$(GO_TEST) ./api/... ./internal/... ./agent ./agent/plan ./controllers/... ./test/util/audit ./test/docs ./test/util/golden ./test/util/memapi/... ./test/histories/... ./test/plugin/... ./test/env/... ./hack/...
 
 .PHONY: test-kernel
 test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel, and 3 million frames
-	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/dispatcher/... ./agent/links/... ./cmd/... ./test/reasons/... ./test/stacks/... ./test/bench/... ./test/classify/... ./test/oracle/... ./test/frames/... ./test/netns/... ./test/bpffs/... ./test/quiet/...
+	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/dispatcher/... ./agent/links/... ./cmd/... ./test/reasons/... ./test/stacks/... ./test/bench/... ./test/util/classify/... ./test/oracle/... ./test/util/frames/... ./test/util/netns/... ./test/util/bpffs/... ./test/util/quiet/...
 
 .PHONY: test-kernels
 test-kernels: ## The same on Debian's kernels, emulated (KERNELS="5.10 6.1": which; RUN=expression; WRITE=1: docs/kernels.md)
@@ -107,7 +107,7 @@ bench: ## Measure what counting costs and compare it with the budgets, as root o
 
 .PHONY: controlplane
 controlplane: ## Get etcd, kube-apiserver, kube-controller-manager and kubectl (built once, then cached)
-	@go run ./hack/controlplane/get > /dev/null
+	@go run ./hack/controlplane > /dev/null
 
 ##@ Generate and check
 
@@ -162,15 +162,15 @@ NODES ?= 2
 
 .PHONY: cluster-up
 cluster-up: ## Run a Kubernetes cluster on this machine with the image of this clone on its nodes (NODES=2)
-	go run ./hack/realcluster/cluster -nodes $(NODES) -version $(VERSION)
+	go run ./hack/cluster -nodes $(NODES) -version $(VERSION)
 
 .PHONY: cluster-programs
 cluster-programs: ## Get what clusters of real nodes are made of (built once, then cached)
-	@go run ./hack/realcluster/cluster -prepare
+	@go run ./hack/cluster -prepare
 
 .PHONY: cluster-down
 cluster-down: ## End that cluster, and remove what it or one that was killed has left
-	go run ./hack/realcluster/cluster -down
+	go run ./hack/cluster -down
 
 ##@ Build and deploy
 
@@ -195,7 +195,7 @@ image: ## Build the image (needs Docker with BuildKit)
 
 .PHONY: image-tar
 image-tar: ## Build the image for amd64 and arm64 into bin/, without an engine (docker load and ctr images import take it)
-	go run ./hack/image/tar -version $(VERSION) -output bin amd64 arm64
+	go run ./hack/imagetar -version $(VERSION) -output bin amd64 arm64
 
 .PHONY: install
 install: ## Install the CRDs into the cluster of the kubeconfig

@@ -41,11 +41,11 @@ type Links interface {
 }
 
 const (
-	followUp  = 20 * time.Millisecond  // when a pass left something for the next one
-	retry     = 500 * time.Millisecond // when an interface could not be attached: nobody tells that a hook became free
-	askDriver = 30 * time.Second       // when a driver refused and nothing about the interface has changed: some reset for it
-	look      = 2 * time.Second        // whether all is as it was: nobody tells of a link that is cut
-	idle      = 30 * time.Second       // when there is nothing to do
+	followUpDelay       = 20 * time.Millisecond  // after a pass that left work for the next one
+	attachRetryInterval = 500 * time.Millisecond // after a failed attach: the kernel does not notify when a hook becomes free
+	driverRetryInterval = 30 * time.Second       // after a driver refused, while nothing about the interface changes: some drivers reset the NIC
+	resyncInterval      = 2 * time.Second        // the kernel does not notify when a link is detached by force
+	idleInterval        = 30 * time.Second       // without a node state
 )
 
 // Agent makes one pass per Reconcile: gather, plan, attach, read, save, detach. Nothing that the counts depend on is kept
@@ -57,14 +57,13 @@ type Agent struct {
 	Datapath Datapath
 	Links    Links
 	Clock    clock.PassiveClock
-	Look     time.Duration // after which a pass looks whether all is as it was; zero: 2 s
+	Resync   time.Duration // the longest time between two passes; zero: 2 s
 
-	pulse   pulse
-	turns   turns
-	brake   brake
-	last    remembered
-	refused map[int]refusal // by interface index
-	seen    seen
+	passTimes   passTimes
+	schedule    reportSchedule
+	last        remembered
+	refused     map[int]refusal // by interface index
+	passMetrics passMetrics
 }
 
 // refusal is a driver's, which is not asked again at once: some reset their hardware before they refuse.
@@ -77,9 +76,8 @@ type refusal struct {
 
 // remembered is the ledger that was saved last, and in it for whom the maps count that were made since.
 type remembered struct {
-	state    types.UID // of which node state
-	replaced string    // the version of it that was replaced then
-	ledger   traffic.Ledger
+	state  types.UID // of which node state
+	ledger traffic.Ledger
 }
 
 // Reconcile makes one pass, whatever it was that asked for it.
@@ -89,105 +87,116 @@ type remembered struct {
 // twice.
 func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
 	began := a.Clock.Now()
-	a.pulse.begin(began)
+	a.passTimes.begin(began)
 	wait, err := a.pass(ctx)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) { // the cache is behind our own last write, or the deletion
-		wait, err = followUp, nil
+		wait, err = followUpDelay, nil
 	}
-	a.seen.pass(a.Clock.Since(began), err)
+	a.passMetrics.pass(a.Clock.Since(began), err)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	a.pulse.end(wait)
+	a.passTimes.end(wait)
 	return ctrl.Result{RequeueAfter: wait}, nil
 }
 
-// look returns how long the next pass may wait while all is well.
-func (a *Agent) look() time.Duration { return cmp.Or(a.Look, look) }
+// resync returns the longest time between two passes.
+func (a *Agent) resync() time.Duration { return cmp.Or(a.Resync, resyncInterval) }
 
-// pass returns how long the next one may wait.
+// pass makes one pass and returns how long the next one may wait.
 func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	state := &v1alpha1.XDPNodeState{}
 	if err := a.Client.Get(ctx, types.NamespacedName{Name: a.Node}, state); apierrors.IsNotFound(err) {
-		a.seen.interfaces(nil)
-		return idle, a.giveUpAll(ctx)
+		a.passMetrics.interfaces(nil)
+		return idleInterval, a.detachAll(ctx)
 	} else if err != nil {
 		return 0, fmt.Errorf("get own node state: %w", err)
-	}
-	s, err := a.gather()
-	if err != nil {
-		return 0, err
 	}
 	before, err := a.ledger(state)
 	if err != nil {
 		return 0, err
 	}
-
-	asked := selections(state.Spec)
-	want, selected, declined := plan.Desired(asked, s.interfaces, s.attached)
-	attach, detach := plan.Diff(s.attached, want, s.interfaces)
-	failed := map[int]error{}
-	if before.Opened { // a ledger is opened before anything new is counted
-		if failed = a.attach(ctx, attach, s.interfaces); len(attach) > 0 { // an interface that failed may be gone
-			if s, err = a.gather(); err != nil {
-				return 0, err
-			}
-			// Only now is it known which mode Auto has got, and who agrees with it.
-			_, selected, declined = plan.Desired(asked, s.interfaces, s.attached)
-		}
-	}
-
-	readings, err := a.read(s)
+	s, done, err := a.attachSelected(ctx, state.Spec, before.Opened)
 	if err != nil {
 		return 0, err
 	}
-	if before.Meet(readings, selected) { // the interface may be gone before it is reported
-		a.last.state, a.last.ledger = state.UID, before
+	after, err := a.book(state, s, done, before)
+	if err != nil {
+		return 0, err
 	}
-	after := before.Next(readings, selected, listed(state.Spec))
-	status := a.report(state, s, outcome{want: want, selected: selected, declined: declined, failed: failed, detach: detach}, before, after)
-	a.seen.interfaces(status.Interfaces)
+	status := a.report(state, s, done, before, after)
+	a.passMetrics.interfaces(status.Interfaces)
 
-	now := a.Clock.Now()
-	wait := a.turns.due(state, status, now)
-	if wait > 0 && !a.turns.told.IsZero() {
-		a.turns.pass(now)
-		return min(wait, a.look()), nil // and detach nothing: nobody is told yet
+	// What a map counted is lost with the map, so it is saved before it is detached, also where no report is due: an earlier
+	// pass may have reported that it detaches, and ended before it did.
+	unsaved := len(done.detach) > 0 && !maps.Equal(before.Accounts, after.Accounts)
+	wait, due := a.schedule.next(state, status, unsaved, a.Clock.Now())
+	if due && wait > 0 {
+		return wait, nil // and detach nothing
 	}
-	// What a map counted goes with it, so that is saved even where a report is not due: an earlier pass may have said
-	// that it detaches, and ended before it did.
-	if grown := len(detach) > 0 && !maps.Equal(before.Accounts, after.Accounts); wait <= 0 || grown {
-		if a.brake.holds(state.ResourceVersion, now) {
-			return pause, nil // and detach nothing: its counts are not saved
-		}
+	if due {
 		if err := a.save(ctx, state, status); err != nil {
 			return 0, err
 		}
-		a.last = remembered{state.UID, state.ResourceVersion, after}
-		wait = a.look()
+		a.last = remembered{state.UID, after}
+		wait = a.resync()
 	}
-	a.turns.pass(now)
-
-	if err := a.detach(ctx, detach); err != nil {
+	if err := a.detach(ctx, done.detach); err != nil {
 		return 0, err
 	}
 	switch {
-	case !before.Opened || len(detach) > 0:
-		return followUp, nil
-	case len(failed) > 0:
-		return min(wait, retry), nil
+	case !before.Opened || len(done.detach) > 0:
+		return followUpDelay, nil
+	case len(done.failed) > 0:
+		return min(wait, attachRetryInterval), nil
 	default:
-		return min(wait, a.look()), nil
+		return min(wait, a.resync()), nil
 	}
 }
 
-// situation is what there is: the interfaces and the attachments.
-type situation struct {
+// attachSelected compares what is attached with what the spec selects, and attaches what is missing. With a ledger that is not
+// opened yet it attaches nothing: what is counted before belongs to nobody.
+func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSpec, opened bool) (nodeSnapshot, outcome, error) {
+	s, err := a.gather()
+	if err != nil {
+		return s, outcome{}, err
+	}
+	asked := selections(spec)
+	var o outcome
+	o.want, o.selected, o.declined = plan.Desired(asked, s.interfaces, s.attached)
+	attach, detach := plan.Diff(s.attached, o.want, s.interfaces)
+	o.detach, o.failed = detach, map[int]error{}
+	if !opened || len(attach) == 0 {
+		return s, o, nil
+	}
+	o.failed = a.attach(ctx, attach, s.interfaces)
+	if s, err = a.gather(); err != nil { // an interface that failed may be gone
+		return s, o, err
+	}
+	// The mode that Auto attained is known only now, and so is which counters agree with it.
+	_, o.selected, o.declined = plan.Desired(asked, s.interfaces, s.attached)
+	return s, o, nil
+}
+
+// book reads all maps and adds what they counted to the accounts.
+func (a *Agent) book(state *v1alpha1.XDPNodeState, s nodeSnapshot, o outcome, before traffic.Ledger) (traffic.Ledger, error) {
+	readings, err := a.read(s)
+	if err != nil {
+		return traffic.Ledger{}, err
+	}
+	if before.AddNewMaps(readings, o.selected) { // the interface may be gone before it is reported
+		a.last = remembered{state.UID, before}
+	}
+	return before.Book(readings, o.selected, listed(state.Spec)), nil
+}
+
+// nodeSnapshot holds the interfaces and the attachments of the node at the beginning of a pass.
+type nodeSnapshot struct {
 	interfaces []plan.Interface
 	attached   []plan.Attachment
 }
 
-func (a *Agent) gather() (s situation, err error) {
+func (a *Agent) gather() (s nodeSnapshot, err error) {
 	// Attachments first: an attachment that is made meanwhile is then missing, rather than without interface.
 	if s.attached, err = a.Datapath.Attached(); err != nil {
 		return s, fmt.Errorf("list attachments: %w", err)
@@ -199,7 +208,7 @@ func (a *Agent) gather() (s situation, err error) {
 }
 
 // read returns the readings. Those of attachments that no longer count have no interface.
-func (a *Agent) read(s situation) ([]traffic.Reading, error) {
+func (a *Agent) read(s nodeSnapshot) ([]traffic.Reading, error) {
 	readings, err := a.Datapath.Read()
 	if err != nil {
 		return nil, fmt.Errorf("read counts: %w", err)
@@ -231,7 +240,7 @@ func (a *Agent) attach(ctx context.Context, attachments []plan.Attachment, inter
 		if at := slices.IndexFunc(interfaces, func(i plan.Interface) bool { return i.Index == attachment.Index }); at >= 0 {
 			now.mtu = interfaces[at].MTU
 		}
-		if last, ok := a.refused[attachment.Index]; ok && last.wish == now.wish && last.mtu == now.mtu && now.at.Sub(last.at) < askDriver {
+		if last, ok := a.refused[attachment.Index]; ok && last.wish == now.wish && last.mtu == now.mtu && now.at.Sub(last.at) < driverRetryInterval {
 			failed[attachment.Index], refused[attachment.Index] = last.err, last
 			continue
 		}
@@ -262,10 +271,10 @@ func (a *Agent) detach(ctx context.Context, attachments []plan.Attachment) error
 	return errors.Join(errs...)
 }
 
-// giveUpAll detaches everything: the node state is gone, and with it whoever the counts were for. The controller
+// detachAll detaches everything: the node state is gone, and with it whoever the counts were for. The controller
 // deletes it when no counter is left and all is detached, or after it has added a departed node's accounts to those
 // of the cluster.
-func (a *Agent) giveUpAll(ctx context.Context) error {
+func (a *Agent) detachAll(ctx context.Context) error {
 	attached, err := a.Datapath.Attached()
 	if err != nil {
 		return fmt.Errorf("list attachments: %w", err)

@@ -164,7 +164,7 @@ func (n *node) settle() {
 		if err != nil {
 			n.t.Fatal(err)
 		}
-		if result.RequeueAfter >= retry {
+		if result.RequeueAfter >= attachRetryInterval {
 			return
 		}
 	}
@@ -294,8 +294,8 @@ func TestACacheThatIsBehindIsAnotherTryWithoutAnError(t *testing.T) {
 		n := newNode(t, counter("a"))
 		n.saveError = err
 		_, result, err := n.pass()
-		if err != nil || result.RequeueAfter != followUp {
-			t.Errorf("%s: %v, %v, want another try after %v", name, result, err, followUp)
+		if err != nil || result.RequeueAfter != followUpDelay {
+			t.Errorf("%s: %v, %v, want another try after %v", name, result, err, followUpDelay)
 		}
 	}
 }
@@ -455,7 +455,7 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 		counters []v1alpha1.NodeCounter
 		want     string
 	}{
-		"all is well":       {[]v1alpha1.NodeCounter{counter("a")}, "True AllInterfacesAttached: 1 interfaces are being counted"},
+		"all is well":       {[]v1alpha1.NodeCounter{counter("a")}, "True AllInterfacesAttached: 1 interface is being counted"},
 		"nothing matches":   {[]v1alpha1.NodeCounter{none}, "False NoInterfacesMatched: no interface of this node is selected"},
 		"nothing is active": {[]v1alpha1.NodeCounter{inactive}, "True Suspended: no active XDPCounter selects this node; the totals are kept"},
 		"a younger counter wants another mode": {
@@ -636,11 +636,11 @@ func TestADriverThatRefusesIsNotAskedAtEveryPass(t *testing.T) {
 	}{
 		{"the next pass does not ask again", func() {}, quiet},
 		{"nor one a little later", func() { n.clock.Step(time.Second) }, quiet},
-		{"but after a while", func() { n.clock.Step(askDriver) }, asked},
+		{"but after a while", func() { n.clock.Step(driverRetryInterval) }, asked},
 		{"and when the MTU has changed", func() { n.interfaces[1].MTU = 1400 }, told},
 		{"for a hook that is in use it is asked in every pass", func() {
 			n.refuse["eth0"] = fmt.Errorf("attach eth0: %w", plan.ErrHookInUse)
-			n.clock.Step(askDriver)
+			n.clock.Step(driverRetryInterval)
 		}, told},
 		{"as this", func() {}, asked},
 	} {
@@ -666,7 +666,7 @@ func TestHealthFollowsThePasses(t *testing.T) {
 	if err := n.agent.Ready(nil); err != nil {
 		t.Errorf("not ready after a pass: %v", err)
 	}
-	n.clock.Step(time.Minute + 2*look)
+	n.clock.Step(time.Minute + 2*resyncInterval)
 	if err := n.agent.Alive(nil); err != nil {
 		t.Errorf("dead within a minute and two of its waits: %v", err)
 	}

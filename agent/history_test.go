@@ -19,7 +19,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/memapi"
+	"github.com/xdp-operator/xdp-operator/test/util/memapi"
 )
 
 // Random histories of one node: what its kernel, its interfaces, its users and its API server may do, at any step of a

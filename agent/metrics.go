@@ -8,9 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
-	"github.com/xdp-operator/xdp-operator/api/metric"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/metric"
 )
 
 // The metrics of an agent, in addition to those of controller-runtime and the Prometheus library.
@@ -98,11 +98,11 @@ type observation struct {
 	duration   time.Duration // of reading the counts
 
 	resyncs uint64
-	past
+	passResults
 }
 
 func (c *Collector) observe() observation {
-	o := observation{info: c.Agent.Info, past: c.Agent.seen.get()}
+	o := observation{info: c.Agent.Info, passResults: c.Agent.passMetrics.get()}
 	if c.Resyncs != nil {
 		o.resyncs = c.Resyncs()
 	}
@@ -166,7 +166,7 @@ func (o observation) counts() (list []prometheus.Metric) {
 }
 
 func (o observation) attached() (list []prometheus.Metric) {
-	for _, w := range o.wishes {
+	for _, w := range o.interfaceMetrics {
 		list = append(list, interfaceAttached.With(metric.Bool(w.attached), w.name, string(w.mode), string(w.requested), w.reason))
 	}
 	return list

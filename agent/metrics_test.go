@@ -11,7 +11,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/scrape"
+	"github.com/xdp-operator/xdp-operator/test/util/scrape"
 )
 
 func (o observation) Describe(descs chan<- *prometheus.Desc) { (&Collector{}).Describe(descs) }
@@ -64,10 +64,10 @@ func busy() observation {
 			reading(14, 2, map[traffic.Class]traffic.Counts{traffic.ClassOther: {Packets: 9, Bytes: 540}}), // just being attached
 			reading(15, 5, map[traffic.Class]traffic.Counts{traffic.ClassARP: {Packets: 6, Bytes: 252}}),
 		},
-		past: past{
+		passResults: passResults{
 			passed: true, lastPass: 12 * time.Millisecond,
 			writes: map[string]uint64{"success": 41, "error": 1},
-			wishes: wishes([]v1alpha1.NodeInterface{
+			interfaceMetrics: interfaceMetricsOf([]v1alpha1.NodeInterface{
 				{State: v1alpha1.InterfaceDetaching, Map: 13},
 				{Name: "eth0", State: v1alpha1.InterfaceAttached, RequestedMode: v1alpha1.AttachAuto, Mode: v1alpha1.AttachNative},
 				{Name: "eth0", State: v1alpha1.InterfaceFailed, RequestedMode: v1alpha1.AttachGeneric, Reason: v1alpha1.ReasonModeConflict, Counters: uids([]string{"x"})},
@@ -95,12 +95,12 @@ func TestWhatIsServed(t *testing.T) {
 func TestTheNumberOfSeries(t *testing.T) {
 	for _, interfaces := range []int{0, 1, 8} {
 		for _, classes := range []int{0, 1, 12, traffic.NumClasses} {
-			o := observation{success: true, past: past{passed: true}}
+			o := observation{success: true, passResults: passResults{passed: true}}
 			for i := 1; i <= interfaces; i++ {
 				name := string(rune('a' + i))
 				o.interfaces = append(o.interfaces, plan.Interface{Name: name, Index: i, Hook: plan.Hook{Program: uint32(i)}})
 				o.programs = append(o.programs, plan.Program{Map: uint32(i), ID: uint32(i), Tag: "t", Runs: 1})
-				o.wishes = append(o.wishes, wish{name: name, attached: true})
+				o.interfaceMetrics = append(o.interfaceMetrics, interfaceMetric{name: name, attached: true})
 				r := traffic.Reading{Map: traffic.MapID{ID: uint32(i)}, Index: i}
 				for class := range classes {
 					r.Totals[class] = traffic.Counts{Packets: 1, Bytes: 60}

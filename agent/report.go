@@ -14,6 +14,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // outcome is what was planned and what came of it.
@@ -26,12 +27,13 @@ type outcome struct {
 }
 
 // report returns the status to save after a pass.
-func (a *Agent) report(state *v1alpha1.XDPNodeState, s situation, o outcome, before, after traffic.Ledger) v1alpha1.XDPNodeStateStatus {
+func (a *Agent) report(state *v1alpha1.XDPNodeState, s nodeSnapshot, o outcome, before, after traffic.Ledger) v1alpha1.XDPNodeStateStatus {
 	now := metav1.NewMicroTime(a.Clock.Now())
 	info := a.Info
 	status := v1alpha1.XDPNodeStateStatus{
 		ObservedGeneration: state.Generation,
 		ReportTime:         &now,
+		ReportBytes:        state.Status.ReportBytes,
 		Agent:              &info,
 		Interfaces:         a.interfaces(s, o, after),
 		Accounts:           accounts(state, before, after, now.Time),
@@ -40,6 +42,8 @@ func (a *Agent) report(state *v1alpha1.XDPNodeState, s situation, o outcome, bef
 	if after.Newest.Boot == a.Info.BootID {
 		status.NewestMap = int64(after.Newest.ID)
 	}
+	next := metav1.NewTime(v1alpha1.NextReportTime(now.Time, state.ReportInterval(), status.Accounts))
+	status.NextReportTime = &next
 	ready := readiness(state.Spec, status.Interfaces)
 	ready.ObservedGeneration = state.Generation
 	meta.SetStatusCondition(&status.Conditions, ready)
@@ -47,7 +51,7 @@ func (a *Agent) report(state *v1alpha1.XDPNodeState, s situation, o outcome, bef
 }
 
 // interfaces tells the truth about each interface that is wanted or still holds counts, sorted by index.
-func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
+func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
 	var list []v1alpha1.NodeInterface
 	entry := func(i plan.Interface) v1alpha1.NodeInterface {
 		return v1alpha1.NodeInterface{Name: i.Name, Index: int32(i.Index), Driver: i.Driver, MTU: int32(i.MTU)}
@@ -101,7 +105,7 @@ func (a *Agent) interfaces(s situation, o outcome, ledger traffic.Ledger) []v1al
 	}
 	for _, d := range o.declined {
 		if at := slices.IndexFunc(s.interfaces, func(i plan.Interface) bool { return i.Index == d.Index }); at >= 0 {
-			list = tell(list, declined(entry(s.interfaces[at]), d))
+			list = appendFailure(list, declined(entry(s.interfaces[at]), d))
 		}
 	}
 	slices.SortStableFunc(list, func(x, y v1alpha1.NodeInterface) int { return cmp.Compare(x.Index, y.Index) })
@@ -115,7 +119,7 @@ func declined(e v1alpha1.NodeInterface, d plan.Declined) v1alpha1.NodeInterface 
 	switch {
 	case errors.Is(d.Why, plan.ErrCountedElsewhere):
 		e.State = v1alpha1.InterfaceSkipped
-		e.Message = "its frames are counted at " + v1alpha1.FirstFew(d.At) + ", which the XDPCounter selects too"
+		e.Message = "its frames are counted at " + format.FirstFew(d.At) + ", which the XDPCounter selects too"
 	case errors.Is(d.Why, plan.ErrModeConflict):
 		e.Message = fmt.Sprintf("an older XDPCounter has this interface in %s mode: ask for Auto or the same mode, or exclude the interface", d.Has)
 	default:
@@ -124,8 +128,8 @@ func declined(e v1alpha1.NodeInterface, d plan.Declined) v1alpha1.NodeInterface 
 	return e
 }
 
-// tell appends the entry, or adds its counters to one that says the same.
-func tell(list []v1alpha1.NodeInterface, e v1alpha1.NodeInterface) []v1alpha1.NodeInterface {
+// appendFailure appends the entry. If the list has the same entry for other counters, it adds the counters to that one.
+func appendFailure(list []v1alpha1.NodeInterface, e v1alpha1.NodeInterface) []v1alpha1.NodeInterface {
 	at := slices.IndexFunc(list, func(other v1alpha1.NodeInterface) bool {
 		return other.Index == e.Index && other.State == e.State && other.RequestedMode == e.RequestedMode && other.Message == e.Message
 	})
@@ -186,31 +190,32 @@ func ratesBefore(state *v1alpha1.XDPNodeState, uid types.UID) traffic.Rates {
 // readiness returns the Ready condition of the node.
 func readiness(spec v1alpha1.XDPNodeStateSpec, interfaces []v1alpha1.NodeInterface) metav1.Condition {
 	var attached int
-	var culprits []string
+	var failureNames []string
 	for _, i := range interfaces {
 		switch i.State {
 		case v1alpha1.InterfaceAttached:
 			attached++
 		case v1alpha1.InterfaceFailed:
-			culprits = append(culprits, i.Name+" ("+i.Reason+")")
+			failureNames = append(failureNames, i.Name+" ("+i.Reason+")")
 		case v1alpha1.InterfaceDetaching, v1alpha1.InterfaceSkipped:
 		}
 	}
 	active := slices.ContainsFunc(spec.Counters, func(c v1alpha1.NodeCounter) bool { return !c.Inactive })
 	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse}
 	switch {
-	case len(culprits) > 0:
+	case len(failureNames) > 0:
 		c.Reason = v1alpha1.ReasonPartiallyAttached
 		if attached == 0 {
 			c.Reason = v1alpha1.ReasonNothingAttached
 		}
-		c.Message = fmt.Sprintf("%d of %d interfaces are not counted: %s", len(culprits), attached+len(culprits), v1alpha1.FirstFew(culprits))
+		c.Message = fmt.Sprintf("%d of %s not counted: %s",
+			len(failureNames), format.Count(attached+len(failureNames), "interface is", "interfaces are"), format.FirstFew(failureNames))
 	case active && attached == 0:
 		c.Reason, c.Message = v1alpha1.ReasonNoInterfacesMatched, "no interface of this node is selected"
 	case !active:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonSuspended, "no active XDPCounter selects this node; the totals are kept"
 	default:
-		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, fmt.Sprintf("%d interfaces are being counted", attached)
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, format.Count(attached, "interface is", "interfaces are")+" being counted"
 	}
 	return c
 }

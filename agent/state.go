@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 
@@ -45,19 +46,27 @@ func listed(spec v1alpha1.XDPNodeStateSpec) []string {
 func (a *Agent) save(ctx context.Context, state *v1alpha1.XDPNodeState, status v1alpha1.XDPNodeStateStatus) error {
 	next := &v1alpha1.XDPNodeState{Status: status}
 	next.Name, next.UID, next.ResourceVersion = state.Name, state.UID, state.ResourceVersion
-	err := a.Client.Status().Update(ctx, next)
-	a.seen.write(err)
-	now := a.Clock.Now()
-	if err == nil || apierrors.IsConflict(err) {
-		a.brake.replace(state.ResourceVersion, now)
+	raw, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("save node state: %w", err)
 	}
-	if !apierrors.IsConflict(err) {
-		a.turns.tried(now, err)
-	}
+	next.Status.ReportBytes = reportBytes(state.Status.ReportBytes, len(raw))
+	err = a.Client.Status().Update(ctx, next)
+	a.passMetrics.write(err)
+	a.schedule.wrote(state.ResourceVersion, apierrors.IsConflict(err), err, a.Clock.Now())
 	if err != nil {
 		return fmt.Errorf("save node state: %w", err)
 	}
 	return nil
+}
+
+// reportBytes returns what status.reportBytes is for a report of that size. It keeps its value while it fits, so that the
+// interval that follows from it does not change with every digit.
+func reportBytes(saved int32, size int) int32 {
+	if n := int32(min(size, math.MaxInt32/2)); n > saved || n < saved/4*3 {
+		return n + n/8
+	}
+	return saved
 }
 
 // ledger returns what is known of the node: what the state holds, and what the agent remembers of it.
@@ -66,10 +75,10 @@ func (a *Agent) ledger(state *v1alpha1.XDPNodeState) (traffic.Ledger, error) {
 	switch {
 	case err != nil || a.last.state != state.UID:
 		return saved, err
-	case a.last.replaced == state.ResourceVersion: // the cache is behind: it may have accounts of counters that are gone
-		return a.last.ledger.Or(traffic.Ledger{}), nil // a copy
+	case a.schedule.replaced == state.ResourceVersion: // the cache is behind: it may have accounts of counters that are gone
+		return a.last.ledger.Merge(traffic.Ledger{}), nil // a copy
 	default: // nobody else writes the status, but somebody may have edited it
-		return saved.Or(a.last.ledger), nil
+		return saved.Merge(a.last.ledger), nil
 	}
 }
 
@@ -77,7 +86,7 @@ func (a *Agent) ledger(state *v1alpha1.XDPNodeState) (traffic.Ledger, error) {
 func ledgerOf(status v1alpha1.XDPNodeStateStatus) (l traffic.Ledger, err error) {
 	l = traffic.Ledger{
 		Opened:   status.ObservedGeneration > 0,
-		Maps:     map[traffic.MapID]traffic.Booked{},
+		Maps:     map[traffic.MapID]traffic.MapState{},
 		Accounts: map[string]traffic.Totals{},
 	}
 	mapID := func(id int64) (traffic.MapID, error) {
@@ -103,7 +112,7 @@ func ledgerOf(status v1alpha1.XDPNodeStateStatus) (l traffic.Ledger, err error) 
 		for _, uid := range i.Counters {
 			counters = append(counters, string(uid))
 		}
-		l.Maps[id] = traffic.Booked{Totals: v1alpha1.TotalsOf(i.Counts), Counters: counters}
+		l.Maps[id] = traffic.MapState{Totals: v1alpha1.TotalsOf(i.Counts), Counters: counters}
 	}
 	for _, account := range status.Accounts {
 		l.Accounts[string(account.UID)] = v1alpha1.TotalsOf(account.Counts)

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/test/classify"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/classify"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // The environment variables of TestCountGeneratedFrames.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // maxFrame is the length of the longest generated frame. BPF_PROG_TEST_RUN accepts 3520 bytes in one buffer.
@@ -32,7 +32,7 @@ func newGenerator(seed, stream uint64, known [][]byte) *generator {
 	return &generator{Rand: rand.New(rand.NewPCG(seed, stream)), known: known, buffer: make([]byte, 0, 2*maxFrame)}
 }
 
-// knownFrames returns the frames of test/frames and of the corpus.
+// knownFrames returns the frames of test/util/frames and of the corpus.
 func knownFrames(t testing.TB) [][]byte {
 	t.Helper()
 	var known [][]byte

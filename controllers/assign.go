@@ -62,7 +62,8 @@ func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.X
 			shortest = min(shortest, wantedInterval(&c))
 		}
 	}
-	spec.ReportInterval = metav1.Duration{Duration: budget.stretch(shortest, nodes, reportSize(spec.Counters, state))}
+	spec.ReportInterval = metav1.Duration{Duration: budget.interval(shortest, nodes)}
+	spec.ReportBytesPerSecond = budget.bytesPerNode(nodes)
 	return spec
 }
 

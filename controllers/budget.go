@@ -5,142 +5,124 @@ import (
 	"sync"
 	"time"
 
-	tokens "golang.org/x/time/rate"
-
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// Budget bounds what all agents of the cluster together report. Zero or less: no bound.
+// Budget limits what all agents of the cluster together report. Zero or less: no limit.
 type Budget struct {
 	WritesPerSecond float64
 	BytesPerSecond  float64 // of the requests' bodies
 }
 
-// stretch doubles the interval until that many nodes stay within the budget if each reports so many bytes. A node has an
-// equal share of the budget, whatever the others report: so what it is told does not depend on them, and the sum of all
-// is within the budget.
-func (b Budget) stretch(interval time.Duration, nodes, size int) time.Duration {
-	var least float64 // seconds
+// regularShare is the part of the budget that reports at intervals may take. The rest is kept for reports that follow a
+// change of a spec.
+const regularShare = 0.75
+
+// interval doubles the wanted interval until the reports of that many nodes stay within the budget of writes.
+func (b Budget) interval(wanted time.Duration, nodes int) time.Duration {
+	if b.WritesPerSecond <= 0 {
+		return wanted
+	}
+	for wanted.Seconds()*regularShare*b.WritesPerSecond < float64(nodes) {
+		wanted *= 2
+	}
+	return wanted
+}
+
+// bytesPerNode returns the share of the bytes that each of that many nodes may report per second. Zero: no limit.
+func (b Budget) bytesPerNode(nodes int) int64 {
+	if b.BytesPerSecond <= 0 || nodes <= 0 {
+		return 0
+	}
+	return max(1, int64(regularShare*b.BytesPerSecond/float64(nodes)))
+}
+
+// cost returns how much of the budget one report takes, as the time in which the budget for it accrues.
+func (b Budget) cost(bytes int32) (seconds float64) {
 	if b.WritesPerSecond > 0 {
-		least = float64(nodes) / b.WritesPerSecond
+		seconds = 1 / b.WritesPerSecond
 	}
 	if b.BytesPerSecond > 0 {
-		least = max(least, float64(nodes)*float64(size)/b.BytesPerSecond)
+		seconds = max(seconds, float64(bytes)/b.BytesPerSecond)
 	}
-	for interval.Seconds() < least {
-		interval *= 2
-	}
-	return interval
+	return seconds
 }
 
-// slots hands out when reports may be written that no interval bounds: those that follow a change of a spec. So however many
-// nodes are told something at the same time, they do not report at the same time. The zero value is ready to use, by many at
-// once.
-type slots struct {
-	begin   sync.Once
-	limiter *tokens.Limiter
-}
+// unknownReportBytes is the size assumed for a node that has not reported yet.
+const unknownReportBytes = 2000
 
-// A slot is paid for in microseconds of the cluster's budget, of which a second is there to begin with.
-const aSecond = 1_000_000
-
-// take returns how long reports of so many bytes are to wait, those of one of so many nodes that report a size once in an
-// interval: no longer than for the regular one. What those need is not handed out, nor more than three quarters withheld.
-func (s *slots) take(b Budget, reports []int, size, nodes int, interval time.Duration, now time.Time) time.Duration {
-	cost := func(budget, owed, each float64) float64 { // in seconds
-		if budget <= 0 {
-			return 0
-		}
-		return owed / max(budget/4, budget-float64(nodes)*each/interval.Seconds())
-	}
-	bytes := 0
-	for _, report := range reports {
-		bytes += report
-	}
-	seconds := max(cost(b.WritesPerSecond, float64(len(reports)), 1), cost(b.BytesPerSecond, float64(bytes), float64(size)))
-	s.begin.Do(func() { s.limiter = tokens.NewLimiter(aSecond, aSecond) })
-	var wait time.Duration
-	for left := int(seconds * aSecond); left > 0; left -= aSecond {
-		slot := s.limiter.ReserveN(now, min(left, aSecond))
-		if wait = slot.DelayFrom(now); wait >= interval { // the regular report tells of it
-			slot.CancelAt(now)
-			return interval
-		}
-	}
-	return wait
-}
-
-// What the parts of a report take in JSON, in bytes, with counts of twelve digits.
-const (
-	sizeOfReport    = 1000 // the object without the lists, and without its spec
-	sizeOfInterface = 200
-	sizeOfAccount   = 72
-	sizeOfUID       = 40
-	sizeOfClass     = 48 // of an interface
-	sizeOfRates     = 18 // more, of an account
-	fewClasses      = 4  // what is taken for granted of one that has not counted yet
-)
-
-// openingSize returns how many bytes the first report takes, with which the node's agent opens its ledger.
-func openingSize(counters []v1alpha1.NodeCounter) int {
-	return sizeOfReport + len(counters)*sizeOfAccount
-}
-
-// reportSize returns how many bytes a report takes with which the node's agent follows the counters, near enough. It
-// counts the entries and not their digits: so it stays the same while nothing but totals and rates change, and what is
-// told for its sake does not change it. How many classes an interface has is taken from the accounts, which have no
-// fewer: the caches do not keep it.
-func reportSize(counters []v1alpha1.NodeCounter, state *v1alpha1.XDPNodeState) int {
-	size, widest := sizeOfReport, fewClasses
-	for _, c := range counters {
-		classes := fewClasses
-		if state != nil {
-			if account := state.Account(c.UID); account != nil {
-				classes = max(classes, len(account.Counts))
-			}
-		}
-		widest = max(widest, classes)
-		size += sizeOfAccount + classes*(sizeOfClass+sizeOfRates)
-	}
-	if state == nil || len(state.Status.Interfaces) == 0 { // one, in all likelihood
-		return size + sizeOfInterface + len(counters)*sizeOfUID + widest*sizeOfClass
-	}
-	for _, i := range state.Status.Interfaces {
-		size += sizeOfInterface + len(i.Message) + len(i.Counters)*sizeOfUID + widest*sizeOfClass
-	}
-	return size
-}
-
-// census counts the nodes that share the budget. The zero value has none.
-type census struct {
+// specPace limits how fast specs are written. An agent reports as soon as it follows a new spec, so the pace of the specs is
+// the pace of these reports: what the regular reports leave of the budget. The zero value is ready to use, by several
+// goroutines.
+type specPace struct {
 	mu    sync.Mutex
-	nodes int
-	room  int
+	free  time.Time            // when the budget of all writes so far has accrued
+	turns map[string]time.Time // by node: when a spec that had to wait may be written
 }
 
-// add takes up that some nodes came, or fewer than none went. It reports whether all have to be told anew.
-func (c *census) add(nodes int) (changed bool) {
+// wait returns how long the spec of a node has to wait. Zero: it may be written now. The node keeps its place until done is
+// called, however often wait is.
+func (p *specPace) wait(b Budget, state *v1alpha1.XDPNodeState, name string, nodes int, interval time.Duration, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	turn, ok := p.turns[name]
+	if !ok {
+		reports, bytes := 2, int32(unknownReportBytes) // a new node reports once before it attaches, and once after
+		if state != nil && state.Status.ReportBytes > 0 {
+			reports, bytes = 1, state.Status.ReportBytes
+		}
+		cost := b.cost(bytes)
+		left := max(1-regularShare, 1-float64(nodes)*cost/interval.Seconds()) // what regular reports leave
+		if oldest := now.Add(-time.Second); p.free.Before(oldest) {           // the budget of one second may be used at once
+			p.free = oldest
+		}
+		p.free = p.free.Add(time.Duration(float64(reports) * cost / left * float64(time.Second)))
+		turn = p.free
+		if p.turns == nil {
+			p.turns = map[string]time.Time{}
+		}
+		p.turns[name] = turn
+	}
+	return max(0, turn.Sub(now))
+}
+
+// done gives up the place of a node: its spec is written, or needs no write any more.
+func (p *specPace) done(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.turns, name)
+}
+
+// nodeCount counts the nodes that share the budget. The zero value has none.
+type nodeCount struct {
+	mu      sync.Mutex
+	nodes   int
+	rounded int
+}
+
+// add adds nodes, or removes them if negative. It reports whether the rounded number has changed, so that every spec has to
+// be computed again.
+func (c *nodeCount) add(nodes int) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.nodes += nodes
-	if c.nodes <= c.room && 4*c.nodes >= 3*c.room {
+	if c.nodes <= c.rounded && 4*c.nodes >= 3*c.rounded {
 		return false
 	}
-	before := c.room
-	c.room = roomFor(c.nodes)
-	return c.room != before
+	before := c.rounded
+	c.rounded = roundUp(c.nodes)
+	return c.rounded != before
 }
 
-// sharers returns for how many nodes there is room in what all are told: no fewer than there are, and not another number
-// with each that comes or goes.
-func (c *census) sharers() int {
+// get returns the number of nodes, rounded up, so that it does not change with each node that comes or goes.
+func (c *nodeCount) get() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.room
+	return c.rounded
 }
 
-// roomFor rounds up to three binary digits: by a quarter at most.
-func roomFor(nodes int) int {
+// roundUp rounds up to three binary digits: by a quarter at most.
+func roundUp(nodes int) int {
 	step := 1 << max(0, bits.Len(uint(nodes))-3)
 	return (nodes + step - 1) / step * step
 }

@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -13,78 +12,131 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-func TestTheIntervalIsStretchedToTheBudget(t *testing.T) {
+func TestBudgetInterval(t *testing.T) {
 	for name, tc := range map[string]struct {
-		nodes, size int
-		budget      Budget
-		wanted      time.Duration
-		want        time.Duration
+		nodes  int
+		budget Budget
+		wanted time.Duration
+		want   time.Duration
 	}{
-		"within the budget as wanted":               {500, 2000, Budget{WritesPerSecond: 50}, 10 * time.Second, 10 * time.Second},
-		"one node too many doubles it":              {501, 2000, Budget{WritesPerSecond: 50}, 10 * time.Second, 20 * time.Second},
-		"5,000 nodes at a second":                   {5000, 2000, Budget{WritesPerSecond: 50}, time.Second, 128 * time.Second},
-		"no bound":                                  {5000, 2000, Budget{}, time.Second, time.Second},
-		"no nodes":                                  {0, 2000, Budget{50, 200_000}, time.Second, time.Second},
-		"a longer wish needs less":                  {5000, 2000, Budget{50, 200_000}, time.Hour, time.Hour},
-		"a small budget for a small cluster":        {3, 2000, Budget{WritesPerSecond: 0.1}, 10 * time.Second, 40 * time.Second},
-		"reports within the bytes":                  {500, 4000, Budget{50, 200_000}, 10 * time.Second, 10 * time.Second},
-		"a byte too many doubles it":                {500, 4001, Budget{50, 200_000}, 10 * time.Second, 20 * time.Second},
-		"the bytes bound where the writes do not":   {500, 4001, Budget{BytesPerSecond: 200_000}, 10 * time.Second, 20 * time.Second},
-		"the writes bound where the bytes do not":   {501, 10, Budget{50, 200_000}, 10 * time.Second, 20 * time.Second},
-		"5,000 nodes with twenty counters' reports": {5000, 18_000, Budget{50, 200_000}, 10 * time.Second, 640 * time.Second},
+		"three quarters of the budget are not exceeded": {375, Budget{WritesPerSecond: 50}, 10 * time.Second, 10 * time.Second},
+		"one more node doubles the interval":            {376, Budget{WritesPerSecond: 50}, 10 * time.Second, 20 * time.Second},
+		"5,000 nodes at a second":                       {5000, Budget{WritesPerSecond: 50}, time.Second, 256 * time.Second},
+		"no limit":                                      {5000, Budget{}, time.Second, time.Second},
+		"no nodes":                                      {0, Budget{50, 200_000}, time.Second, time.Second},
+		"a long interval needs no doubling":             {5000, Budget{50, 200_000}, time.Hour, time.Hour},
+		"a small budget for a small cluster":            {3, Budget{WritesPerSecond: 0.1}, 10 * time.Second, 40 * time.Second},
 	} {
-		if got := tc.budget.stretch(tc.wanted, tc.nodes, tc.size); got != tc.want {
+		if got := tc.budget.interval(tc.wanted, tc.nodes); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 	}
 }
 
-// What is guessed too small goes over the budget, what is guessed too large makes reports rarer than they need be.
-func TestTheSizeOfAReportIsGuessed(t *testing.T) {
-	for name, tc := range map[string]struct{ counters, interfaces, classes int }{
-		"one of each":                 {1, 1, 4},
-		"a server":                    {1, 2, 8},
-		"twenty counters":             {20, 2, 6},
-		"a hundred interfaces":        {1, 100, 6},
-		"everything that can be sent": {5, 4, traffic.NumClasses},
-		"no counter left":             {0, 1, 8},
+// What the controller and the agents do together keeps the regular reports of a cluster within three quarters of both budgets.
+func TestRegularReportsStayWithinTheBudget(t *testing.T) {
+	budget := Budget{WritesPerSecond: 50, BytesPerSecond: 200_000}
+	for _, nodes := range []int{1, 3, 100, 375, 376, 1000, 5000} {
+		for _, size := range []int32{500, 2000, 18_000, 60_000} {
+			var s v1alpha1.XDPNodeState
+			s.Spec.ReportInterval.Duration = budget.interval(10*time.Second, nodes)
+			s.Spec.ReportBytesPerSecond = budget.bytesPerNode(nodes)
+			s.Status.ReportBytes = size
+			perSecond := float64(nodes) / s.ReportInterval().Seconds()
+			if perSecond > 0.75*50 || perSecond*float64(size) > 0.75*200_000 {
+				t.Errorf("%d nodes with reports of %d bytes: %.1f reports per second every %v", nodes, size, perSecond, s.ReportInterval())
+			}
+			if half := s.ReportInterval() / 2; half >= 10*time.Second &&
+				float64(nodes)/half.Seconds() <= 0.75*50 && float64(nodes)*float64(size)/half.Seconds() <= 0.74*200_000 {
+				t.Errorf("%d nodes with reports of %d bytes: %v is longer than needed", nodes, size, s.ReportInterval())
+			}
+		}
+	}
+}
+
+// The reports that follow a change of all specs, together with the regular ones, stay within the budget, apart from what one
+// second's budget allows at once.
+func TestSpecPaceKeepsReportsWithinTheBudget(t *testing.T) {
+	budget := Budget{WritesPerSecond: 50, BytesPerSecond: 200_000}
+	for name, tc := range map[string]struct {
+		nodes int
+		size  int32
+	}{
+		"200 nodes":                          {200, 2000},
+		"5,000 nodes":                        {5000, 2000},
+		"5,000 nodes with large reports":     {5000, 10_000},
+		"a node whose report fills a second": {300, 190_000},
 	} {
-		state := reporting("node-0123.example.org", tc.counters, tc.interfaces, tc.classes)
-		guess := reportSize(state.Spec.Counters, state)
-		state.Spec = v1alpha1.XDPNodeStateSpec{} // agents do not send it
-		raw, err := json.Marshal(state)
-		if err != nil {
-			t.Fatal(err)
+		t.Run(name, func(t *testing.T) {
+			var pace specPace
+			var s v1alpha1.XDPNodeState
+			s.Spec.ReportInterval.Duration = budget.interval(10*time.Second, tc.nodes)
+			s.Spec.ReportBytesPerSecond = budget.bytesPerNode(tc.nodes)
+			s.Status.ReportBytes = tc.size
+			interval := s.ReportInterval()
+			regular := float64(tc.nodes) / interval.Seconds()
+			var last float64
+			for i := range tc.nodes {
+				at := pace.wait(budget, &s, fmt.Sprint(i), tc.nodes, interval, now).Seconds()
+				allowed := min(budget.WritesPerSecond, budget.BytesPerSecond/float64(tc.size))
+				if most := allowed + (allowed-regular)*at + 1; float64(i+1) > most {
+					t.Fatalf("%d specs are written within %.1f s, want at most %.1f", i+1, at, most)
+				}
+				last = at
+			}
+			if most := float64(tc.nodes) / (0.25 * min(budget.WritesPerSecond, budget.BytesPerSecond/float64(tc.size))); last > most {
+				t.Errorf("the last spec waits %.0f s, want at most %.0f", last, most)
+			}
+		})
+	}
+}
+
+func TestSpecPaceWritesToFewNodesAtOnce(t *testing.T) {
+	var pace specPace
+	budget := Budget{WritesPerSecond: 50, BytesPerSecond: 200_000}
+	var s v1alpha1.XDPNodeState
+	s.Status.ReportBytes = 2000
+	for i := range 45 {
+		if wait := pace.wait(budget, &s, fmt.Sprint(i), 45, 10*time.Second, now); wait != 0 {
+			t.Fatalf("spec %d of 45 waits %v", i, wait)
 		}
-		size := len(raw)
-		if guess < size || guess > size+size/2 {
-			t.Errorf("%s: %d bytes are taken for %d", name, size, guess)
+	}
+	for i := range 1000 {
+		if wait := pace.wait(Budget{}, nil, fmt.Sprint("n", i), 1000, 10*time.Second, now); wait != 0 {
+			t.Fatalf("without a budget a spec waits %v", wait)
 		}
 	}
 }
 
-func TestWhatAgentsAreToldDoesNotChangeTheSizeOfTheirReports(t *testing.T) {
-	const few = 2 // classes, as an agent has before there is traffic
-	state := reporting("n1", 3, 1, few)
-	before := reportSize(state.Spec.Counters, nil)
-	if after := reportSize(state.Spec.Counters, state); after != before {
-		t.Errorf("%d bytes before the first report, %d after", before, after)
+func TestSpecPaceKeepsThePlaceOfANode(t *testing.T) {
+	var pace specPace
+	budget := Budget{WritesPerSecond: 1}
+	wait := func(node string, at time.Time) time.Duration {
+		return pace.wait(budget, nil, node, 0, 10*time.Second, at)
 	}
-	for i := range state.Status.Accounts {
-		for j := range state.Status.Accounts[i].Counts {
-			state.Status.Accounts[i].Counts[j] = v1alpha1.ClassCounts{Class: "IPv4/TCP"}
-		}
+	if got := wait("a", now); got != time.Second { // a new node reports twice, and one second's budget may be used at once
+		t.Errorf("the first node waits %v", got)
 	}
-	if after := reportSize(state.Spec.Counters, state); after != before {
-		t.Errorf("%d bytes with large numbers, %d with small ones", before, after)
+	if got := wait("b", now); got != 3*time.Second {
+		t.Errorf("the second node waits %v", got)
+	}
+	if got := wait("a", now.Add(400*time.Millisecond)); got != 600*time.Millisecond {
+		t.Errorf("the first node, asked again, waits %v", got)
+	}
+	pace.done("a")
+	if got := wait("a", now.Add(time.Second)); got != 4*time.Second {
+		t.Errorf("the first node's next spec waits %v", got)
+	}
+	if got := wait("c", now.Add(time.Hour)); got != time.Second {
+		t.Errorf("an hour later a node waits %v", got)
 	}
 }
 
-func TestNotEachNodeThatComesOrGoesConcernsAll(t *testing.T) {
-	c := &census{}
+func TestNodeCountIsRounded(t *testing.T) {
+	c := &nodeCount{}
 	for _, step := range []struct {
 		nodes   int
-		room    int
+		rounded int
 		changed bool
 	}{
 		{3, 3, true},
@@ -101,8 +153,8 @@ func TestNotEachNodeThatComesOrGoesConcernsAll(t *testing.T) {
 		{5000, 5120, true},
 	} {
 		changed := c.add(step.nodes)
-		if got := c.sharers(); got != step.room || changed != step.changed || got < c.nodes {
-			t.Errorf("%d nodes have room for %d, told %v; want %d, %v", c.nodes, got, changed, step.room, step.changed)
+		if got := c.get(); got != step.rounded || changed != step.changed || got < c.nodes {
+			t.Errorf("%d nodes are rounded to %d, changed %v; want %d, %v", c.nodes, got, changed, step.rounded, step.changed)
 		}
 	}
 }
@@ -171,8 +223,8 @@ func BenchmarkSummarize(b *testing.B) {
 			c.UID = states[0].Spec.Counters[10].UID
 			for b.Loop() {
 				summarize(&c, nodeList, states, now)
-				nextSilence(nodeList, states, now)
-				levelsOf(c.UID, states)
+				untilNextLate(nodeList, states, now)
+				attachStates(c.UID, states)
 			}
 		})
 	}

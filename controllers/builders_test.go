@@ -165,7 +165,15 @@ func (b stateBuilder) BornAt(t time.Time) stateBuilder {
 	return b
 }
 
-func (b stateBuilder) Obj() v1alpha1.XDPNodeState { return *b.s.DeepCopy() }
+// Obj returns the state, with status.nextReportTime as an agent reports it.
+func (b stateBuilder) Obj() v1alpha1.XDPNodeState {
+	s := *b.s.DeepCopy()
+	if reported := s.Status.ReportTime; reported != nil {
+		next := metav1.NewTime(v1alpha1.NextReportTime(reported.Time, s.ReportInterval(), s.Status.Accounts))
+		s.Status.NextReportTime = &next
+	}
+	return s
+}
 
 func tcp(packets int64) v1alpha1.Counts {
 	return v1alpha1.Counts{{Class: "IPv4/TCP", Packets: packets, Bytes: 100 * packets}}
@@ -177,7 +185,7 @@ func fleet(nodes, counters int) (list []corev1.Node, states []v1alpha1.XDPNodeSt
 		name := fmt.Sprintf("node-%04d", i)
 		list = append(list, node(name, "edge"))
 		s := reporting(name, counters, 1, 6)
-		slimState(s)
+		stripNodeState(s)
 		states = append(states, *s)
 	}
 	return list, states

@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -14,215 +13,217 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// What happens to the interfaces of a counter is told in events on the XDPCounter. They follow from two levels, what
-// was told last and what is, and not from the reports in between: one event tells all that is of one kind, however
-// many nodes it concerns, and none is sent while nothing changes. The controller sends them, so agents need no right
-// to.
+// Events on an XDPCounter report what happened to its interfaces. They are computed from two states, the one of the last
+// events and the present one, and not from the reports in between: there is one event per kind of change, however many nodes
+// it affects, and none while nothing changes. The controller sends all events, so agents need no permission to.
 
-// place is an interface of a node.
-type place struct{ node, name string }
+// interfaceRef identifies an interface of a node.
+type interfaceRef struct{ node, name string }
 
-// level is how one counter stands at one place: counted by a map, or failed for a reason. The zero value says that the
-// agent is still about to change it.
-type level struct {
-	counted int64  // the kernel's ID of the map
-	failed  string // the reason
+// attachState is the state of one counter on one interface: counted by a map, or failed with a reason. The zero value means
+// that the agent is still working on it.
+type attachState struct {
+	mapID  int64  // the kernel's ID of the map, 0 if the interface is not counted
+	failed string // the reason
 }
 
-// levelsOf returns how a counter stands wherever it selects an interface.
-func levelsOf(uid types.UID, states []v1alpha1.XDPNodeState) map[place]level {
-	levels := map[place]level{}
+// attachStates returns the state of a counter on each interface that it selects.
+func attachStates(uid types.UID, states []v1alpha1.XDPNodeState) map[interfaceRef]attachState {
+	list := map[interfaceRef]attachState{}
 	for i := range states {
 		for _, n := range states[i].Status.Interfaces {
 			if !slices.Contains(n.Counters, uid) || n.State == v1alpha1.InterfaceSkipped {
 				continue
 			}
-			at := place{states[i].Name, n.Name}
+			ref := interfaceRef{states[i].Name, n.Name}
 			switch {
 			case n.State == v1alpha1.InterfaceAttached:
-				levels[at] = level{counted: n.Map}
+				list[ref] = attachState{mapID: n.Map}
 			case n.State == v1alpha1.InterfaceFailed && n.Reason != v1alpha1.ReasonPending:
-				levels[at] = level{failed: n.Reason}
+				list[ref] = attachState{failed: n.Reason}
 			default:
-				if _, known := levels[at]; !known && n.Name != "" {
-					levels[at] = level{}
+				if _, known := list[ref]; !known && n.Name != "" {
+					list[ref] = attachState{}
 				}
 			}
 		}
 	}
-	return levels
-}
-
-// told holds, by name of the counter, the levels of which events have told. A counter on every interface of a large
-// cluster costs some 100 bytes for each.
-type told struct {
-	mu sync.Mutex
-	by map[string]memory
-}
-
-type memory struct {
-	uid    types.UID
-	levels map[place]level
-}
-
-// next returns what happened at a counter since it was last asked, and remembers that it is told. c is the counter with
-// the status that was written last: what an earlier controller wrote it has told. While that status is not settled
-// nothing is told, so that one event tells what came of it.
-func (t *told) next(c *v1alpha1.XDPCounter, now map[place]level, settled bool) []transition {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.by == nil {
-		t.by = map[string]memory{}
-	}
-	before := t.by[c.Name]
-	if before.uid != c.UID {
-		before = memory{c.UID, toldBy(c.Status, now)}
-	}
-	var list []transition
-	if settled {
-		before.levels, list = transitions(before.levels, now)
-	}
-	t.by[c.Name] = before
 	return list
 }
 
-func (t *told) forget(counter string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.by, counter)
+// notified holds, by name of the counter, the states that events have reported. It takes about 100 bytes per interface of a
+// counter.
+type notified struct {
+	mu sync.Mutex
+	by map[string]notifiedCounter
 }
 
-// toldBy returns the levels of which an earlier controller has told, as far as the status that it wrote last shows
-// them: its failures, and if it knew of interfaces that are counted, those that are now.
-func toldBy(was v1alpha1.XDPCounterStatus, now map[place]level) map[place]level {
-	before := map[place]level{}
-	for at, l := range now {
-		if l.counted != 0 && was.Interfaces != nil && was.Interfaces.Attached > 0 || l.failed != "" && len(was.Failures) == maxFailures {
-			before[at] = l
+type notifiedCounter struct {
+	uid    types.UID
+	states map[interfaceRef]attachState
+}
+
+// next returns the events for what has changed since the last call, and records it as reported. c is the counter with the
+// status that was last written: an earlier controller has sent events for it. While conclusive is false there are no
+// events, so that one event reports the result.
+func (n *notified) next(c *v1alpha1.XDPCounter, now map[interfaceRef]attachState, conclusive bool) []pendingEvent {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.by == nil {
+		n.by = map[string]notifiedCounter{}
+	}
+	before := n.by[c.Name]
+	if before.uid != c.UID {
+		before = notifiedCounter{c.UID, notifiedBefore(c.Status, now)}
+	}
+	var list []pendingEvent
+	if conclusive {
+		before.states, list = pendingEvents(before.states, now)
+	}
+	n.by[c.Name] = before
+	return list
+}
+
+func (n *notified) forget(counter string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.by, counter)
+}
+
+// notifiedBefore returns the states that an earlier controller has reported, as far as the status that it wrote shows them:
+// the failures, and, if interfaces were counted, those that are counted now.
+func notifiedBefore(was v1alpha1.XDPCounterStatus, now map[interfaceRef]attachState) map[interfaceRef]attachState {
+	before := map[interfaceRef]attachState{}
+	for ref, s := range now {
+		if s.mapID != 0 && was.Interfaces != nil && was.Interfaces.Attached > 0 || s.failed != "" && len(was.Failures) == maxFailures {
+			before[ref] = s
 		}
 	}
 	for _, f := range was.Failures {
 		if f.Interface != "" {
-			before[place{f.Node, f.Interface}] = level{failed: f.Reason}
+			before[interfaceRef{f.Node, f.Interface}] = attachState{failed: f.Reason}
 		}
 	}
 	return before
 }
 
-// transition is what happened to a number of interfaces.
-type transition struct {
+// pendingEvent is an event to be sent. It is about one or more interfaces.
+type pendingEvent struct {
 	Kind   string // EventTypeNormal or EventTypeWarning
 	Reason string
-	Node   string // where it happened, "" if on several
+	Node   string // the node of the interfaces, "" if they are on several
 	Note   string
 }
 
-// change is one kind of transition.
-type change struct{ reason, kind, one, many string }
+// eventTemplate is the text of one kind of event, for one interface and for many.
+type eventTemplate struct{ reason, kind, one, many string }
 
-// changes are the kinds in the order in which they are told.
-var changes = []change{
-	{v1alpha1.EventInterfacesDetached, corev1.EventTypeNormal, "is counted no more", "are counted no more"},
-	{v1alpha1.EventInterfacesLost, corev1.EventTypeWarning, "was lost and is not counted", "were lost and are not counted"},
-	{v1alpha1.EventAttachFailed, corev1.EventTypeWarning, "cannot be counted", "cannot be counted"},
-	{v1alpha1.EventInterfacesAttached, corev1.EventTypeNormal, "is being counted", "are being counted"},
-	{v1alpha1.EventInterfacesReattached, corev1.EventTypeNormal, "is being counted again", "are being counted again"},
+// eventTemplates are the kinds of events, in the order in which they are sent.
+var eventTemplates = []eventTemplate{
+	{v1alpha1.EventInterfacesDetached, corev1.EventTypeNormal, "interface is no longer counted", "interfaces are no longer counted"},
+	{v1alpha1.EventInterfacesLost, corev1.EventTypeWarning, "interface was lost and is not counted", "interfaces were lost and are not counted"},
+	{v1alpha1.EventAttachFailed, corev1.EventTypeWarning, "interface cannot be counted", "interfaces cannot be counted"},
+	{v1alpha1.EventInterfacesAttached, corev1.EventTypeNormal, "interface is being counted", "interfaces are being counted"},
+	{v1alpha1.EventInterfacesReattached, corev1.EventTypeNormal, "interface is being counted again", "interfaces are being counted again"},
 }
 
-// transitions returns what happened between two levels. after is the later one, with what is about to change as it was
-// told before: that is told when it has.
-func transitions(before, now map[place]level) (after map[place]level, list []transition) {
-	if maps.Equal(before, now) { // as a rule
+// pendingEvents returns the events for what has changed from one set of states to another. after is the later set; an
+// interface on which the agent is still working has its earlier state there, so that the result is reported when it is known.
+func pendingEvents(before, now map[interfaceRef]attachState) (after map[interfaceRef]attachState, list []pendingEvent) {
+	if maps.Equal(before, now) { // in most calls
 		return before, nil
 	}
 	after = maps.Clone(now)
 	mapsBefore, mapsNow := countingMaps(before), countingMaps(now)
-	happened := map[string][]place{}
-	add := func(reason string, at place) { happened[reason] = append(happened[reason], at) }
-	for at, was := range before {
-		is, there := now[at]
+	changed := map[string][]interfaceRef{}
+	add := func(reason string, ref interfaceRef) { changed[reason] = append(changed[reason], ref) }
+	for ref, was := range before {
+		is, exists := now[ref]
 		switch {
-		case there && is == level{}:
-			after[at] = was
-		case !there && was.counted != 0 && !mapsNow[mapOn{at.node, was.counted}]:
-			add(v1alpha1.EventInterfacesDetached, at)
+		case exists && is == attachState{}:
+			after[ref] = was
+		case !exists && was.mapID != 0 && !mapsNow[nodeMap{ref.node, was.mapID}]:
+			add(v1alpha1.EventInterfacesDetached, ref)
 		}
 	}
-	for at, is := range now {
-		was := before[at]
+	for ref, is := range now {
+		was := before[ref]
 		switch {
-		case is == was || is == level{}:
-		case is.counted != 0 && was == level{}:
-			if !mapsBefore[mapOn{at.node, is.counted}] { // else it was renamed
-				add(v1alpha1.EventInterfacesAttached, at)
+		case is == was || is == attachState{}:
+		case is.mapID != 0 && was == attachState{}:
+			if !mapsBefore[nodeMap{ref.node, is.mapID}] { // otherwise the interface was renamed
+				add(v1alpha1.EventInterfacesAttached, ref)
 			}
-		case is.counted != 0:
-			add(v1alpha1.EventInterfacesReattached, at)
-		case was.counted != 0:
-			add(v1alpha1.EventInterfacesLost, at)
+		case is.mapID != 0:
+			add(v1alpha1.EventInterfacesReattached, ref)
+		case was.mapID != 0:
+			add(v1alpha1.EventInterfacesLost, ref)
 		default:
-			add(v1alpha1.EventAttachFailed, at)
+			add(v1alpha1.EventAttachFailed, ref)
 		}
 	}
-	for _, c := range changes {
-		if places := happened[c.reason]; len(places) > 0 {
-			list = append(list, transition{Kind: c.kind, Reason: c.reason, Node: onlyNode(places), Note: c.note(places, now)})
+	for _, template := range eventTemplates {
+		if refs := changed[template.reason]; len(refs) > 0 {
+			list = append(list, pendingEvent{Kind: template.kind, Reason: template.reason, Node: onlyNode(refs), Note: template.note(refs, now)})
 		}
 	}
 	return after, list
 }
 
-func (c change) note(places []place, now map[place]level) string {
-	slices.SortFunc(places, func(a, b place) int { return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.name, b.name)) })
-	var texts []string
-	for _, at := range places {
-		text := at.node + "/" + at.name
-		if reason := now[at].failed; reason != "" {
-			text += " (" + reason + ")"
+// note returns the text of the event. It names the first few interfaces.
+func (t eventTemplate) note(refs []interfaceRef, now map[interfaceRef]attachState) string {
+	slices.SortFunc(refs, func(a, b interfaceRef) int {
+		return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.name, b.name))
+	})
+	var names []string
+	for _, ref := range refs {
+		name := ref.node + "/" + ref.name
+		if reason := now[ref].failed; reason != "" {
+			name += " (" + reason + ")"
 		}
-		texts = append(texts, text)
+		names = append(names, name)
 	}
-	if len(texts) == 1 {
-		return "1 interface " + c.one + ": " + texts[0]
-	}
-	return fmt.Sprintf("%d interfaces %s: %s", len(texts), c.many, v1alpha1.FirstFew(texts))
+	return format.Count(len(names), t.one, t.many) + ": " + format.FirstFew(names)
 }
 
-func onlyNode(places []place) string {
-	if slices.ContainsFunc(places, func(p place) bool { return p.node != places[0].node }) {
+// onlyNode returns the node of the interfaces, "" if they are on several.
+func onlyNode(refs []interfaceRef) string {
+	if slices.ContainsFunc(refs, func(r interfaceRef) bool { return r.node != refs[0].node }) {
 		return ""
 	}
-	return places[0].node
+	return refs[0].node
 }
 
-// mapOn is a map of a node.
-type mapOn struct {
+// nodeMap identifies a BPF map of a node.
+type nodeMap struct {
 	node string
 	id   int64
 }
 
-func countingMaps(levels map[place]level) map[mapOn]bool {
-	counting := make(map[mapOn]bool, len(levels))
-	for at, l := range levels {
-		if l.counted != 0 {
-			counting[mapOn{at.node, l.counted}] = true
+// countingMaps returns the maps that count in these states.
+func countingMaps(states map[interfaceRef]attachState) map[nodeMap]bool {
+	counting := make(map[nodeMap]bool, len(states))
+	for ref, s := range states {
+		if s.mapID != 0 {
+			counting[nodeMap{ref.node, s.mapID}] = true
 		}
 	}
 	return counting
 }
 
-// send sends the events. Of those with the same reason and node within minutes the API server keeps the first and
-// counts the others (events.k8s.io/v1 series).
-func send(to events.EventRecorder, c *v1alpha1.XDPCounter, list []transition) {
-	for _, t := range list {
+// send sends the events. If several with the same reason and node are sent within minutes, the API server keeps one of them
+// and its number (series of events.k8s.io/v1).
+func send(to events.EventRecorder, c *v1alpha1.XDPCounter, list []pendingEvent) {
+	for _, e := range list {
 		var related runtime.Object
-		if t.Node != "" {
-			related = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: t.Node}}
+		if e.Node != "" {
+			related = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: e.Node}}
 		}
-		to.Eventf(c, related, t.Kind, t.Reason, "CountInterfaces", "%s", t.Note)
+		to.Eventf(c, related, e.Kind, e.Reason, "CountInterfaces", "%s", e.Note)
 	}
 }

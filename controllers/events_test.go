@@ -12,7 +12,7 @@ import (
 	testclock "k8s.io/utils/clock/testing"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/memapi"
+	"github.com/xdp-operator/xdp-operator/test/util/memapi"
 )
 
 // recorder keeps the events as a person would see them.
@@ -137,7 +137,7 @@ func TestWhatHappensToInterfacesIsToldOnce(t *testing.T) {
 	w.report("n1")
 	w.report("n2", attached("eth9", 7), failed("eth2", v1alpha1.ReasonXDPHookInUse))
 	w.expect(
-		"a Normal InterfacesDetached: 2 interfaces are counted no more: n1/eth0, n2/eth1",
+		"a Normal InterfacesDetached: 2 interfaces are no longer counted: n1/eth0, n2/eth1",
 		"a Warning AttachFailed: 1 interface cannot be counted: n2/eth2 (XDPHookInUse) [n2]",
 	)
 }

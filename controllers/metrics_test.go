@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/scrape"
+	"github.com/xdp-operator/xdp-operator/test/util/scrape"
 )
 
 var conflict = apierrors.NewConflict(schema.GroupResource{}, "n", errors.New("old"))

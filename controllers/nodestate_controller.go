@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -32,10 +31,10 @@ type NodeStateReconciler struct {
 	// SpecWriters is how many node states are reconciled, and so how many specs are written, at the same time. Zero: 1.
 	SpecWriters int
 
-	lost   lost
-	writes writes
-	census census // filled by the watch; without one no interval is stretched
-	slots  slots
+	deleted deletedStates
+	writes  writes
+	nodes   nodeCount // kept by the watch; zero without one, so that no interval is stretched
+	pace    specPace
 }
 
 // Reconcile brings the state of the node named in the request in line with the nodes and counters there are.
@@ -53,55 +52,63 @@ func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		return ctrl.Result{}, fmt.Errorf("list counters: %w", err)
 	}
 	if err := r.rescue(ctx, req.Name, counters.Items); err != nil {
-		return again(err)
+		return requeueOnConflict(err)
 	}
 	switch {
 	case node == nil && state == nil:
 		return ctrl.Result{}, nil
 	case node == nil, retiring(state):
-		return again(r.retire(ctx, state, counters.Items))
+		return requeueOnConflict(r.retire(ctx, state, counters.Items))
 	}
-	spec := assign(counters.Items, node, state, r.census.sharers(), r.Budget)
-	return again(r.write(ctx, node, state, spec))
+	spec := assign(counters.Items, node, state, r.nodes.get(), r.Budget)
+	switch {
+	case state != nil && len(spec.Counters) == 0 && detached(state):
+		// As long as something may be attached there is an object that shows it.
+		r.pace.done(req.Name)
+		return requeueOnConflict(r.delete(ctx, state))
+	case !needsSpec(state, spec):
+		r.pace.done(req.Name)
+		return ctrl.Result{}, nil
+	}
+	if wait := r.pace.wait(r.Budget, state, req.Name, r.nodes.get(), spec.ReportInterval.Duration, r.Clock.Now()); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
+	return requeueOnConflict(r.write(ctx, node, state, spec))
 }
 
-// write makes the node's state have the spec, and nothing be written where it has it already. A state without
-// counters goes once its agent has detached everything, so that as long as something may be attached it can be seen.
+// needsSpec reports whether the node's state has to be created or its spec changed.
+func needsSpec(state *v1alpha1.XDPNodeState, spec v1alpha1.XDPNodeStateSpec) bool {
+	if state == nil {
+		return len(spec.Counters) > 0
+	}
+	spec.UpdateTime = state.Spec.UpdateTime
+	return !equality.Semantic.DeepEqual(state.Spec, spec)
+}
+
+// write creates the node's state, or replaces its spec.
 func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, state *v1alpha1.XDPNodeState, spec v1alpha1.XDPNodeStateSpec) error {
 	log := ctrl.LoggerFrom(ctx)
-	now := r.Clock.Now()
-	size := reportSize(spec.Counters, state)
-	slot := func(reports ...int) metav1.Duration {
-		return metav1.Duration{Duration: r.slots.take(r.Budget, reports, size, r.census.sharers(), spec.ReportInterval.Duration, now)}
-	}
-	if state != nil {
-		spec.UpdateTime, spec.ReportDelay = state.Spec.UpdateTime, state.Spec.ReportDelay
-	}
-	switch {
-	case state == nil && len(spec.Counters) == 0:
-		return nil
-	case state == nil:
+	if state == nil {
 		log.Info("Creating node state", "counters", len(spec.Counters))
-		spec.ReportDelay = slot(openingSize(spec.Counters), size) // its agent attaches when the first one is written
 		state = &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: node.Name}, Spec: spec}
 		if err := r.writes.count("create", r.Client.Create(ctx, state)); err != nil {
 			return fmt.Errorf("create node state: %w", err)
 		}
-	case len(spec.Counters) == 0 && detached(state):
-		return r.delete(ctx, state)
-	case !equality.Semantic.DeepEqual(state.Spec, spec):
-		log.V(1).Info("Updating node state", "counters", len(spec.Counters))
-		if state.Status.ObservedGeneration == state.Generation { // else a report is owed since longer, and has its slot
-			spec.ReportDelay = slot(size)
-			if at := silentFrom(state, unreachableSince(node)); now.Before(at) {
-				spec.UpdateTime = &metav1.Time{Time: now}
-			}
-		}
-		next := &v1alpha1.XDPNodeState{ObjectMeta: state.ObjectMeta, Spec: spec} // the API server keeps the status
-		if err := r.writes.count("update", r.Client.Update(ctx, next)); err != nil {
-			return fmt.Errorf("update node state: %w", err)
-		}
+		r.pace.done(node.Name)
+		return nil
 	}
+	log.V(1).Info("Updating node state", "counters", len(spec.Counters))
+	spec.UpdateTime = state.Spec.UpdateTime
+	now := r.Clock.Now()
+	// While a report is owed already, or the agent is late, the time since when stays.
+	if state.Status.ObservedGeneration == state.Generation && now.Before(lateFrom(state, unreachableSince(node))) {
+		spec.UpdateTime = &metav1.Time{Time: now}
+	}
+	next := &v1alpha1.XDPNodeState{ObjectMeta: state.ObjectMeta, Spec: spec} // the API server keeps the status
+	if err := r.writes.count("update", r.Client.Update(ctx, next)); err != nil {
+		return fmt.Errorf("update node state: %w", err)
+	}
+	r.pace.done(node.Name)
 	return nil
 }
 
@@ -129,19 +136,19 @@ func (r *NodeStateReconciler) retire(ctx context.Context, cached *v1alpha1.XDPNo
 
 // rescue adds the shares of node states that somebody else deleted. See lost.go.
 func (r *NodeStateReconciler) rescue(ctx context.Context, node string, counters []v1alpha1.XDPCounter) error {
-	for _, state := range r.lost.of(node) {
+	for _, state := range r.deleted.of(node) {
 		if err := r.copyShare(ctx, state, counters); err != nil {
 			return err
 		}
 		ctrl.LoggerFrom(ctx).Info("Kept the totals of a node state that was deleted", "uid", state.UID)
-		r.lost.forget(state)
+		r.deleted.forget(state)
 	}
 	return nil
 }
 
 // Rescuing reports that the share of a node state that somebody deleted is still being copied to the counters. It may be
 // called at any time.
-func (r *NodeStateReconciler) Rescuing(state types.UID) bool { return r.lost.has(state) }
+func (r *NodeStateReconciler) Rescuing(state types.UID) bool { return r.deleted.has(state) }
 
 // copyShare copies the accounts of a node state to the counters, each under the UID of the state.
 func (r *NodeStateReconciler) copyShare(ctx context.Context, state *v1alpha1.XDPNodeState, counters []v1alpha1.XDPCounter) error {
@@ -182,23 +189,4 @@ func saveRetired(ctx context.Context, c client.Client, counter *v1alpha1.XDPCoun
 	}
 	*counter = *next
 	return nil
-}
-
-// get returns nil without an error if the object does not exist.
-func get[T client.Object](ctx context.Context, c client.Reader, name types.NamespacedName, into T) (T, error) {
-	var none T
-	if err := c.Get(ctx, name, into); apierrors.IsNotFound(err) {
-		return none, nil
-	} else if err != nil {
-		return none, fmt.Errorf("get %T %s: %w", into, name.Name, err)
-	}
-	return into, nil
-}
-
-// again turns a conflict into another try: the cache was behind, and soon is not.
-func again(err error) (ctrl.Result, error) {
-	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
-		return ctrl.Result{RequeueAfter: conflictDelay}, nil
-	}
-	return ctrl.Result{}, err
 }

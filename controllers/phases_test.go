@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/golden"
+	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
 // phasesDir holds an XDPCounter of every phase of its life. Others judge them: kstatus and Argo CD in test/gitops, and
@@ -95,7 +95,7 @@ func TestTheObjectsOfEveryPhase(t *testing.T) {
 				c.Status = summarize(&c, nodes, objects(tc.before), now.Add(-4*time.Second))
 			}
 			c.Status = summarize(&c, tc.nodes, objects(tc.states), now)
-			if again := summarize(&c, tc.nodes, objects(tc.states), now.Add(time.Second)); news(c.Status, again) {
+			if again := summarize(&c, tc.nodes, objects(tc.states), now.Add(time.Second)); needsWrite(c.Status, again) {
 				t.Errorf("a second later, with nothing new, the status is another (-first +second):\n%s", cmp.Diff(c.Status, again))
 			}
 			expectGolden(t, name, c)
@@ -192,7 +192,7 @@ func TestTheOrderOfNodesDoesNotShow(t *testing.T) {
 	for range 2 {
 		for range nodes {
 			nodes = append(nodes[1:], nodes[0])
-			if next := summarize(&c, nodes, states, now); news(c.Status, next) {
+			if next := summarize(&c, nodes, states, now); needsWrite(c.Status, next) {
 				t.Fatalf("in another order of the nodes (-one +other):\n%s", cmp.Diff(c.Status, next))
 			}
 		}

@@ -8,44 +8,51 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
-// ready returns the Ready condition: what kind of trouble it is, how many it concerns, and the first of them.
-func (s *survey) ready(c *v1alpha1.XDPCounter) metav1.Condition {
-	condition := func(status metav1.ConditionStatus, reason, format string, args ...any) metav1.Condition {
-		return metav1.Condition{Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: fmt.Sprintf(format, args...)}
+// ready returns the Ready condition. The reason says what kind of problem there is. The message says how many nodes it
+// affects and names the first of them.
+func (s *nodeSummary) ready(c *v1alpha1.XDPCounter) metav1.Condition {
+	condition := func(status metav1.ConditionStatus, reason, message string, args ...any) metav1.Condition {
+		return metav1.Condition{Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: fmt.Sprintf(message, args...)}
 	}
-	of := func(n int) string { return fmt.Sprintf("%d of %d nodes", n, s.nodes.Selected) }
+	of := func(n int) string {
+		return fmt.Sprintf("%d of %s", n, format.Count(int(s.nodes.Selected), "node has", "nodes have"))
+	}
 	switch {
 	case s.invalid != nil:
 		return condition(metav1.ConditionFalse, v1alpha1.ReasonInvalidNodeSelector, "%v", s.invalid)
 	case len(s.leaving) > 0 && len(s.failures) == 0 && len(s.pending) == 0:
-		return condition(metav1.ConditionUnknown, v1alpha1.ReasonPending, "waiting for the agents of %s to stop counting: %s",
-			several(len(s.leaving), "node"), v1alpha1.FirstFew(s.leaving))
+		return condition(metav1.ConditionUnknown, v1alpha1.ReasonPending, "waiting for %s to stop counting: %s",
+			format.Count(len(s.leaving), "node", "nodes"), format.FirstFew(s.leaving))
 	case c.Spec.Suspend:
 		return condition(metav1.ConditionTrue, v1alpha1.ReasonSuspended, "counting is suspended; the totals are kept")
 	case s.nodes.Selected == 0:
 		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoNodesSelected, "spec.nodeSelector selects no node")
 	case len(s.failures) == 0 && len(s.pending) > 0:
-		return condition(metav1.ConditionUnknown, v1alpha1.ReasonPending, "waiting for the agents of %s: %s", of(len(s.pending)), v1alpha1.FirstFew(s.pending))
+		return condition(metav1.ConditionUnknown, v1alpha1.ReasonPending, "%s not applied the spec yet: %s",
+			of(len(s.pending)), format.FirstFew(s.pending))
 	case len(s.failures) == 0:
-		return condition(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "%s on %s %s being counted%s",
-			several(int(s.interfaces.Attached), "interface"), several(int(s.nodes.Ready), "node"), isOrAre(int(s.interfaces.Attached)), s.also())
-	case len(s.silent) == len(s.failures):
-		return condition(metav1.ConditionFalse, v1alpha1.ReasonAgentNotReporting, "the agents of %s are silent: %s", of(len(s.silent)), v1alpha1.FirstFew(s.silent))
+		return condition(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "%s being counted on %s%s",
+			format.Count(int(s.interfaces.Attached), "interface is", "interfaces are"),
+			format.Count(int(s.nodes.Ready), "node", "nodes"), s.remarks())
+	case len(s.late) == len(s.failures):
+		return condition(metav1.ConditionFalse, v1alpha1.ReasonAgentNotReporting, "%s not reported in time: %s",
+			of(len(s.late)), format.FirstFew(s.late))
 	case s.unmatched() == len(s.failures) && s.interfaces.Attached == 0:
-		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects no interface of %s: %s",
-			several(len(s.failures), "node"), v1alpha1.FirstFew(s.culprits(false)))
+		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects no interface on %s: %s",
+			format.Count(len(s.failures), "node", "nodes"), format.FirstFew(s.failureNames(false)))
 	}
 	reason := v1alpha1.ReasonPartiallyAttached
 	if s.interfaces.Attached == 0 {
 		reason = v1alpha1.ReasonNothingAttached
 	}
-	return condition(metav1.ConditionFalse, reason, "%s have failures: %s", of(int(s.nodes.Failed)), v1alpha1.FirstFew(s.culprits(true)))
+	return condition(metav1.ConditionFalse, reason, "%s failures: %s", of(int(s.nodes.Failed)), format.FirstFew(s.failureNames(true)))
 }
 
-// unmatched returns on how many nodes no interface is selected.
-func (s *survey) unmatched() (n int) {
+// unmatched returns on how many nodes spec.interfaces selects no interface.
+func (s *nodeSummary) unmatched() (n int) {
 	for _, f := range s.failures {
 		if f.Reason == v1alpha1.ReasonNoInterfacesMatched {
 			n++
@@ -54,28 +61,41 @@ func (s *survey) unmatched() (n int) {
 	return n
 }
 
-func (s *survey) culprits(reasons bool) []string {
-	var list []string
+// failureNames returns node or node/interface of each failure, with the reason in parentheses if withReason is set.
+func (s *nodeSummary) failureNames(withReason bool) []string {
+	var names []string
 	for _, f := range s.failures {
-		culprit := f.Node
+		name := f.Node
 		if f.Interface != "" {
-			culprit += "/" + f.Interface
+			name += "/" + f.Interface
 		}
-		if reasons {
-			culprit += " (" + f.Reason + ")"
+		if withReason {
+			name += " (" + f.Reason + ")"
 		}
-		list = append(list, culprit)
+		names = append(names, name)
 	}
-	return list
+	return names
 }
 
-// setConditions sets Ready, and Reconciling or Stalled beside it while it is not True. A condition that stays keeps the
-// time since when it is so.
+// remarks returns what a user may not expect although all interfaces are counted.
+func (s *nodeSummary) remarks() (remarks string) {
+	if len(s.fellBackToGeneric) > 0 {
+		remarks = fmt.Sprintf("; %d in generic mode because native mode was refused: %s", len(s.fellBackToGeneric), format.FirstFew(s.fellBackToGeneric))
+	}
+	if len(s.skipped) > 0 {
+		remarks += fmt.Sprintf("; the frames of %s already counted there: %s",
+			format.Count(len(s.skipped), "more interface are", "more interfaces are"), format.FirstFew(s.skipped))
+	}
+	return remarks
+}
+
+// setConditions sets Ready. While Ready is not True it also sets Reconciling or Stalled. A condition whose status does not
+// change keeps its lastTransitionTime.
 func setConditions(conditions *[]metav1.Condition, ready metav1.Condition, c *v1alpha1.XDPCounter, now time.Time) {
 	ready.ObservedGeneration = c.Generation
 	ready.LastTransitionTime = metav1.NewTime(now)
 	if was := meta.FindStatusCondition(*conditions, ready.Type); was != nil && was.LastTransitionTime.Unix() <= 0 {
-		was.LastTransitionTime = c.CreationTimestamp // the default of the API cannot know it
+		was.LastTransitionTime = c.CreationTimestamp // the default in the schema is a fixed time, 0
 	}
 	meta.SetStatusCondition(conditions, ready)
 	for kind, status := range map[string]metav1.ConditionStatus{
@@ -86,19 +106,8 @@ func setConditions(conditions *[]metav1.Condition, ready metav1.Condition, c *v1
 			meta.RemoveStatusCondition(conditions, kind)
 			continue
 		}
-		beside := ready
-		beside.Type, beside.Status = kind, metav1.ConditionTrue
-		meta.SetStatusCondition(conditions, beside)
+		other := ready
+		other.Type, other.Status = kind, metav1.ConditionTrue
+		meta.SetStatusCondition(conditions, other)
 	}
-}
-
-// also says of the interfaces that are well what is not as it might be expected.
-func (s *survey) also() (also string) {
-	if len(s.fallen) > 0 {
-		also = fmt.Sprintf("; %d in generic mode, where native was refused: %s", len(s.fallen), v1alpha1.FirstFew(s.fallen))
-	}
-	if len(s.skipped) > 0 {
-		also += fmt.Sprintf("; the frames of %d more are counted there too: %s", len(s.skipped), v1alpha1.FirstFew(s.skipped))
-	}
-	return also
 }

@@ -61,7 +61,7 @@ func keeps(r *v1alpha1.Retired, nodes []corev1.Node, states []v1alpha1.XDPNodeSt
 }
 
 // settle returns the retired share with the copies of those node states that are gone added up.
-func settle(r *v1alpha1.Retired, gone func(v1alpha1.DepartingNode) bool) (next *v1alpha1.Retired, changed bool) {
+func mergeDeparted(r *v1alpha1.Retired, gone func(v1alpha1.DepartingNode) bool) (next *v1alpha1.Retired, changed bool) {
 	if r == nil {
 		return nil, false
 	}

@@ -25,7 +25,7 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 		byName[states[i].Name] = &states[i]
 	}
 	selector, err := nodeSelector(c)
-	s := survey{invalid: err}
+	s := nodeSummary{invalid: err}
 	unreachable := unreachableNodes(nodes)
 	for i := range nodes {
 		node, state := &nodes[i], byName[nodes[i].Name]
@@ -61,7 +61,7 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 	status.Families = v1alpha1.FamiliesOf(totals)
 	status.Protocols = v1alpha1.ProtocolsOf(totals, rates)
 	status.LastReportTime = last
-	status.Summary = inWords(status)
+	status.Summary = summaryText(status)
 	return status
 }
 
@@ -77,7 +77,7 @@ func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, unreachable map
 			continue
 		}
 		v1alpha1.AddCounts(&totals, account.Counts)
-		if !now.After(silentFrom(state, unreachable[state.Name])) {
+		if !now.After(lateFrom(state, unreachable[state.Name])) {
 			v1alpha1.AddRates(&rates, account.Counts)
 		}
 		if t := state.Status.ReportTime; t != nil && (last == nil || last.Time.Before(t.Time)) {
@@ -88,38 +88,38 @@ func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, unreachable map
 }
 
 // survey is what is found out about the selected nodes, one after the other.
-type survey struct {
-	invalid        error // what is wrong with the selector
-	nodes          v1alpha1.NodeNumbers
-	interfaces     v1alpha1.InterfaceNumbers
-	pending        []string // nodes whose agent has yet to take the spec up
-	leaving        []string // nodes where nothing is to be counted any more, and still is
-	silent         []string // nodes whose agent should have reported by now and has not
-	failures       []v1alpha1.Failure
-	skipped        []string      // node/interface
-	fallen         []string      // interfaces that are counted in generic mode since native was refused
-	reportInterval time.Duration // the longest
+type nodeSummary struct {
+	invalid           error // what is wrong with the selector
+	nodes             v1alpha1.NodeNumbers
+	interfaces        v1alpha1.InterfaceNumbers
+	pending           []string // nodes whose agent has yet to take the spec up
+	leaving           []string // nodes where nothing is to be counted any more, and still is
+	late              []string // nodes whose agent should have reported by now and has not
+	failures          []v1alpha1.Failure
+	skipped           []string      // node/interface
+	fellBackToGeneric []string      // interfaces that are counted in generic mode since native was refused
+	reportInterval    time.Duration // the longest
 }
 
 // node adds one selected node. state is nil if the node has none yet.
-func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
+func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
 	s.nodes.Selected++
 	if state == nil {
 		s.pending = append(s.pending, name)
 		return
 	}
-	s.reportInterval = max(s.reportInterval, state.Spec.ReportInterval.Duration)
-	if now.After(silentFrom(state, unreachable)) {
+	s.reportInterval = max(s.reportInterval, state.ReportInterval())
+	if now.After(lateFrom(state, unreachable)) {
 		s.nodes.Failed++
-		s.silent = append(s.silent, name)
-		s.failures = append(s.failures, silence(state, unreachable))
+		s.late = append(s.late, name)
+		s.failures = append(s.failures, lateFailure(state, unreachable))
 		return
 	}
 	if !state.Follows(c) {
 		s.pending = append(s.pending, name)
 		return
 	}
-	found := tally(state, c.UID)
+	found := summarizeInterfaces(state, c.UID)
 	s.interfaces.Native += found.native
 	s.interfaces.Generic += found.generic
 	s.interfaces.Attached += found.native + found.generic
@@ -128,8 +128,8 @@ func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNo
 	for _, i := range found.skipped {
 		s.skipped = append(s.skipped, name+"/"+i.Name)
 	}
-	for _, i := range found.fallen {
-		s.fallen = append(s.fallen, name+"/"+i.Name+" ("+i.Reason+")")
+	for _, i := range found.fellBackToGeneric {
+		s.fellBackToGeneric = append(s.fellBackToGeneric, name+"/"+i.Name+" ("+i.Reason+")")
 	}
 	switch {
 	case len(found.failed) > 0:
@@ -152,25 +152,25 @@ func (s *survey) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNo
 
 // left adds a node on which nothing is to be counted any more, until its agent has detached what was. A silent agent is
 // not waited for.
-func (s *survey) left(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
-	if now.After(silentFrom(state, unreachable)) {
+func (s *nodeSummary) left(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
+	if now.After(lateFrom(state, unreachable)) {
 		return
 	}
-	if f := tally(state, c.UID); f.native+f.generic > 0 || f.pending {
+	if f := summarizeInterfaces(state, c.UID); f.native+f.generic > 0 || f.pending {
 		s.leaving = append(s.leaving, state.Name)
 	}
 }
 
 // found is what one counter has on one node.
-type found struct {
-	native, generic int32
-	pending         bool
-	failed          []v1alpha1.NodeInterface
-	skipped         []v1alpha1.NodeInterface
-	fallen          []v1alpha1.NodeInterface // that Auto counts in generic mode, since native was refused
+type interfaceSummary struct {
+	native, generic   int32
+	pending           bool
+	failed            []v1alpha1.NodeInterface
+	skipped           []v1alpha1.NodeInterface
+	fellBackToGeneric []v1alpha1.NodeInterface // that Auto counts in generic mode, since native was refused
 }
 
-func tally(state *v1alpha1.XDPNodeState, uid types.UID) (f found) {
+func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfaceSummary) {
 	for _, i := range state.Status.Interfaces {
 		if !slices.Contains(i.Counters, uid) {
 			continue
@@ -179,7 +179,7 @@ func tally(state *v1alpha1.XDPNodeState, uid types.UID) (f found) {
 		case i.State == v1alpha1.InterfaceAttached && i.Mode == v1alpha1.AttachGeneric:
 			f.generic++
 			if i.Reason != "" {
-				f.fallen = append(f.fallen, i)
+				f.fellBackToGeneric = append(f.fellBackToGeneric, i)
 			}
 		case i.State == v1alpha1.InterfaceAttached:
 			f.native++
@@ -195,8 +195,8 @@ func tally(state *v1alpha1.XDPNodeState, uid types.UID) (f found) {
 }
 
 // sort gives everything an order that does not depend on that of the nodes, which caches list in none.
-func (s *survey) sort() {
-	for _, names := range [][]string{s.pending, s.leaving, s.silent, s.skipped, s.fallen} {
+func (s *nodeSummary) sort() {
+	for _, names := range [][]string{s.pending, s.leaving, s.late, s.skipped, s.fellBackToGeneric} {
 		slices.Sort(names)
 	}
 	slices.SortStableFunc(s.failures, func(a, b v1alpha1.Failure) int {

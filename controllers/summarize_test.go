@@ -35,15 +35,15 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 	}{
 		"all is well": {
 			counter("a").Pool("edge"), objs(good("n1"), good("n2").Attached("eth1", v1alpha1.AttachGeneric, "a")),
-			"True AllInterfacesAttached: 3 interfaces on 2 nodes are being counted", "2/2 0; 3 2 1 0", nil,
+			"True AllInterfacesAttached: 3 interfaces are being counted on 2 nodes", "2/2 0; 3 2 1 0", nil,
 		},
 		"an interface whose frames are counted at another is well": {
 			counter("a").Pool("core"), objs(good("n3").Skipped("bond0", "a").Skipped("br0", "b")),
-			"True AllInterfacesAttached: 1 interface on 1 node is being counted; the frames of 1 more are counted there too: n3/bond0", "1/1 0; 1 1 0 0", nil,
+			"True AllInterfacesAttached: 1 interface is being counted on 1 node; the frames of 1 more interface are already counted there: n3/bond0", "1/1 0; 1 1 0 0", nil,
 		},
 		"generic, since native was refused: it is counted, and said": {
 			counter("a").Pool("edge"), objs(good("n1"), good("n2").Fallen("eth1", v1alpha1.ReasonMTUTooLarge, "a")),
-			"True AllInterfacesAttached: 3 interfaces on 2 nodes are being counted; 1 in generic mode, where native was refused: n2/eth1 (MTUTooLarge)",
+			"True AllInterfacesAttached: 3 interfaces are being counted on 2 nodes; 1 in generic mode because native mode was refused: n2/eth1 (MTUTooLarge)",
 			"2/2 0; 3 2 1 0", nil,
 		},
 		"no node is selected": {
@@ -61,31 +61,31 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 		},
 		"suspended, and some agents still count": {
 			counter("a").Suspended(), objs(good("n2"), good("n1")),
-			"Unknown Pending: waiting for the agents of 2 nodes to stop counting: n1, n2", "0/0 0; 0 0 0 0", nil,
+			"Unknown Pending: waiting for 2 nodes to stop counting: n1, n2", "0/0 0; 0 0 0 0", nil,
 		},
 		"an agent that counts where nothing is selected any more is waited for": {
 			counter("a").Pool("core"), objs(good("n1"), good("n3")),
-			"Unknown Pending: waiting for the agents of 1 node to stop counting: n1", "1/1 0; 1 1 0 0", nil,
+			"Unknown Pending: waiting for 1 node to stop counting: n1", "1/1 0; 1 1 0 0", nil,
 		},
 		"a node that has no state yet is waited for": {
 			counter("a").Pool("edge"), objs(good("n1")),
-			"Unknown Pending: waiting for the agents of 1 of 2 nodes: n2", "1/2 0; 1 1 0 0", nil,
+			"Unknown Pending: 1 of 2 nodes have not applied the spec yet: n2", "1/2 0; 1 1 0 0", nil,
 		},
 		"so is an agent that has not seen its spec": {
 			counter("a").Pool("core"), objs(state("n3").Told("a").Behind()),
-			"Unknown Pending: waiting for the agents of 1 of 1 nodes: n3", "0/1 0; 0 0 0 0", nil,
+			"Unknown Pending: 1 of 1 node has not applied the spec yet: n3", "0/1 0; 0 0 0 0", nil,
 		},
 		"a node state that changed for another counter's sake does not disturb": {
 			counter("a").Pool("core"), objs(good("n3").Behind()),
-			"True AllInterfacesAttached: 1 interface on 1 node is being counted", "1/1 0; 1 1 0 0", nil,
+			"True AllInterfacesAttached: 1 interface is being counted on 1 node", "1/1 0; 1 1 0 0", nil,
 		},
 		"an interface whose turn has not come is waited for": {
 			counter("a").Pool("core"), objs(state("n3").Told("a").Failed("eth0", v1alpha1.ReasonPending, "a")),
-			"Unknown Pending: waiting for the agents of 1 of 1 nodes: n3", "0/1 0; 0 0 0 0", nil,
+			"Unknown Pending: 1 of 1 node has not applied the spec yet: n3", "0/1 0; 0 0 0 0", nil,
 		},
 		"no interface matches anywhere": {
 			counter("a").Pool("edge"), objs(state("n1").Told("a"), state("n2").Told("a").Attached("eth9", v1alpha1.AttachNative, "b")),
-			"False NoInterfacesMatched: spec.interfaces selects no interface of 2 nodes: n1, n2", "0/2 2; 0 0 0 0",
+			"False NoInterfacesMatched: spec.interfaces selects no interface on 2 nodes: n1, n2", "0/2 2; 0 0 0 0",
 			[]string{"n1  NoInterfacesMatched", "n2  NoInterfacesMatched"},
 		},
 		"one interface fails": {
@@ -95,25 +95,25 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 		},
 		"all interfaces fail": {
 			counter("a").Pool("core"), objs(state("n3").Told("a").Failed("eth0", v1alpha1.ReasonXDPHookInUse, "a")),
-			"False NothingAttached: 1 of 1 nodes have failures: n3/eth0 (XDPHookInUse)", "0/1 1; 0 0 0 1",
+			"False NothingAttached: 1 of 1 node has failures: n3/eth0 (XDPHookInUse)", "0/1 1; 0 0 0 1",
 			[]string{"n3 eth0 XDPHookInUse"},
 		},
 		"another counter's failure is not ours": {
 			counter("a").Pool("core"), objs(good("n3").Failed("eth1", v1alpha1.ReasonXDPHookInUse, "b")),
-			"True AllInterfacesAttached: 1 interface on 1 node is being counted", "1/1 0; 1 1 0 0", nil,
+			"True AllInterfacesAttached: 1 interface is being counted on 1 node", "1/1 0; 1 1 0 0", nil,
 		},
 		"an agent is silent": {
 			counter("a").Pool("edge"), objs(good("n1"), good("n2").SilentSince(now.Add(-201*time.Second))),
-			"False AgentNotReporting: the agents of 1 of 2 nodes are silent: n2", "1/2 1; 1 1 0 0",
+			"False AgentNotReporting: 1 of 2 nodes have not reported in time: n2", "1/2 1; 1 1 0 0",
 			[]string{"n2  AgentNotReporting"},
 		},
 		"a late heartbeat is not silence yet": {
 			counter("a").Pool("core"), objs(good("n3").SilentSince(now.Add(-199 * time.Second))),
-			"True AllInterfacesAttached: 1 interface on 1 node is being counted", "1/1 0; 1 1 0 0", nil,
+			"True AllInterfacesAttached: 1 interface is being counted on 1 node", "1/1 0; 1 1 0 0", nil,
 		},
 		"an agent that never reported is silent in the end": {
 			counter("a").Pool("core"), objs(state("n3").Told("a").NeverReported()),
-			"False AgentNotReporting: the agents of 1 of 1 nodes are silent: n3", "0/1 1; 0 0 0 0",
+			"False AgentNotReporting: 1 of 1 node has not reported in time: n3", "0/1 1; 0 0 0 0",
 			[]string{"n3  AgentNotReporting"},
 		},
 	} {
@@ -262,18 +262,6 @@ func TestOnlyTheFirstFailuresAreListed(t *testing.T) {
 	}
 }
 
-func TestNumbersInWords(t *testing.T) {
-	si := []string{"", "k", "M"}
-	for want, n := range map[string]int64{"0": 0, "999": 999, "1.0k": 1000, "999.9k": 999_949, "1.0M": 999_951, "123.5k": 123_456, "5000000.0M": 5_000_000_000_000} {
-		if got := scaled(n, 1000, si); got != want {
-			t.Errorf("%d is written %q, want %q", n, got, want)
-		}
-	}
-	if got := top(nil); got != "" {
-		t.Errorf("without traffic the top is %q", got)
-	}
-}
-
 func expectSumsAgree(t *testing.T, s v1alpha1.XDPCounterStatus) {
 	t.Helper()
 	var byProtocol, byFamily v1alpha1.Total
@@ -321,7 +309,7 @@ func TestADepartedNodeIsAddedOnceWhereverItCrashes(t *testing.T) {
 	if _, changed := depart(copied, &leaving, leaving.Status.Accounts[0]); changed {
 		t.Error("the same copy again is a change")
 	}
-	if same, changed := settle(copied, gone()); changed || whole(same, leaving) != 107 {
+	if same, changed := mergeDeparted(copied, gone()); changed || whole(same, leaving) != 107 {
 		t.Error("what is still there is settled")
 	}
 
@@ -333,15 +321,15 @@ func TestADepartedNodeIsAddedOnceWhereverItCrashes(t *testing.T) {
 	expect("copied again", whole(copied, later), 109)
 	expect("deleted", whole(copied), 109)
 
-	settled, changed := settle(copied, gone("uid-n1"))
+	settled, changed := mergeDeparted(copied, gone("uid-n1"))
 	if !changed || len(settled.Departing) != 0 {
 		t.Errorf("what is gone is not settled: %v", settled)
 	}
 	expect("settled", whole(settled), 109)
-	if again, changed := settle(settled, gone("uid-n1")); changed || whole(again) != 109 {
+	if again, changed := mergeDeparted(settled, gone("uid-n1")); changed || whole(again) != 109 {
 		t.Error("what is settled is settled again")
 	}
-	if none, changed := settle(nil, gone("x")); none != nil || changed {
+	if none, changed := mergeDeparted(nil, gone("x")); none != nil || changed {
 		t.Error("nothing retired, yet something settled")
 	}
 	expect("the node is back under its name", whole(settled, state("n1").For("a", 1).Obj()), 110)

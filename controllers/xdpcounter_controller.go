@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -23,12 +22,8 @@ import (
 	applyv1alpha1 "github.com/xdp-operator/xdp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 )
 
-const (
-	fieldOwner    = client.FieldOwner("xdp-operator")
-	conflictDelay = 50 * time.Millisecond
-	// grace is how long a controller that starts waits for agents that seem silent.
-	grace = 30 * time.Second
-)
+// startupGracePeriod is how long a controller that has started waits before it reports that agents are late.
+const startupGracePeriod = 30 * time.Second
 
 // XDPCounterReconciler sums up in each XDPCounter's status what the nodes report. It alone writes that status,
 // but for the retired share, to which NodeStateReconciler adds.
@@ -46,10 +41,10 @@ type XDPCounterReconciler struct {
 	// its copy has to be known until it is done. nil: none is.
 	Rescuing func(types.UID) bool
 
-	told   told
-	once   sync.Once
-	began  time.Time    // the first Reconcile
-	states atomic.Int64 // how many node states there were when last looked
+	notified notified
+	once     sync.Once
+	began    time.Time    // the first Reconcile
+	states   atomic.Int64 // how many node states there were when last looked
 }
 
 // Reconcile brings the status of one counter up to date.
@@ -57,7 +52,7 @@ func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	counter, err := get(ctx, r.Client, req.NamespacedName, &v1alpha1.XDPCounter{})
 	if counter == nil {
 		if err == nil {
-			r.told.forget(req.Name)
+			r.notified.forget(req.Name)
 		}
 		return ctrl.Result{}, err
 	}
@@ -70,35 +65,35 @@ func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 		return ctrl.Result{}, fmt.Errorf("list node states: %w", err)
 	}
 	r.states.Store(int64(len(states.Items)))
-	if err := r.settle(ctx, counter, nodes.Items, states.Items); err != nil {
-		return again(err)
+	if err := r.mergeDeparted(ctx, counter, nodes.Items, states.Items); err != nil {
+		return requeueOnConflict(err)
 	}
 	now := r.Clock.Now()
 	status := summarize(counter, nodes.Items, states.Items, now)
-	if wait := r.early(counter.Status, status, now); wait > 0 {
+	if wait := r.startupGrace(counter.Status, status, now); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	if news(counter.Status, status) {
+	if needsWrite(counter.Status, status) {
 		if err := r.apply(ctx, counter, status); err != nil {
-			return again(err)
+			return requeueOnConflict(err)
 		}
 	}
-	settled := !meta.IsStatusConditionPresentAndEqual(status.Conditions, v1alpha1.ConditionReady, metav1.ConditionUnknown)
-	send(r.Events, counter, r.told.next(counter, levelsOf(counter.UID, states.Items), settled))
-	return ctrl.Result{RequeueAfter: nextSilence(nodes.Items, states.Items, now)}, nil
+	conclusive := !meta.IsStatusConditionPresentAndEqual(status.Conditions, v1alpha1.ConditionReady, metav1.ConditionUnknown)
+	send(r.Events, counter, r.notified.next(counter, attachStates(counter.UID, states.Items), conclusive))
+	return ctrl.Result{RequeueAfter: untilNextLate(nodes.Items, states.Items, now)}, nil
 }
 
 // early returns how long it is too early yet to say that agents are silent, zero if it is not. After an outage of the API
 // server, which ends a controller that leads, nothing may have come in from anybody. What was told before stays told.
-func (r *XDPCounterReconciler) early(old, next v1alpha1.XDPCounterStatus, now time.Time) time.Duration {
+func (r *XDPCounterReconciler) startupGrace(old, next v1alpha1.XDPCounterStatus, now time.Time) time.Duration {
 	r.once.Do(func() { r.began = now })
-	if tellsSilence(old) || !tellsSilence(next) {
+	if hasLateReports(old) || !hasLateReports(next) {
 		return 0
 	}
-	return max(0, r.began.Add(grace).Sub(now))
+	return max(0, r.began.Add(startupGracePeriod).Sub(now))
 }
 
-func tellsSilence(s v1alpha1.XDPCounterStatus) bool {
+func hasLateReports(s v1alpha1.XDPCounterStatus) bool {
 	return slices.ContainsFunc(s.Failures, func(f v1alpha1.Failure) bool {
 		return f.Reason == v1alpha1.ReasonAgentNotReporting || f.Reason == v1alpha1.ReasonNodeUnreachable
 	})
@@ -107,13 +102,13 @@ func tellsSilence(s v1alpha1.XDPCounterStatus) bool {
 // settle adds the shares of departed nodes to the retired counts, once nothing can bring them up again: when the
 // cache shows the state no more, from which the totals are computed, and the API server has none, which the cache may
 // not know yet.
-func (r *XDPCounterReconciler) settle(ctx context.Context, counter *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XDPNodeState) error {
+func (r *XDPCounterReconciler) mergeDeparted(ctx context.Context, counter *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XDPNodeState) error {
 	if counter.Status.Retired == nil || len(counter.Status.Retired.Departing) == 0 {
 		return nil
 	}
 	kept := keeps(counter.Status.Retired, nodes, states)
 	var failed error
-	retired, changed := settle(counter.Status.Retired, func(d v1alpha1.DepartingNode) bool {
+	retired, changed := mergeDeparted(counter.Status.Retired, func(d v1alpha1.DepartingNode) bool {
 		if kept[d.UID] || r.Rescuing != nil && r.Rescuing(d.UID) {
 			return false
 		}
@@ -150,19 +145,7 @@ func (r *XDPCounterReconciler) apply(ctx context.Context, counter *v1alpha1.XDPC
 }
 
 // news reports whether a status is worth writing. A report that brings nothing but its own time is not.
-func news(old, next v1alpha1.XDPCounterStatus) bool {
+func needsWrite(old, next v1alpha1.XDPCounterStatus) bool {
 	next.LastReportTime = old.LastReportTime
 	return !equality.Semantic.DeepEqual(old, next)
-}
-
-// convert carries a value over to the type of the same shape that apply takes.
-func convert(from, to any) error {
-	raw, err := json.Marshal(from)
-	if err != nil {
-		return fmt.Errorf("convert %T: %w", from, err)
-	}
-	if err := json.Unmarshal(raw, to); err != nil {
-		return fmt.Errorf("convert %T: %w", from, err)
-	}
-	return nil
 }

@@ -20,9 +20,9 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/bpf"
-	"github.com/xdp-operator/xdp-operator/test/bpffs"
-	"github.com/xdp-operator/xdp-operator/test/frames"
-	"github.com/xdp-operator/xdp-operator/test/netns"
+	"github.com/xdp-operator/xdp-operator/test/util/bpffs"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
 
 const (

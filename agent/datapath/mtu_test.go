@@ -14,7 +14,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // setMTU sets the MTU of both ends, as one does who changes that of a network.

@@ -15,8 +15,8 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/bpf"
-	"github.com/xdp-operator/xdp-operator/test/bpffs"
-	"github.com/xdp-operator/xdp-operator/test/netns"
+	"github.com/xdp-operator/xdp-operator/test/util/bpffs"
+	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
 
 // passes is a program as anybody might attach it.

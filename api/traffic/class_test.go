@@ -2,12 +2,12 @@ package traffic
 
 import "testing"
 
-func TestEveryClassHasItsOwnNameAndReadsBack(t *testing.T) {
+func TestClassNamesAreUniqueAndParse(t *testing.T) {
 	seen := map[string]Class{}
 	for c := range Class(NumClasses) {
 		name := c.String()
 		if other, ok := seen[name]; ok {
-			t.Errorf("classes %d and %d are both called %q", other, c, name)
+			t.Errorf("classes %d and %d both have the name %q", other, c, name)
 		}
 		seen[name] = c
 		if back, ok := ParseClass(name); !ok || back != c {
@@ -25,7 +25,7 @@ func TestEveryClassHasItsOwnNameAndReadsBack(t *testing.T) {
 	}
 }
 
-func TestNamesOfProtocols(t *testing.T) {
+func TestClassString(t *testing.T) {
 	for c, want := range map[Class]string{
 		IP(IPv4, 0):    "IPv4/HOPOPT",
 		IP(IPv4, 6):    "IPv4/TCP",
@@ -38,10 +38,10 @@ func TestNamesOfProtocols(t *testing.T) {
 		ClassMalformed: "Malformed",
 	} {
 		if got := c.String(); got != want {
-			t.Errorf("class %d is called %q, want %q", c, got, want)
+			t.Errorf("class %d has the name %q, want %q", c, got, want)
 		}
 	}
 	if got := Family(9).String(); got != "Family(9)" {
-		t.Errorf("unknown family is called %q", got)
+		t.Errorf("an unknown family has the name %q", got)
 	}
 }

@@ -5,36 +5,36 @@ import (
 	"slices"
 )
 
-// Ledger is what is known of the past on one node: what each map held when it was last booked and for whom it
-// counts, and the account of each counter. It is the whole memory of an agent; it is saved as one object, so
-// that what is booked and what it was booked from never part.
+// Ledger is the saved state of one agent: for each map the totals that are booked already and the counters that it counts
+// for, and the account of each counter. It is saved in one object, so that accounts and booked totals are always consistent.
 type Ledger struct {
-	// Opened is false only for a ledger that was never saved. Maps that exist at that moment may have been
-	// booked in an earlier ledger that is gone, so their past is nobody's. Every map that turns up later was
-	// made later, and is booked from its first packet.
+	// Opened is false only for a ledger that was never saved. Maps that exist at that time may have been booked in an
+	// earlier ledger that was lost, so what they have counted is not booked to any account. Every map that is found later was
+	// created later, and is booked from its first packet.
 	Opened bool
-	// Newest is the last made of the maps that were ever booked: within one life of the kernel their IDs grow, for
-	// two billion maps. A map that is not among Maps and no newer was booked before, was out of sight, and is back.
+	// Newest is the map that was created last of all maps ever booked. Map IDs increase within one boot, for two billion
+	// maps. So a map that is not in Maps and is not newer was booked before, and was missing from the readings in between.
 	Newest   MapID
-	Maps     map[MapID]Booked
+	Maps     map[MapID]MapState
 	Accounts map[string]Totals // by the UID of the counter
 }
 
-// Booked is the state of one map in the ledger.
-type Booked struct {
-	Totals   Totals   // what has been booked: the map's reading at that time
-	Counters []string // the UIDs of the counters that the map counts for from then on, sorted
+// MapState is the state of one map in the ledger.
+type MapState struct {
+	Totals   Totals   // what is booked: the reading of the map at that time
+	Counters []string // the UIDs of the counters that the map counts for since then, sorted
 }
 
-// Next returns the ledger after the readings are booked. What a map counted since it was last booked goes to the
-// counters that it counted for then, so a counter never gets what came before it. A map that is new goes to the
-// counters that select its interface now. A map that is not among the readings is gone; its counts stay in the
-// accounts. Should it come back, it counts from then on: what it held was booked, but for what it counted unseen.
+// Book returns the ledger after the readings are booked. What a map counted since it was last booked is added to the accounts
+// of the counters that it counted for since then, so a counter does not receive what was counted before it selected the
+// interface. All that a new map counted is added to the accounts of the counters that select its interface now. A map without
+// a reading is removed from the ledger; what it counted stays in the accounts. If a reading of it appears again, it is booked
+// from that reading on.
 //
-// selected holds, by interface index, the UIDs of the counters that select that interface from now on. listed
-// holds the UIDs of all counters that keep an account, selecting or not; the accounts of all others go.
-func (l Ledger) Next(readings []Reading, selected map[int][]string, listed []string) Ledger {
-	next := Ledger{Opened: true, Newest: l.Newest, Maps: map[MapID]Booked{}, Accounts: map[string]Totals{}}
+// selected maps interface indexes to the UIDs of the counters that select the interface from now on. listed holds the UIDs of
+// all counters that have an account, whether they select an interface or not; other accounts are removed.
+func (l Ledger) Book(readings []Reading, selected map[int][]string, listed []string) Ledger {
+	next := Ledger{Opened: true, Newest: l.Newest, Maps: map[MapID]MapState{}, Accounts: map[string]Totals{}}
 	for uid, account := range l.Accounts {
 		if slices.Contains(listed, uid) {
 			next.Accounts[uid] = account
@@ -60,9 +60,9 @@ func (l Ledger) Next(readings []Reading, selected map[int][]string, listed []str
 			}
 		}
 		for _, uid := range counters {
-			credit(uid, Totals{}) // an account is open from the moment that its counter selects something
+			credit(uid, Totals{}) // a counter has an account as soon as it selects an interface
 		}
-		next.Maps[r.Map] = Booked{Totals: r.Totals.Max(before.Totals), Counters: counters}
+		next.Maps[r.Map] = MapState{Totals: r.Totals.Max(before.Totals), Counters: counters}
 		if r.Map.newerThan(next.Newest) {
 			next.Newest = r.Map
 		}
@@ -70,38 +70,38 @@ func (l Ledger) Next(readings []Reading, selected map[int][]string, listed []str
 	return next
 }
 
-// Meet enters the maps that were made since the ledger was saved, with nothing booked, for the counters that select
-// their interface now, and reports whether there are any. So a ledger in memory knows for whom a map has counted whose
-// interface is gone before the next booking.
-func (l Ledger) Meet(readings []Reading, selected map[int][]string) (met bool) {
+// AddNewMaps adds the maps that were created since the ledger was saved to l.Maps, with nothing booked, for the counters that
+// select their interface now. It reports whether there are any. A map that is added before its interface is removed can still
+// be booked to these counters afterwards.
+func (l Ledger) AddNewMaps(readings []Reading, selected map[int][]string) (added bool) {
 	for _, r := range readings {
 		if _, known := l.Maps[r.Map]; !known && l.Opened && r.Index != 0 && r.Map.newerThan(l.Newest) {
-			l.Maps[r.Map] = Booked{Counters: slices.Sorted(slices.Values(selected[r.Index]))}
-			met = true
+			l.Maps[r.Map] = MapState{Counters: slices.Sorted(slices.Values(selected[r.Index]))}
+			added = true
 		}
 	}
-	return met
+	return added
 }
 
-// Or returns the ledger with what the other one knows better. Both are of one node and of one history, in which nothing
-// falls, so what is more is later.
-func (l Ledger) Or(other Ledger) Ledger {
-	or := Ledger{Opened: l.Opened || other.Opened, Newest: l.Newest, Maps: map[MapID]Booked{}, Accounts: map[string]Totals{}}
-	maps.Copy(or.Maps, other.Maps)
-	maps.Copy(or.Accounts, other.Accounts)
+// Merge returns a ledger with the newer values of both. Both must be of one agent. Totals never decrease, so the larger values
+// are the newer ones.
+func (l Ledger) Merge(other Ledger) Ledger {
+	merged := Ledger{Opened: l.Opened || other.Opened, Newest: l.Newest, Maps: map[MapID]MapState{}, Accounts: map[string]Totals{}}
+	maps.Copy(merged.Maps, other.Maps)
+	maps.Copy(merged.Accounts, other.Accounts)
 	if other.Newest.newerThan(l.Newest) {
-		or.Newest = other.Newest
+		merged.Newest = other.Newest
 	}
 	for id, b := range l.Maps {
 		if theirs, known := other.Maps[id]; !known || b.Totals.Max(theirs.Totals) == b.Totals {
-			or.Maps[id] = b
+			merged.Maps[id] = b
 		}
 	}
 	for uid, account := range l.Accounts {
-		or.Accounts[uid] = account.Max(other.Accounts[uid])
+		merged.Accounts[uid] = account.Max(other.Accounts[uid])
 	}
-	return or
+	return merged
 }
 
-// newerThan reports that the map was made after the other one, or in another life of the kernel.
+// newerThan reports whether the map was created after the other one, or during another boot.
 func (m MapID) newerThan(other MapID) bool { return m.Boot != other.Boot || m.ID > other.ID }

@@ -3,7 +3,7 @@ package traffic
 import "fmt"
 
 // protocolNames holds the keywords of the IANA registry "Assigned Internet Protocol Numbers"
-// (https://www.iana.org/assignments/protocol-numbers), indexed by number. Numbers without a keyword are empty.
+// (https://www.iana.org/assignments/protocol-numbers), indexed by number. The entry of a number without a keyword is empty.
 var protocolNames = [256]string{
 	0:   "HOPOPT",
 	1:   "ICMP",
@@ -151,8 +151,8 @@ var protocolNames = [256]string{
 	255: "Reserved",
 }
 
-// ProtocolName returns the IANA keyword of an IP protocol number, for example "TCP" for 6, or "Unassigned-N"
-// where the registry has none. Names are unique.
+// ProtocolName returns the IANA keyword of an IP protocol number, for example "TCP" for 6. If the registry has no keyword, it
+// returns "Unassigned-" and the number. Names are unique.
 func ProtocolName(number uint8) string {
 	if name := protocolNames[number]; name != "" {
 		return name

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Rate is how fast one class was counted.
+// Rate is the mean rate of one class.
 type Rate struct {
 	PacketsPerSecond uint64
 	BitsPerSecond    uint64 // 8 times the bytes
@@ -16,11 +16,11 @@ func (r Rate) Plus(s Rate) Rate {
 	return Rate{add(r.PacketsPerSecond, s.PacketsPerSecond), add(r.BitsPerSecond, s.BitsPerSecond)}
 }
 
-// Rates holds the rate of every class, indexed by Class. The zero value is that of silence.
+// Rates holds the rate of every class, indexed by Class. The zero value is no traffic.
 type Rates [NumClasses]Rate
 
-// RatesOver returns the mean rates at which the totals came up over a time, rounded class by class. Over no time, or less,
-// they are zero.
+// RatesOver returns the mean rates of the totals over a duration. Each class is rounded by itself. The rates are zero if the
+// duration is not positive.
 func (t Totals) RatesOver(d time.Duration) Rates {
 	var rates Rates
 	if d <= 0 {
@@ -36,7 +36,7 @@ func perSecond(n float64, d time.Duration) uint64 {
 	return uint64(min(math.Round(n/d.Seconds()), 1<<63))
 }
 
-// Sum returns the rate of all classes together.
+// Sum returns the sum of all classes.
 func (r *Rates) Sum() Rate {
 	var sum Rate
 	for _, c := range r {

@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// Counts is how many frames and bytes were seen. Packets are frames at the XDP hook; bytes run from the
-// Ethernet header without FCS. The arithmetic saturates at math.MaxUint64 and at zero, it never wraps.
+// Counts is a number of frames and of bytes. Packets are frames at the XDP hook. Bytes are counted from the Ethernet header,
+// without FCS. The arithmetic saturates at zero and at math.MaxUint64; it does not wrap.
 type Counts struct {
 	Packets uint64
 	Bytes   uint64
@@ -17,7 +17,7 @@ func (c Counts) Plus(d Counts) Counts {
 	return Counts{Packets: add(c.Packets, d.Packets), Bytes: add(c.Bytes, d.Bytes)}
 }
 
-// Since returns what was counted after prev. A field that fell counts as no growth.
+// Since returns what was counted after prev. If a field has decreased, its result is zero.
 func (c Counts) Since(prev Counts) Counts {
 	return Counts{Packets: sub(c.Packets, prev.Packets), Bytes: sub(c.Bytes, prev.Bytes)}
 }
@@ -27,14 +27,14 @@ func (c Counts) Max(d Counts) Counts {
 	return Counts{Packets: max(c.Packets, d.Packets), Bytes: max(c.Bytes, d.Bytes)}
 }
 
-// IsZero reports that nothing was counted.
+// IsZero reports whether nothing was counted.
 func (c Counts) IsZero() bool { return c == Counts{} }
 
-// Totals holds the counts of every class, indexed by Class. The zero value is empty. It is a value: copies are
-// independent, == compares.
+// Totals holds the counts of every class, indexed by Class. The zero value is empty. It is an array: copies are independent,
+// and == compares all classes.
 type Totals [NumClasses]Counts
 
-// Plus returns the sum, class by class.
+// Plus returns the sum of each class.
 func (t Totals) Plus(u Totals) Totals {
 	for c := range t {
 		t[c] = t[c].Plus(u[c])
@@ -42,7 +42,7 @@ func (t Totals) Plus(u Totals) Totals {
 	return t
 }
 
-// Since returns what was counted after prev, class by class. A class that fell counts as no growth.
+// Since returns what was counted after prev in each class. If a field has decreased, its result is zero.
 func (t Totals) Since(prev Totals) Totals {
 	for c := range t {
 		t[c] = t[c].Since(prev[c])
@@ -50,8 +50,8 @@ func (t Totals) Since(prev Totals) Totals {
 	return t
 }
 
-// Max returns the larger of each class and field. Of two readings of counters that never fall, each possibly
-// out of date, it is the best that is known.
+// Max returns the larger value of each class and field. Counts never decrease, so of two readings that may be out of date the
+// larger values are the newer ones.
 func (t Totals) Max(u Totals) Totals {
 	for c := range t {
 		t[c] = t[c].Max(u[c])
@@ -59,10 +59,10 @@ func (t Totals) Max(u Totals) Totals {
 	return t
 }
 
-// IsZero reports that nothing was counted in any class.
+// IsZero reports whether nothing was counted in any class.
 func (t *Totals) IsZero() bool { return *t == Totals{} }
 
-// Sum returns the counts of all classes together.
+// Sum returns the sum of all classes.
 func (t *Totals) Sum() Counts {
 	var s Counts
 	for _, c := range t {
@@ -71,7 +71,7 @@ func (t *Totals) Sum() Counts {
 	return s
 }
 
-// NonZero yields the classes in which something was counted, in the order of their slots.
+// NonZero yields the classes with non-zero counts, in ascending order.
 func (t *Totals) NonZero() iter.Seq2[Class, Counts] {
 	return func(yield func(Class, Counts) bool) {
 		for c := range t {

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-func TestCountsSaturateAndNeverWrap(t *testing.T) {
+func TestCountsArithmetic(t *testing.T) {
 	const most = math.MaxUint64
 	for name, tc := range map[string]struct{ got, want Counts }{
-		"a sum is a sum":                     {Counts{1, 60}.Plus(Counts{2, 70}), Counts{3, 130}},
-		"a sum stops at the largest number":  {Counts{most, most - 1}.Plus(Counts{1, 2}), Counts{most, most}},
-		"growth is a difference":             {Counts{5, 500}.Since(Counts{2, 200}), Counts{3, 300}},
-		"what fell has not grown":            {Counts{5, 100}.Since(Counts{2, 200}), Counts{3, 0}},
-		"the larger of each field is chosen": {Counts{5, 100}.Max(Counts{2, 200}), Counts{5, 200}},
+		"Plus adds each field":                          {Counts{1, 60}.Plus(Counts{2, 70}), Counts{3, 130}},
+		"Plus saturates at the largest number":          {Counts{most, most - 1}.Plus(Counts{1, 2}), Counts{most, most}},
+		"Since subtracts each field":                    {Counts{5, 500}.Since(Counts{2, 200}), Counts{3, 300}},
+		"Since returns zero for a field that decreased": {Counts{5, 100}.Since(Counts{2, 200}), Counts{3, 0}},
+		"Max returns the larger value of each field":    {Counts{5, 100}.Max(Counts{2, 200}), Counts{5, 200}},
 	} {
 		if tc.got != tc.want {
 			t.Errorf("%s: got %v, want %v", name, tc.got, tc.want)
@@ -21,7 +21,7 @@ func TestCountsSaturateAndNeverWrap(t *testing.T) {
 	}
 }
 
-func TestTotalsWorkClassByClass(t *testing.T) {
+func TestTotalsArithmetic(t *testing.T) {
 	var a, b Totals
 	a[IP(IPv4, 6)] = Counts{10, 600}
 	a[ClassARP] = Counts{1, 42}
@@ -33,7 +33,7 @@ func TestTotalsWorkClassByClass(t *testing.T) {
 		t.Errorf("sum of all classes is %v, want %v", got, want)
 	}
 	if got := sum.Since(b); got != a {
-		t.Error("what was added and taken off again leaves a difference")
+		t.Error("Since does not undo Plus")
 	}
 	var classes []Class
 	for c := range sum.NonZero() {
@@ -47,10 +47,10 @@ func TestTotalsWorkClassByClass(t *testing.T) {
 		t.Errorf("by family: %v, want %v", families, want)
 	}
 	if got := a.Max(b); got[IP(IPv4, 6)] != (Counts{10, 600}) || got[IP(IPv6, 6)] != (Counts{2, 148}) {
-		t.Errorf("the larger of both: %v", got)
+		t.Errorf("Max returns %v", got)
 	}
 	var none Totals
 	if !none.IsZero() || sum.IsZero() {
-		t.Error("only empty totals are zero")
+		t.Error("IsZero is true for totals that are not empty, or false for empty ones")
 	}
 }

@@ -1,11 +1,5 @@
 package v1alpha1
 
-import (
-	"fmt"
-	"strings"
-	"time"
-)
-
 // Condition types.
 const (
 	// ConditionReady is True when what the spec asks for is so: of an XDPCounter, that every selected interface
@@ -81,18 +75,3 @@ const (
 // AnnotationRetiring marks an XDPNodeState whose accounts are being added to the share of the nodes that left. It is
 // deleted next, also if its node has come back: then a new one is made.
 const AnnotationRetiring = "xdp-operator.io/retiring"
-
-// HeartbeatInterval is how often an agent reports when nothing changes and nothing passes: every tenth interval, but at
-// most once a minute.
-func HeartbeatInterval(reportInterval time.Duration) time.Duration {
-	return max(time.Minute, 10*reportInterval)
-}
-
-// FirstFew joins the first three of a list for a message and says how many more there are.
-func FirstFew(items []string) string {
-	const few = 3
-	if len(items) <= few {
-		return strings.Join(items, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(items[:few], ", "), len(items)-few)
-}

@@ -139,7 +139,7 @@ func Int64(n uint64) int64 {
 // WithoutTotals returns the status without the fields that change with traffic and time. A change of what remains is
 // reported at once.
 func (s XDPNodeStateStatus) WithoutTotals() XDPNodeStateStatus {
-	s.ReportTime = nil
+	s.ReportTime, s.NextReportTime, s.ReportBytes = nil, nil, 0
 	s.Interfaces = slices.Clone(s.Interfaces)
 	for i := range s.Interfaces {
 		s.Interfaces[i].Counts = nil

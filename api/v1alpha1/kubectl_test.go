@@ -14,8 +14,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/controlplane"
-	"github.com/xdp-operator/xdp-operator/test/golden"
+	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
+	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
 // kubectl runs kubectl against the API server.

@@ -57,33 +57,64 @@ func (s *XDPNodeState) Follows(c *XDPCounter) bool {
 	return account != nil && account.Generation == c.Generation
 }
 
-// An agent owes a report: one that follows its spec, at once or after the delay that the spec has, the next one within an
-// interval after one that tells of traffic, and a heartbeat after one that tells of none.
 const (
-	// FirstWord is how long an agent may take to follow a spec that was changed. A node that has just joined still has to
-	// get the image.
-	FirstWord = 3 * time.Minute
-	// Tolerance is how late a report may be.
-	Tolerance = time.Minute
+	// SpecAckTimeout is how long an agent may take to report that it follows a changed spec. A node that has just joined
+	// still has to pull the image.
+	SpecAckTimeout = 3 * time.Minute
+	// ReportTolerance is how late a report may be.
+	ReportTolerance = time.Minute
 )
 
-// SilentFrom returns when the node's agent counts as silent if no other report of it comes: when what it owes is late.
-func (s *XDPNodeState) SilentFrom() time.Time {
-	last := s.LastReported()
-	if s.Status.ObservedGeneration != s.Generation {
-		if told := s.Told(); told.After(last) {
-			last = told
-		}
-		return last.Add(s.Spec.ReportDelay.Duration + FirstWord)
-	}
-	interval := s.Spec.ReportInterval.Duration
-	if s.moving() {
-		return last.Add(2*interval + Tolerance)
-	}
-	return last.Add(2 * HeartbeatInterval(interval))
+// HeartbeatInterval is how often an agent writes its status while nothing changes and no packet is counted: every tenth
+// interval, but at most once a minute.
+func HeartbeatInterval(reportInterval time.Duration) time.Duration {
+	return max(time.Minute, 10*reportInterval)
 }
 
-// LastReported returns when the node's agent last reported; of one that never has, when its node state was made.
+// ReportInterval returns how often the agent reports while the totals change: the interval of the spec, doubled until
+// reports of status.reportBytes stay within spec.reportBytesPerSecond.
+func (s *XDPNodeState) ReportInterval() time.Duration {
+	interval := s.Spec.ReportInterval.Duration
+	if interval <= 0 || s.Spec.ReportBytesPerSecond <= 0 {
+		return interval
+	}
+	for interval.Seconds()*float64(s.Spec.ReportBytesPerSecond) < float64(s.Status.ReportBytes) {
+		interval *= 2
+	}
+	return interval
+}
+
+// NextReportTime returns when the report after this one is due at the latest. After a report with traffic the next one is
+// due after the interval, since at least its rates differ; after a report without traffic a heartbeat is due.
+func NextReportTime(reported time.Time, interval time.Duration, accounts []CounterAccount) time.Time {
+	moving := slices.ContainsFunc(accounts, func(a CounterAccount) bool { return a.Rate() != traffic.Rate{} })
+	if moving {
+		return reported.Add(2*interval + ReportTolerance)
+	}
+	return reported.Add(2 * HeartbeatInterval(interval))
+}
+
+// ReportDeadline returns when the agent counts as late if it does not report before: status.nextReportTime, or while the
+// agent has yet to follow a changed spec, SpecAckTimeout after the change.
+func (s *XDPNodeState) ReportDeadline() time.Time {
+	last := s.LastReported()
+	switch {
+	case s.Status.ObservedGeneration != s.Generation:
+		if updated := s.SpecUpdateTime(); updated.After(last) {
+			last = updated
+		}
+		return last.Add(SpecAckTimeout)
+	case s.Status.NextReportTime == nil: // written by an agent that does not know the field
+		return last.Add(2 * HeartbeatInterval(s.Spec.ReportInterval.Duration))
+	default:
+		return s.Status.NextReportTime.Time
+	}
+}
+
+// Late reports whether the agent should have reported before now and has not.
+func (s *XDPNodeState) Late(now time.Time) bool { return now.After(s.ReportDeadline()) }
+
+// LastReported returns when the agent last reported. If it never has, when its node state was created.
 func (s *XDPNodeState) LastReported() time.Time {
 	if t := s.Status.ReportTime; t != nil {
 		return t.Time
@@ -91,19 +122,10 @@ func (s *XDPNodeState) LastReported() time.Time {
 	return s.CreationTimestamp.Time
 }
 
-// Told returns when the agent was told the present spec.
-func (s *XDPNodeState) Told() time.Time {
+// SpecUpdateTime returns when the controller wrote the present spec.
+func (s *XDPNodeState) SpecUpdateTime() time.Time {
 	if t := s.Spec.UpdateTime; t != nil {
 		return t.Time
 	}
 	return s.CreationTimestamp.Time
 }
-
-// moving reports whether the agent told of traffic. Then its next report differs, if only by its rates, and is due after
-// the interval.
-func (s *XDPNodeState) moving() bool {
-	return slices.ContainsFunc(s.Status.Accounts, func(a CounterAccount) bool { return a.Rate() != traffic.Rate{} })
-}
-
-// Silent reports whether the node's agent should have reported by now and has not.
-func (s *XDPNodeState) Silent(now time.Time) bool { return now.After(s.SilentFrom()) }

@@ -43,15 +43,17 @@ type XDPNodeStateSpec struct {
 	// +optional
 	// +listType=atomic
 	Counters []NodeCounter `json:"counters,omitempty"`
-	// reportInterval is how often the agent reports the totals while they change, at least 1s.
+	// reportInterval is how often the agent reports the totals while they change, at least 1s. The controller doubles the
+	// interval that the XDPCounters request until the reports of all nodes stay within the cluster's write budget.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be at least 1s"
 	ReportInterval metav1.Duration `json:"reportInterval"`
-	// reportDelay is how long the agent waits with the first report that follows this spec, unless a regular report is
-	// due sooner. It spreads the reports of the cluster if the specs of many nodes change at the same time.
+	// reportBytesPerSecond is this node's share of the cluster's budget of report bytes. The agent doubles reportInterval
+	// until its reports stay within it. 0 means no limit.
 	// +optional
-	ReportDelay metav1.Duration `json:"reportDelay,omitzero"`
-	// updateTime is when this spec was last changed while its agent was reporting. The first report that follows this
-	// spec is due reportDelay after it.
+	// +kubebuilder:validation:Minimum=0
+	ReportBytesPerSecond int64 `json:"reportBytesPerSecond,omitempty"`
+	// updateTime is when this spec was last changed while the agent was reporting. The agent must apply it within three
+	// minutes.
 	// +optional
 	UpdateTime *metav1.Time `json:"updateTime,omitempty"`
 }
@@ -160,6 +162,13 @@ type XDPNodeStateStatus struct {
 	// reportTime is the time of the report.
 	// +optional
 	ReportTime *metav1.MicroTime `json:"reportTime,omitempty"`
+	// nextReportTime is when the next report is due. An agent that has not reported by then is late.
+	// +optional
+	NextReportTime *metav1.Time `json:"nextReportTime,omitempty"`
+	// reportBytes is the size of a report as JSON in bytes, rounded up. It changes only when reports become larger than it,
+	// or smaller than three quarters of it.
+	// +optional
+	ReportBytes int32 `json:"reportBytes,omitempty"`
 	// agent identifies the agent that wrote this report.
 	// +optional
 	Agent *AgentInfo `json:"agent,omitempty"`

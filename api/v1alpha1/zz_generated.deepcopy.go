@@ -539,7 +539,6 @@ func (in *XDPNodeStateSpec) DeepCopyInto(out *XDPNodeStateSpec) {
 		}
 	}
 	out.ReportInterval = in.ReportInterval
-	out.ReportDelay = in.ReportDelay
 	if in.UpdateTime != nil {
 		in, out := &in.UpdateTime, &out.UpdateTime
 		*out = (*in).DeepCopy()
@@ -561,6 +560,10 @@ func (in *XDPNodeStateStatus) DeepCopyInto(out *XDPNodeStateStatus) {
 	*out = *in
 	if in.ReportTime != nil {
 		in, out := &in.ReportTime, &out.ReportTime
+		*out = (*in).DeepCopy()
+	}
+	if in.NextReportTime != nil {
+		in, out := &in.NextReportTime, &out.NextReportTime
 		*out = (*in).DeepCopy()
 	}
 	if in.Agent != nil {

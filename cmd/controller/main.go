@@ -134,8 +134,8 @@ func run(ctx context.Context, o options) error {
 	if err := ctrlmetrics.Registry.Register(&controllers.Collector{Reader: mgr.GetClient(), States: r.states, Clock: clock.System()}); err != nil {
 		return fmt.Errorf("set up metrics: %w", err)
 	}
-	if err := mgr.Add(&uninstall.NamespaceEnd{Live: mgr.GetAPIReader(), Namespace: o.namespace(), Uninstaller: r.uninstaller(uninstall.NamespaceGrace)}); err != nil {
-		return fmt.Errorf("set up the look at the namespace: %w", err)
+	if err := mgr.Add(&uninstall.NamespaceWatcher{Live: mgr.GetAPIReader(), Namespace: o.namespace(), Uninstaller: r.uninstaller(uninstall.NamespaceGrace)}); err != nil {
+		return fmt.Errorf("set up the namespace watcher: %w", err)
 	}
 	if err := addChecks(mgr); err != nil {
 		return err
@@ -147,17 +147,17 @@ func run(ctx context.Context, o options) error {
 // leaseName is the name of the lease that the active controller holds, and of the controller's Deployment.
 const leaseName = "xdp-operator-controller"
 
-// reconcilers are the two, and what they see.
+// reconcilers are the two reconcilers and their client.
 type reconcilers struct {
-	view     *uninstall.View
+	client   *uninstall.DrainClient
 	states   *controllers.NodeStateReconciler
 	counters *controllers.XDPCounterReconciler
 }
 
 func (o options) reconcilers(mgr ctrl.Manager, recorder events.EventRecorder) reconcilers {
-	view := &uninstall.View{Client: mgr.GetClient()}
+	drain := &uninstall.DrainClient{Client: mgr.GetClient()}
 	states := &controllers.NodeStateReconciler{
-		Client: view,
+		Client: drain,
 		Live:   mgr.GetAPIReader(),
 		Clock:  clock.System(),
 		Budget: o.budget,
@@ -165,10 +165,10 @@ func (o options) reconcilers(mgr ctrl.Manager, recorder events.EventRecorder) re
 		SpecWriters: o.specWriters,
 	}
 	return reconcilers{
-		view:   view,
+		client: drain,
 		states: states,
 		counters: &controllers.XDPCounterReconciler{
-			Client:         view,
+			Client:         drain,
 			Live:           mgr.GetAPIReader(),
 			Clock:          clock.System(),
 			Events:         recorder,
@@ -179,7 +179,7 @@ func (o options) reconcilers(mgr ctrl.Manager, recorder events.EventRecorder) re
 }
 
 func (r reconcilers) uninstaller(timeout time.Duration) *uninstall.Uninstaller {
-	return &uninstall.Uninstaller{View: r.view, NodeStates: r.states, Counters: r.counters, Timeout: timeout}
+	return &uninstall.Uninstaller{Client: r.client, NodeStates: r.states, Counters: r.counters, Timeout: timeout}
 }
 
 // addChecks adds the probes. A process is alive if it answers, because it exits by itself when it loses its lease. It is

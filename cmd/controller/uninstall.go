@@ -15,10 +15,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/clock"
 	"github.com/xdp-operator/xdp-operator/controllers"
 	"github.com/xdp-operator/xdp-operator/controllers/uninstall"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 const (
@@ -106,8 +106,9 @@ func uninstallAll(ctx context.Context, o options) error {
 	case task.err != nil:
 		return task.err
 	}
-	if len(task.silent) > 0 {
-		fmt.Fprintf(os.Stderr, "The agents of %d nodes did not report that they have detached: %s\n", len(task.silent), v1alpha1.FirstFew(task.silent))
+	if len(task.attached) > 0 {
+		fmt.Fprintf(os.Stderr, "%s not reported that all interfaces are detached: %s\n",
+			format.Count(len(task.attached), "node has", "nodes have"), format.FirstFew(task.attached))
 	}
 	return before.DeleteLease(context.WithoutCancel(ctx))
 }
@@ -118,16 +119,16 @@ type leading struct {
 	takeLease   *time.Timer
 	done        func()
 
-	ran    bool
-	silent []string
-	err    error
+	ran      bool
+	attached []string // nodes that have not reported that everything is detached
+	err      error
 }
 
 func (l *leading) Start(ctx context.Context) error {
 	defer l.done()
 	l.takeLease.Stop()
 	l.ran = true
-	l.silent, l.err = l.uninstaller.Run(ctrl.LoggerInto(ctx, ctrl.Log))
+	l.attached, l.err = l.uninstaller.Run(ctrl.LoggerInto(ctx, ctrl.Log))
 	return nil // the caller returns l.err
 }
 

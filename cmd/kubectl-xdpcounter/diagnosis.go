@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // diagnosis holds the findings about one counter.
@@ -67,14 +68,14 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 	}
 	if n := c.Status.Nodes; seen && n != nil && int(n.Selected) > found {
 		d.reasons[noNodeState] += int(n.Selected) - found
-		d.tree.branches = append(d.tree.branches, branch{text: many(int(n.Selected)-found, "node does", "nodes do") + " not have the counter in the XDPNodeState yet"})
+		d.tree.branches = append(d.tree.branches, branch{text: format.Count(int(n.Selected)-found, "node does", "nodes do") + " not have the counter in the XDPNodeState yet"})
 	}
 	if d.ready && len(d.tree.branches) > 0 {
 		d.tree.details = append(d.tree.details, "but XDPNodeStates have failures, which the status does not include yet")
 		d.reasons[behind]++
 	}
 	if good > 0 {
-		d.tree.branches = append(d.tree.branches, branch{text: many(good, "node is", "nodes are") + " ready"})
+		d.tree.branches = append(d.tree.branches, branch{text: format.Count(good, "node is", "nodes are") + " ready"})
 	}
 	return d
 }
@@ -92,7 +93,7 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 	switch {
 	case unreachable >= 0:
 		return nodeBranch(v1alpha1.ReasonNodeUnreachable, c.Status.Failures[unreachable].Message)
-	case state.Silent(now):
+	case state.Late(now):
 		message := "its agent has never reported"
 		if t := state.Status.ReportTime; t != nil {
 			message = fmt.Sprintf("its agent has not reported since %s, %s ago", t.UTC().Format(time.RFC3339), now.Sub(t.Time).Round(time.Second))
@@ -118,9 +119,9 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 	case bad == 0:
 		return branch{}, true
 	case good > 0:
-		b.branches = append(b.branches, branch{text: many(good, "interface is", "interfaces are") + " counted"})
+		b.branches = append(b.branches, branch{text: format.Count(good, "interface is", "interfaces are") + " counted"})
 	}
-	b.text = fmt.Sprintf("%s  %d of %s not counted", state.Name, bad, many(good+bad, "interface is", "interfaces are"))
+	b.text = fmt.Sprintf("%s  %d of %s not counted", state.Name, bad, format.Count(good+bad, "interface is", "interfaces are"))
 	return b, false
 }
 
@@ -162,12 +163,4 @@ func selected(s *v1alpha1.InterfaceSelector) string {
 		text += ", excluding " + strings.Join(excluded, ", ")
 	}
 	return text
-}
-
-// many formats a number with its noun.
-func many(n int, one, more string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, more)
 }

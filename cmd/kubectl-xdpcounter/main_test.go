@@ -43,7 +43,7 @@ func aCounter(name string, totals traffic.Totals) v1alpha1.XDPCounter {
 		Summary:            &v1alpha1.Summary{Nodes: "2/2", Interfaces: "4/4"},
 		LastReportTime:     &metav1.Time{Time: noon.Add(-3 * time.Second)},
 	}
-	withReady(&c, metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "4 interfaces on 2 nodes are being counted")
+	withReady(&c, metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "4 interfaces are being counted on 2 nodes")
 	return c
 }
 

@@ -30,7 +30,7 @@ func (r reports) next(state *v1alpha1.XDPNodeState, received time.Time) reports 
 		return fresh
 	case is.Equal(was):
 		return reports{last: state, before: r.before, received: r.received}
-	case r.before != nil && is.Sub(was.Time) < state.Spec.ReportInterval.Duration/2:
+	case r.before != nil && is.Sub(was.Time) < state.ReportInterval()/2:
 		// A change of state is reported at once. Rates over such a short time are not accurate.
 		return reports{last: state, before: r.before, received: received}
 	default:
@@ -52,7 +52,7 @@ const quietIntervals = 2.5
 
 func (r reports) span(now time.Time) span {
 	switch {
-	case now.Sub(r.received) > time.Duration(quietIntervals*float64(r.last.Spec.ReportInterval.Duration)):
+	case now.Sub(r.received) > time.Duration(quietIntervals*float64(r.last.ReportInterval())):
 		return quiet
 	case r.before == nil:
 		return unknown

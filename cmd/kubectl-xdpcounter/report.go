@@ -224,7 +224,7 @@ func (o *objectCache) nodeRows(c *v1alpha1.XDPCounter, measure bool, now time.Ti
 			name: name, counts: account.Sum(),
 			rate: &display.Rate{Packets: float64(rate.PacketsPerSecond), Bits: float64(rate.BitsPerSecond)},
 		}
-		if node.last.Silent(now) {
+		if node.last.Late(now) {
 			r.rate = nil
 		} else if grown, ok := node.ofCounter(c.UID, now); ok && measure {
 			rate := display.RateOf(grown.totals.Sum(), grown.elapsed)
@@ -257,7 +257,7 @@ func (o *objectCache) interfaceRows(c *v1alpha1.XDPCounter, measure bool, now ti
 			}
 			totals := v1alpha1.TotalsOf(i.Counts)
 			r := row{name: i.Name, node: name, mode: string(i.Mode), counts: totals.Sum()}
-			if grown, ok := node.ofInterface(i, now); ok && measure && !node.last.Silent(now) {
+			if grown, ok := node.ofInterface(i, now); ok && measure && !node.last.Late(now) {
 				rate := display.RateOf(grown.totals.Sum(), grown.elapsed)
 				r.rate = &rate
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // render returns the lines of a report. If there are more than fit, the smaller rows of each section are summed up in one
@@ -171,8 +172,8 @@ func table(k kind, r report, rows []row, all row, columns int) []string {
 	list := []column{
 		{"PACKETS/S", 10, false, func(x row) string { return perSecond(x, func(r display.Rate) float64 { return r.Packets }) }, 0},
 		{"BITS/S", 9, false, func(x row) string { return perSecond(x, func(r display.Rate) float64 { return r.Bits }) }, 1},
-		{"PACKETS", 9, false, func(x row) string { return display.Packets(x.counts.Packets) }, 3},
-		{"BYTES", 10, false, func(x row) string { return display.Bytes(x.counts.Bytes) }, 5},
+		{"PACKETS", 9, false, func(x row) string { return format.Packets(x.counts.Packets) }, 3},
+		{"BYTES", 10, false, func(x row) string { return format.Bytes(x.counts.Bytes) }, 5},
 	}
 	shown := rows
 	if k.parts {
@@ -194,7 +195,7 @@ func table(k kind, r report, rows []row, all row, columns int) []string {
 			if word := k.word(x); word != "" || x.sum {
 				return word
 			}
-			return display.None
+			return format.None
 		}, 4}}, list...)
 	}
 	name++
@@ -244,20 +245,20 @@ func widthOf(list []column) (n int) {
 
 func perSecond(x row, of func(display.Rate) float64) string {
 	if x.rate == nil {
-		return display.None
+		return format.None
 	}
-	return display.PerSecond(of(*x.rate))
+	return format.PerSecond(of(*x.rate))
 }
 
 // shareOf returns the share of the value by which the rows are sorted.
 func shareOf(x, all row, sort string) string {
 	switch {
 	case sort == sortTotal:
-		return display.Percent(x.counts.Packets, all.counts.Packets)
+		return format.Share(x.counts.Packets, all.counts.Packets)
 	case x.rate == nil || all.rate == nil:
-		return display.None
+		return format.None
 	default:
-		return display.Percent(x.rate.Packets, all.rate.Packets)
+		return format.Share(x.rate.Packets, all.rate.Packets)
 	}
 }
 

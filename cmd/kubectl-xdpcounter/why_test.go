@@ -10,7 +10,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/golden"
+	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
 const hookInUse = "attach eth0 in Native mode: another XDP program holds the interface: program id 7 is attached in Native mode (bpftool prog show id 7 shows its owner); counting starts by itself when the hook becomes free"
@@ -65,7 +65,7 @@ func TestWhy(t *testing.T) {
 		},
 		"suspended":                        {is(metav1.ConditionTrue, v1alpha1.ReasonSuspended, "counting is suspended; the totals are kept", func(c *v1alpha1.XDPCounter) { c.Spec.Suspend = true }), []v1alpha1.XDPNodeState{silent}, true},
 		"no controller":                    {is(metav1.ConditionUnknown, v1alpha1.ReasonPending, "Waiting for the controller", func(c *v1alpha1.XDPCounter) { c.Status.ObservedGeneration, c.Status.Nodes = 0, nil }), nil, false},
-		"outdated status":                  {is(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "2 interfaces on 1 nodes are being counted", func(c *v1alpha1.XDPCounter) { c.Generation = 3 }), []v1alpha1.XDPNodeState{node("n1")}, false},
+		"outdated status":                  {is(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "2 interfaces are being counted on 1 node", func(c *v1alpha1.XDPCounter) { c.Generation = 3 }), []v1alpha1.XDPNodeState{node("n1")}, false},
 		"node state newer than the status": {c, []v1alpha1.XDPNodeState{node("n1"), silent}, true},
 		"unreachable node": {
 			is(metav1.ConditionFalse, v1alpha1.ReasonPartiallyAttached, "2 of 3 nodes have failures: n2 (NodeUnreachable), n3 (NodeUnreachable)", func(c *v1alpha1.XDPCounter) {
@@ -87,7 +87,7 @@ func TestWhy(t *testing.T) {
 			c.Status.Nodes.Selected = 0
 			c.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "edge"}}
 		}), nil, false},
-		"unknown reason": {is(metav1.ConditionFalse, v1alpha1.ReasonNothingAttached, "1 of 1 nodes have failures: n1/eth0 (Quantum)", func(c *v1alpha1.XDPCounter) { c.Status.Nodes.Selected = 1 }), []v1alpha1.XDPNodeState{fails(node("n1"), 0, "Quantum", "entangled")}, false},
+		"unknown reason": {is(metav1.ConditionFalse, v1alpha1.ReasonNothingAttached, "1 of 1 node has failures: n1/eth0 (Quantum)", func(c *v1alpha1.XDPCounter) { c.Status.Nodes.Selected = 1 }), []v1alpha1.XDPNodeState{fails(node("n1"), 0, "Quantum", "entangled")}, false},
 		"no status":      {v1alpha1.XDPCounter{ObjectMeta: metav1.ObjectMeta{Name: "bare", Generation: 1}}, nil, false},
 		"uninstalled":    {is(metav1.ConditionUnknown, v1alpha1.ReasonUninstalled, "xdp-operator was uninstalled; the totals are kept", func(c *v1alpha1.XDPCounter) { c.Status.Nodes.Selected = 0 }), nil, false},
 	} {

@@ -28,10 +28,10 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/links"
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/test/bpffs"
-	"github.com/xdp-operator/xdp-operator/test/frames"
-	"github.com/xdp-operator/xdp-operator/test/netns"
-	"github.com/xdp-operator/xdp-operator/test/terminal"
+	"github.com/xdp-operator/xdp-operator/test/util/bpffs"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/netns"
+	"github.com/xdp-operator/xdp-operator/test/util/terminal"
 )
 
 // soon is the timeout for everything that should happen at once, on a busy machine.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // show prints the report as tables. On a terminal they replace those of the previous report.
@@ -70,7 +71,7 @@ func detailed(r report, s section, rows int) []string {
 		shown, rest = s.classes[:rows-1], s.classes[rows-1:]
 	}
 	for _, c := range shown {
-		family := display.None
+		family := format.None
 		if _, ok := c.class.Number(); ok {
 			family = c.class.Family().String()
 		}
@@ -114,9 +115,9 @@ func brief(r report, room int) []string {
 
 func row(name, kind string, r display.Rate, counts, of traffic.Counts) string {
 	return fmt.Sprintf(headFormat, name, kind,
-		display.PerSecond(r.Packets), display.PerSecond(r.Bits),
-		display.Packets(counts.Packets), display.Bytes(counts.Bytes),
-		display.Percent(counts.Packets, of.Packets))
+		format.PerSecond(r.Packets), format.PerSecond(r.Bits),
+		format.Packets(counts.Packets), format.Bytes(counts.Bytes),
+		format.Share(counts.Packets, of.Packets))
 }
 
 // state returns the mode in which an interface is counted.
@@ -130,7 +131,7 @@ func state(s section) string {
 // when returns the time of a report.
 func when(r report) string {
 	if r.summary {
-		return fmt.Sprintf("%s  mean rates over %s", r.time.Format(time.DateTime), display.Seconds(r.elapsed))
+		return fmt.Sprintf("%s  mean rates over %s", r.time.Format(time.DateTime), format.Seconds(r.elapsed))
 	}
-	return fmt.Sprintf("%s  the last %s", r.time.Format(time.DateTime), display.Seconds(r.elapsed))
+	return fmt.Sprintf("%s  the last %s", r.time.Format(time.DateTime), format.Seconds(r.elapsed))
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // host simulates an interface that receives 10 packets per second, and a clock that advances to the end of each wait.
@@ -51,7 +51,7 @@ func newHost() *host {
 				kind = "summary"
 			}
 			h.acts = append(h.acts, strings.Join([]string{
-				kind, r.time.Sub(noon).String(), "of", r.elapsed.String(), display.PerSecond(r.sections[0].allRate.Packets),
+				kind, r.time.Sub(noon).String(), "of", r.elapsed.String(), format.PerSecond(r.sections[0].allRate.Packets),
 			}, " "))
 			if h.made++; h.made > 100 {
 				return errors.New("too many reports")

@@ -14,26 +14,26 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// progress is how often what is waited for is looked at.
-const progress = 500 * time.Millisecond
+// pollInterval is how often await calls its check.
+const pollInterval = 500 * time.Millisecond
 
-// To see whether all nodes are swept.
+// The permission to see whether all nodes are swept.
 // +kubebuilder:rbac:namespace=xdp-operator-system,groups=apps,resources=daemonsets,resourceNames=xdp-operator-sweep,verbs=get
 
-// AwaitSweep waits until the pods of config/sweep are ready on all nodes, each of which is when its node is swept. After
-// the timeout it returns what is missing.
+// AwaitSweep waits until the pods of config/sweep are ready on all nodes. A pod is ready when its node is swept. After the
+// timeout the error says what is missing.
 func AwaitSweep(ctx context.Context, c client.Reader, namespace string, timeout time.Duration) error {
 	return await(ctx, timeout, func(ctx context.Context) error {
 		sweep := &appsv1.DaemonSet{}
 		if err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "xdp-operator-sweep"}, sweep); err != nil {
 			return client.IgnoreNotFound(err)
 		}
-		return everywhere(sweep)
+		return daemonSetReady(sweep)
 	})
 }
 
-// AwaitWorking waits until the kinds are served, a controller works and an agent is ready on every node that is to have
-// one. After the timeout it returns what is missing.
+// AwaitWorking waits until the API server serves the kinds, a controller is available and the agents are ready on all nodes
+// on which they are scheduled. After the timeout the error says what is missing.
 func AwaitWorking(ctx context.Context, c client.Reader, namespace string, timeout time.Duration) error {
 	return await(ctx, timeout, func(ctx context.Context) error {
 		errs := []error{
@@ -49,17 +49,17 @@ func AwaitWorking(ctx context.Context, c client.Reader, namespace string, timeou
 		if err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "xdp-operator-agent"}, agents); err != nil {
 			errs = append(errs, err)
 		} else {
-			errs = append(errs, everywhere(agents))
+			errs = append(errs, daemonSetReady(agents))
 		}
 		return errors.Join(errs...)
 	})
 }
 
-// everywhere returns an error while a pod of the DaemonSet is missing or not ready.
-func everywhere(d *appsv1.DaemonSet) error {
+// daemonSetReady returns an error if a pod of the DaemonSet is missing or not ready.
+func daemonSetReady(d *appsv1.DaemonSet) error {
 	s := d.Status
 	if s.ObservedGeneration < d.Generation {
-		return fmt.Errorf("%s has not been looked at yet", d.Name)
+		return fmt.Errorf("the DaemonSet controller has not seen %s yet", d.Name)
 	}
 	if s.NumberReady < s.DesiredNumberScheduled {
 		return fmt.Errorf("%s is ready on %d of %d nodes", d.Name, s.NumberReady, s.DesiredNumberScheduled)
@@ -67,10 +67,10 @@ func everywhere(d *appsv1.DaemonSet) error {
 	return nil
 }
 
-// await calls check until it returns nil. After the timeout it returns check's last error.
+// await calls check until it returns nil. After the timeout it returns the last error of check.
 func await(ctx context.Context, timeout time.Duration, check func(context.Context) error) error {
 	var missing error
-	err := wait.PollUntilContextTimeout(ctx, progress, timeout, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, timeout, true, func(ctx context.Context) (bool, error) {
 		missing = check(ctx)
 		return missing == nil, nil
 	})

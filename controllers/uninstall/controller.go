@@ -13,33 +13,34 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// To end the controller, and to hold its lease, so that none works meanwhile. A rule with names cannot allow create: the
-// name is not known yet when it is judged. Who leads says so in an event.
+// The permissions to stop the controller and to hold its lease, so that no controller runs during the uninstallation. A rule
+// with resourceNames cannot allow create, because the name is not known when the request is authorized. Leader election
+// records events.
 // +kubebuilder:rbac:namespace=xdp-operator-system,groups=apps,resources=deployments/scale,resourceNames=xdp-operator-controller,verbs=patch
 // +kubebuilder:rbac:namespace=xdp-operator-system,groups=coordination.k8s.io,resources=leases,verbs=create
 // +kubebuilder:rbac:namespace=xdp-operator-system,groups=coordination.k8s.io,resources=leases,resourceNames=xdp-operator-controller,verbs=get;update;delete
 // +kubebuilder:rbac:namespace=xdp-operator-system,groups="",resources=events,verbs=create;patch
 
-// Controller is the one whose place an uninstallation takes. None of its methods fails for what is not there.
+// Controller is the controller that an uninstallation stops. Its methods return no error for objects that do not exist.
 type Controller struct {
 	Client    client.Client // without a cache
 	Namespace string
 	Name      string // of its Deployment and of its lease
 }
 
-// End scales the Deployment to nothing.
+// End scales the Deployment to zero.
 func (c Controller) End(ctx context.Context) error {
 	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: c.Name, Namespace: c.Namespace}}
 	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":0}}`))
 	err := c.Client.SubResource("scale").Patch(ctx, deployment, patch, client.WithSubResourceBody(&autoscalingv1.Scale{}))
 	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("end the controller: %w", err)
+		return fmt.Errorf("stop the controller: %w", err)
 	}
 	return nil
 }
 
-// TakeLease puts another holder into the lease, for a controller that cannot be ended since its kubelet is away. It ends
-// when it has not renewed the lease for ten seconds; the lease is free five seconds later.
+// TakeLease writes another holder into the lease. It stops a controller whose pod cannot be deleted because its kubelet is
+// unreachable: that controller ends after it could not renew the lease for ten seconds. The lease expires five seconds later.
 func (c Controller) TakeLease(ctx context.Context, now time.Time) error {
 	lease := &coordinationv1.Lease{}
 	if err := c.Client.Get(ctx, types.NamespacedName{Namespace: c.Namespace, Name: c.Name}, lease); err != nil {
@@ -54,7 +55,7 @@ func (c Controller) TakeLease(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// DeleteLease removes the lease, which nobody else does.
+// DeleteLease deletes the lease. Kubernetes does not.
 func (c Controller) DeleteLease(ctx context.Context) error {
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: c.Name, Namespace: c.Namespace}}
 	if err := c.Client.Delete(ctx, lease); client.IgnoreNotFound(err) != nil {

@@ -14,37 +14,38 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 const (
-	// look is how often the agents' progress is looked at.
-	look = 200 * time.Millisecond
-	// settleEvery is after how many node states the counters take up what they have counted. What is not taken up is
-	// listed node by node in the counter's status, which must not grow beyond what an object may have.
-	settleEvery = 20
+	// passInterval is how often all node states and counters are reconciled while waiting.
+	passInterval = 200 * time.Millisecond
+	// mergeEvery is after how many node states the counters are reconciled, which adds the shares of deleted node states to
+	// their totals. Until then each share is listed in the counter's status, whose size is limited.
+	mergeEvery = 20
 )
 
-// The rights of an uninstallation in the cluster: those of the controllers, but for making node states.
+// The permissions of an uninstallation: those of the controllers without the creation of node states.
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters,verbs=get;list;watch
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters/status,verbs=patch
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpnodestates,verbs=get;list;watch;update;delete
 
-// Uninstaller makes the agents detach, and the node states go. No other controller may work meanwhile.
+// Uninstaller makes the agents detach and deletes the node states. No other controller may run at the same time.
 type Uninstaller struct {
-	View       *View                // what the two reconcilers see
+	Client     *DrainClient         // the client of both reconcilers
 	NodeStates reconcile.Reconciler // controllers.NodeStateReconciler
 	Counters   reconcile.Reconciler // controllers.XDPCounterReconciler
-	// Timeout is how long to wait for the agents, and then how long the node states may take to go. An agent that does
-	// not report in time loses what it counted since its last report; what it attached stays until its node is swept.
+	// Timeout limits the wait for the agents, and then the deletion of the node states. If an agent does not report in time,
+	// what it counted since its last report is lost, and its programs stay attached until its node is swept.
 	Timeout time.Duration
 }
 
-// Run returns the nodes whose agents did not say that they have detached everything, in no order. It returns an error if
-// node states are left, after which it may be called again. What is done already is not done twice.
-func (u *Uninstaller) Run(ctx context.Context) (silent []string, err error) {
+// Run returns the nodes whose agents have not reported that everything is detached, in no particular order. It returns an
+// error if node states are left. It may be called again then, and continues.
+func (u *Uninstaller) Run(ctx context.Context) (attached []string, err error) {
 	log := ctrl.LoggerFrom(ctx)
-	u.View.stage.Store(suspended)
+	u.Client.enter(stageCountersSuspended)
 	log.Info("Waiting for the agents to save their counts and detach", "timeout", u.Timeout)
 	if err := u.until(ctx, func(state *v1alpha1.XDPNodeState) bool { return !detached(state) }); err != nil {
 		return nil, err
@@ -55,26 +56,27 @@ func (u *Uninstaller) Run(ctx context.Context) (silent []string, err error) {
 	}
 	for i := range states {
 		if !detached(&states[i]) {
-			silent = append(silent, states[i].Name)
+			attached = append(attached, states[i].Name)
 		}
 	}
-	u.View.stage.Store(deserted)
-	log.Info("Adding up what the nodes have counted", "nodes", len(states), "silent", len(silent))
+	u.Client.enter(stageNodesHidden)
+	log.Info("Adding the counts of the nodes to the totals", "nodes", len(states), "stillAttached", len(attached))
 	if err := u.until(ctx, func(*v1alpha1.XDPNodeState) bool { return true }); err != nil {
-		return silent, err
+		return attached, err
 	}
 	if states, err = u.states(ctx); err != nil {
-		return silent, err
+		return attached, err
 	}
 	if len(states) > 0 {
-		return silent, fmt.Errorf("%d node states are left, of %s", len(states), v1alpha1.FirstFew(names(states)))
+		return attached, fmt.Errorf("%s not deleted: %s",
+			format.Count(len(states), "node state is", "node states are"), format.FirstFew(names(states)))
 	}
-	u.View.stage.Store(over)
-	return silent, u.tell(ctx)
+	u.Client.enter(stageCountersHidden)
+	return attached, u.setUninstalledCondition(ctx)
 }
 
-// detached reports whether the node's agent says that it holds nothing. One that has never reported has attached
-// nothing.
+// detached reports whether the node's agent has reported that nothing is attached. An agent that has never reported has not
+// attached anything.
 func detached(state *v1alpha1.XDPNodeState) bool {
 	s := state.Status
 	if s.ObservedGeneration == 0 {
@@ -91,10 +93,10 @@ func detached(state *v1alpha1.XDPNodeState) bool {
 	return !active() && s.ObservedGeneration == state.Generation && len(s.Interfaces) == 0
 }
 
-// until reconciles all node states and counters until no state is pending any more, or the time is over.
+// until reconciles all node states and counters until no node state is pending or the timeout has passed.
 func (u *Uninstaller) until(ctx context.Context, pending func(*v1alpha1.XDPNodeState) bool) error {
-	// What is under way when the time is over is not cut off: ctx is that of the caller.
-	err := wait.PollUntilContextTimeout(ctx, look, u.Timeout, true, func(context.Context) (bool, error) {
+	// Reconciles use the caller's ctx, so that the timeout does not interrupt them.
+	err := wait.PollUntilContextTimeout(ctx, passInterval, u.Timeout, true, func(context.Context) (bool, error) {
 		states, err := u.states(ctx)
 		if err != nil {
 			return false, err
@@ -106,14 +108,14 @@ func (u *Uninstaller) until(ctx context.Context, pending func(*v1alpha1.XDPNodeS
 				continue
 			}
 			left++
-			errs = append(errs, one(ctx, u.NodeStates, &states[i]))
-			if left%settleEvery == 0 {
-				errs = append(errs, u.counters(ctx))
+			errs = append(errs, reconcileObject(ctx, u.NodeStates, &states[i]))
+			if left%mergeEvery == 0 {
+				errs = append(errs, u.reconcileCounters(ctx))
 			}
 		}
-		errs = append(errs, u.counters(ctx))
+		errs = append(errs, u.reconcileCounters(ctx))
 		if err := errors.Join(errs...); err != nil {
-			ctrl.LoggerFrom(ctx).Error(err, "Trying again")
+			ctrl.LoggerFrom(ctx).Error(err, "Retrying")
 			return false, nil
 		}
 		return left == 0, nil
@@ -127,26 +129,26 @@ func (u *Uninstaller) until(ctx context.Context, pending func(*v1alpha1.XDPNodeS
 	return nil
 }
 
-func (u *Uninstaller) counters(ctx context.Context) error {
+func (u *Uninstaller) reconcileCounters(ctx context.Context) error {
 	list := &v1alpha1.XDPCounterList{}
-	if err := u.View.List(ctx, list); err != nil {
+	if err := u.Client.List(ctx, list); err != nil {
 		return fmt.Errorf("list counters: %w", err)
 	}
 	var errs []error
 	for i := range list.Items {
-		errs = append(errs, one(ctx, u.Counters, &list.Items[i]))
+		errs = append(errs, reconcileObject(ctx, u.Counters, &list.Items[i]))
 	}
 	return errors.Join(errs...)
 }
 
-func one(ctx context.Context, r reconcile.Reconciler, object client.Object) error {
+func reconcileObject(ctx context.Context, r reconcile.Reconciler, object client.Object) error {
 	_, err := r.Reconcile(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(object)})
 	return err
 }
 
 func (u *Uninstaller) states(ctx context.Context) ([]v1alpha1.XDPNodeState, error) {
 	list := &v1alpha1.XDPNodeStateList{}
-	if err := u.View.List(ctx, list); err != nil {
+	if err := u.Client.List(ctx, list); err != nil {
 		return nil, fmt.Errorf("list node states: %w", err)
 	}
 	return list.Items, nil
@@ -159,10 +161,11 @@ func names(states []v1alpha1.XDPNodeState) (names []string) {
 	return names
 }
 
-// tell says in each counter that nobody counts for it any more. The next controller puts that right.
-func (u *Uninstaller) tell(ctx context.Context) error {
+// setUninstalledCondition reports in the status of each counter that nothing is counted any more. A controller that is
+// installed later replaces it.
+func (u *Uninstaller) setUninstalledCondition(ctx context.Context) error {
 	list := &v1alpha1.XDPCounterList{}
-	if err := u.View.Client.List(ctx, list); err != nil {
+	if err := u.Client.Client.List(ctx, list); err != nil {
 		return fmt.Errorf("list counters: %w", err)
 	}
 	var errs []error
@@ -179,11 +182,11 @@ func (u *Uninstaller) tell(ctx context.Context) error {
 				Message: "xdp-operator was uninstalled: nothing is counted; the totals are kept", ObservedGeneration: counter.Generation,
 			})
 		}
-		// The conditions are all that changes. Whoever still writes the whole status does so on condition that the object
-		// is as he read it, and cannot read it again.
-		err := u.View.Status().Patch(ctx, counter, client.MergeFrom(base), client.FieldOwner("xdp-operator"))
+		// The patch contains the conditions only. It cannot be overwritten: the reconciler applies the whole status only if
+		// the counter has not changed since it was read, and can no longer read it.
+		err := u.Client.Status().Patch(ctx, counter, client.MergeFrom(base), client.FieldOwner("xdp-operator"))
 		if client.IgnoreNotFound(err) != nil {
-			errs = append(errs, fmt.Errorf("tell of the end in counter %s: %w", counter.Name, err))
+			errs = append(errs, fmt.Errorf("set the conditions of counter %s: %w", counter.Name, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -20,8 +20,8 @@ import (
 	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
 const (
@@ -61,7 +61,7 @@ func run(keep, down, wrong bool) error {
 	if _, err := os.Stat(filepath.Join(root, sample)); err != nil {
 		return fmt.Errorf("run it from the top folder of the clone: %w", err)
 	}
-	o := sandbox.Options{Outside: func() error { return cluster.Prepare(context.Background(), root, os.Stderr) }}
+	o := sandbox.Options{Outside: func() error { return netnscluster.Prepare(context.Background(), root, os.Stderr) }}
 	if keep {
 		o.PIDFile, o.LogFile = pidFile, filepath.Join(home, "log")
 	}
@@ -89,7 +89,7 @@ type demo struct {
 	out     io.Writer
 	began   time.Time
 	dir     string
-	cluster *cluster.Cluster
+	cluster *netnscluster.Cluster
 }
 
 func (d *demo) cleanUp() error {
@@ -109,7 +109,7 @@ func (d *demo) play(ctx context.Context, box *sandbox.Sandbox, home string, keep
 		return err
 	}
 	d.step("Starting etcd, kube-apiserver and kube-controller-manager")
-	if d.cluster, err = cluster.Start(ctx, box, cluster.Options{Root: d.root, Dir: d.dir}); err != nil {
+	if d.cluster, err = netnscluster.Start(ctx, box, netnscluster.Options{Root: d.root, Dir: d.dir}); err != nil {
 		return err
 	}
 	d.step("Starting the controller and three nodes with an agent each")
@@ -176,7 +176,7 @@ func (d *demo) takeDown(ctx context.Context) error {
 	if err := d.kubectl(ctx, "delete", "xdpcounter", counterName); err != nil {
 		return err
 	}
-	err := cluster.Eventually(ctx, 10*time.Second, func() error {
+	err := netnscluster.Eventually(ctx, 10*time.Second, func() error {
 		var left []string
 		for _, n := range d.cluster.Nodes() {
 			more, err := n.Leftovers()

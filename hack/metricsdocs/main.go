@@ -11,9 +11,9 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/xdp-operator/xdp-operator/agent"
-	"github.com/xdp-operator/xdp-operator/api/metric"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/controllers"
+	"github.com/xdp-operator/xdp-operator/internal/metric"
 )
 
 // page is the path of the document.

@@ -18,8 +18,8 @@ import (
 	"github.com/vishvananda/netlink"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
 // folder is where the pictures belong.
@@ -53,7 +53,7 @@ func run() (err error) {
 	if _, err := os.Stat(filepath.Join(root, folder)); err != nil {
 		return fmt.Errorf("run it from the top folder of the clone: %w", err)
 	}
-	box, err := sandbox.Enter(sandbox.Options{Outside: func() error { return cluster.Prepare(context.Background(), root, os.Stderr) }})
+	box, err := sandbox.Enter(sandbox.Options{Outside: func() error { return netnscluster.Prepare(context.Background(), root, os.Stderr) }})
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func run() (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	c, err := cluster.Start(ctx, box, cluster.Options{Root: root, Dir: dir})
+	c, err := netnscluster.Start(ctx, box, netnscluster.Options{Root: root, Dir: dir})
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func run() (err error) {
 }
 
 // take makes the nodes and takes the pictures.
-func take(ctx context.Context, c *cluster.Cluster) error {
+func take(ctx context.Context, c *netnscluster.Cluster) error {
 	for _, name := range []string{"node-a", "node-b", "node-c"} {
 		if _, err := c.AddNode(ctx, name, nil); err != nil {
 			return err
@@ -128,8 +128,8 @@ func take(ctx context.Context, c *cluster.Cluster) error {
 }
 
 // disturb gives each of two nodes a bridge, which has no native XDP; that of the second is in use until release.
-func disturb(ctx context.Context, noDriver, inUse *cluster.Node) (release func(), err error) {
-	for _, node := range []*cluster.Node{noDriver, inUse} {
+func disturb(ctx context.Context, noDriver, inUse *netnscluster.Node) (release func(), err error) {
+	for _, node := range []*netnscluster.Node{noDriver, inUse} {
 		err := node.Do(func() error {
 			bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
 			return errors.Join(netlink.LinkAdd(bridge), netlink.LinkSetUp(bridge))
@@ -146,7 +146,7 @@ func disturb(ctx context.Context, noDriver, inUse *cluster.Node) (release func()
 		_ = other.Process.Signal(syscall.SIGTERM)
 		_ = other.Wait()
 	}
-	err = cluster.Eventually(ctx, 10*time.Second, func() error {
+	err = netnscluster.Eventually(ctx, 10*time.Second, func() error {
 		if ids, err := inUse.Programs(); err != nil || len(ids) == 0 {
 			return errors.Join(err, errors.New("xdpcount has not yet attached"))
 		}
@@ -159,7 +159,7 @@ func disturb(ctx context.Context, noDriver, inUse *cluster.Node) (release func()
 }
 
 // count starts controller and agents, and waits until both counters have got as far as they can.
-func count(ctx context.Context, c *cluster.Cluster) error {
+func count(ctx context.Context, c *netnscluster.Cluster) error {
 	if _, err := c.StartController(ctx, "controller", "--status-interval=1s"); err != nil {
 		return err
 	}
@@ -182,5 +182,5 @@ func count(ctx context.Context, c *cluster.Cluster) error {
 	return nil
 }
 
-// bin returns the path of a program that cluster.Prepare has built.
+// bin returns the path of a program that netnscluster.Prepare has built.
 func bin(name string) string { return filepath.Join("bin", name) }

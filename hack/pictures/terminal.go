@@ -14,10 +14,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/hack/sandbox"
-	"github.com/xdp-operator/xdp-operator/test/frames"
-	"github.com/xdp-operator/xdp-operator/test/terminal"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/terminal"
 )
 
 // The terminal in which commands run. kubectl's tables do not heed its width.
@@ -104,7 +104,7 @@ func standing(printed string) string {
 }
 
 // send sends frames of all kinds to each node, more of some and to some, and now more and now less, until the context ends.
-func send(ctx context.Context, nodes []*cluster.Node) error {
+func send(ctx context.Context, nodes []*netnscluster.Node) error {
 	var senders []*frames.Sender
 	defer func() {
 		for _, s := range senders {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // The budgets of a frame, as ratios of costs over an empty program: of the counting program's to xdp1's.

@@ -3,7 +3,7 @@ package main
 import (
 	"testing"
 
-	"github.com/xdp-operator/xdp-operator/test/classify"
+	"github.com/xdp-operator/xdp-operator/test/util/classify"
 )
 
 func TestKinds(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 
 	"github.com/cilium/ebpf/rlimit"
 
-	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
 var errMissed = errors.New("a budget is missed")

@@ -9,7 +9,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/bpf" //nolint:depguard // the program itself is what is measured
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // What one interface's counts are made of: slots for each possible CPU, pairs of packets and bytes.

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/xdp-operator/xdp-operator/test/golden"
+	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
 func TestTableOfCosts(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/xdp-operator/xdp-operator/test/quiet"
+	"github.com/xdp-operator/xdp-operator/test/util/quiet"
 )
 
 // liveFrames is BPF_F_TEST_XDP_LIVE_FRAMES of include/uapi/linux/bpf.h: what the program returns is done to the frame.

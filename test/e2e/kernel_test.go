@@ -13,11 +13,11 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 
-	"github.com/xdp-operator/xdp-operator/hack/realcluster"
+	"github.com/xdp-operator/xdp-operator/test/env/kubeletcluster"
 )
 
 // attached returns the IDs of the XDP programs on the node by the names of their interfaces, whoever attached them.
-func attached(n *realcluster.Node) (map[string]ebpf.ProgramID, error) {
+func attached(n *kubeletcluster.Node) (map[string]ebpf.ProgramID, error) {
 	programs := map[string]ebpf.ProgramID{}
 	err := n.Do(func() error {
 		links, err := netlink.LinkList()
@@ -35,7 +35,7 @@ func attached(n *realcluster.Node) (map[string]ebpf.ProgramID, error) {
 }
 
 // pinned returns the paths of the folders and pins in the node's BPF file system.
-func pinned(n *realcluster.Node) (paths []string, err error) {
+func pinned(n *kubeletcluster.Node) (paths []string, err error) {
 	err = filepath.WalkDir(n.BPFFS, func(path string, _ os.DirEntry, err error) error {
 		// The kernel itself puts maps.debug and progs.debug there; pins cannot have a dot in their name.
 		if path != n.BPFFS && filepath.Ext(path) == "" && !errors.Is(err, fs.ErrNotExist) {
@@ -54,7 +54,7 @@ type objects struct {
 }
 
 // objectsOf returns what is attached and pinned on the node.
-func objectsOf(t *testing.T, n *realcluster.Node) (o objects) {
+func objectsOf(t *testing.T, n *kubeletcluster.Node) (o objects) {
 	t.Helper()
 	programs, err := attached(n)
 	if err != nil {

@@ -20,10 +20,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/hack/image"
-	"github.com/xdp-operator/xdp-operator/hack/realcluster"
-	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/env/image"
+	"github.com/xdp-operator/xdp-operator/test/env/kubeletcluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
 const (
@@ -42,13 +42,13 @@ const (
 )
 
 var (
-	c   *realcluster.Cluster // with the nodes n1 and n2
-	api client.WithWatch     // with all rights
+	c   *kubeletcluster.Cluster // with the nodes n1 and n2
+	api client.WithWatch        // with all rights
 )
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
-	box, err := realcluster.Enter(root, sandbox.Options{Outside: buildImages}, os.Stderr)
+	box, err := kubeletcluster.Enter(root, sandbox.Options{Outside: buildImages}, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -97,7 +97,7 @@ func buildImages() error {
 }
 
 func setUp(ctx context.Context, box *sandbox.Sandbox) (err error) {
-	if c, err = realcluster.Start(ctx, box, realcluster.Options{Log: os.Stdout}); err != nil {
+	if c, err = kubeletcluster.Start(ctx, box, kubeletcluster.Options{Log: os.Stdout}); err != nil {
 		return err
 	}
 	scheme := kubernetes.NewScheme()
@@ -116,7 +116,7 @@ func setUp(ctx context.Context, box *sandbox.Sandbox) (err error) {
 
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	if err := cluster.Eventually(t.Context(), soon, check); err != nil {
+	if err := netnscluster.Eventually(t.Context(), soon, check); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"text/tabwriter"
 
-	"github.com/xdp-operator/xdp-operator/hack/realcluster"
+	"github.com/xdp-operator/xdp-operator/test/env/kubeletcluster"
 )
 
 // residue is what is found of the project, by name.
@@ -28,7 +28,7 @@ func (r residue) none() error {
 }
 
 // onNodes adds what is attached or pinned on the nodes, and which of the objects there still are.
-func (r *residue) onNodes(nodes []*realcluster.Node, had ...objects) error {
+func (r *residue) onNodes(nodes []*kubeletcluster.Node, had ...objects) error {
 	var errs []error
 	for _, n := range nodes {
 		programs, err := attached(n)
@@ -64,7 +64,7 @@ func (r *residue) inCluster(t *testing.T, allow ...string) {
 }
 
 // expectNothingOn waits until nothing is attached or pinned on the nodes, and none of the objects is there.
-func expectNothingOn(t *testing.T, nodes []*realcluster.Node, had ...objects) {
+func expectNothingOn(t *testing.T, nodes []*kubeletcluster.Node, had ...objects) {
 	t.Helper()
 	eventually(t, func() error {
 		var r residue

@@ -13,9 +13,9 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/realcluster"
-	"github.com/xdp-operator/xdp-operator/test/audit"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/env/kubeletcluster"
+	"github.com/xdp-operator/xdp-operator/test/util/audit"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // The eth0 of a node gets nothing but what its sender sends, so every class has to be as sent. What the parts of the
@@ -25,7 +25,7 @@ import (
 var sent traffic.Totals
 
 // wireTo opens a sender to the node for the time of the test.
-func wireTo(t *testing.T, n *realcluster.Node) (sender *frames.Sender) {
+func wireTo(t *testing.T, n *kubeletcluster.Node) (sender *frames.Sender) {
 	t.Helper()
 	err := n.Client.Do(func() error {
 		wire, err := netlink.LinkByName("wire0")
@@ -47,7 +47,7 @@ func add(totals *traffic.Totals, f frames.Frame, times int) {
 }
 
 // sendAll sends frames of all kinds to the node, and returns what that was.
-func sendAll(t *testing.T, n *realcluster.Node) (totals traffic.Totals) {
+func sendAll(t *testing.T, n *kubeletcluster.Node) (totals traffic.Totals) {
 	t.Helper()
 	wire := wireTo(t, n)
 	for i, f := range frames.All() {

@@ -9,7 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/xdp-operator/xdp-operator/hack/realcluster"
+	"github.com/xdp-operator/xdp-operator/test/env/kubeletcluster"
 )
 
 // TestUninstallInEveryOrder removes the operator in the orders that people do, beside that of the story. Each begins
@@ -52,7 +52,7 @@ func TestUninstallInEveryOrder(t *testing.T) {
 					t.Fatal(err)
 				}
 				helm(t, "uninstall", release, "--wait")
-				expectNothingOn(t, []*realcluster.Node{n1})
+				expectNothingOn(t, []*kubeletcluster.Node{n1})
 				if err := n2.PowerOn(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -66,7 +66,7 @@ func TestUninstallInEveryOrder(t *testing.T) {
 					t.Fatal(err)
 				}
 				helm(t, "uninstall", release, "--wait")
-				expectNothingOn(t, []*realcluster.Node{n1})
+				expectNothingOn(t, []*kubeletcluster.Node{n1})
 				if err := n2.Thaw(); err != nil {
 					t.Fatal(err)
 				}

@@ -4,17 +4,17 @@ import (
 	"errors"
 	"syscall"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // stop ends the agent of the scene by a signal; it is started again to heal.
 func (s *scene) stop(signal syscall.Signal) error {
-	s.undo = append(s.undo, func() error { return s.startAgent(s.node, cluster.Build{}) })
+	s.undo = append(s.undo, func() error { return s.startAgent(s.node, netnscluster.Build{}) })
 	return s.stopAgent(s.node, signal)
 }
 
 // replace puts another build of the agent in the place of the one that runs.
-func (s *scene) replace(b cluster.Build) error {
+func (s *scene) replace(b netnscluster.Build) error {
 	if err := s.stopAgent(s.node, syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func (s *scene) upgrade(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.replace(cluster.Build{Path: path}); err != nil {
+	if err := s.replace(netnscluster.Build{Path: path}); err != nil {
 		return err
 	}
 	return s.changed(program)
@@ -54,7 +54,7 @@ func agentFaults() []fault {
 						return err
 					}
 					s.moment()
-					if err := s.startAgent(s.node, cluster.Build{}); err != nil {
+					if err := s.startAgent(s.node, netnscluster.Build{}); err != nil {
 						return err
 					}
 					s.moment()
@@ -80,7 +80,7 @@ func agentFaults() []fault {
 						return err
 					}
 					path := []string{otherProgram, agentBuild}[i%2]
-					if err := s.startAgent(s.node, cluster.Build{Path: path}); err != nil {
+					if err := s.startAgent(s.node, netnscluster.Build{Path: path}); err != nil {
 						return err
 					}
 					s.moment()
@@ -113,7 +113,7 @@ func downgrade(s *scene) error {
 		if err := s.stopAgent(s.node, syscall.SIGTERM); err != nil {
 			return err
 		}
-		if err := errors.Join(s.node.Cleanup(s.ctx), s.startAgent(s.node, cluster.Build{})); err != nil {
+		if err := errors.Join(s.node.Cleanup(s.ctx), s.startAgent(s.node, netnscluster.Build{})); err != nil {
 			return err
 		}
 		return s.eventually(func() error { return counting(s.node) })

@@ -10,7 +10,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // result is what the books say of one fault, over all nodes, for the counter of all.
@@ -105,7 +105,7 @@ func (w *world) close(ctx context.Context, s *scene, before map[string]traffic.T
 
 // accounted returns what is accounted for of what arrived at a node: what its account says, what the retired share of
 // the counter has of it, and what was lost as stated.
-func (w *world) accounted(ctx context.Context, c counter, n *cluster.Node) (traffic.Totals, error) {
+func (w *world) accounted(ctx context.Context, c counter, n *netnscluster.Node) (traffic.Totals, error) {
 	at := entry{c.Name, n.Name}
 	state, err := w.state(ctx, n)
 	if err != nil {

@@ -11,11 +11,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // lease is that of the controllers, which the one holds that leads.
-var lease = types.NamespacedName{Namespace: cluster.Namespace, Name: "xdp-operator-controller"}
+var lease = types.NamespacedName{Namespace: netnscluster.Namespace, Name: "xdp-operator-controller"}
 
 func controllerFaults() []fault {
 	return []fault{

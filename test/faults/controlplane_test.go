@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // outage lets time pass while something is away.
@@ -62,7 +62,7 @@ func controlPlaneFaults() []fault {
 				if err := s.stopAgent(s.node, syscall.SIGKILL); err != nil {
 					return err
 				}
-				return s.startAgent(s.node, cluster.Build{})
+				return s.startAgent(s.node, netnscluster.Build{})
 			}),
 		},
 		{

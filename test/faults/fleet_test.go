@@ -10,17 +10,17 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // fleet does for controllers and agents what a kubelet does: it starts again what has ended by itself.
 type fleet struct {
-	cluster *cluster.Cluster
+	cluster *netnscluster.Cluster
 	dir     string // of the files that set clocks wrong
 
 	mu          sync.Mutex
-	agents      map[*cluster.Node]*cluster.Build // those that shall run, and how
-	controllers map[string]*cluster.Process      // those that shall run
+	agents      map[*netnscluster.Node]*netnscluster.Build // those that shall run, and how
+	controllers map[string]*netnscluster.Process           // those that shall run
 	restarts    int
 	err         error
 
@@ -28,10 +28,10 @@ type fleet struct {
 	done chan struct{}
 }
 
-func newFleet(c *cluster.Cluster, dir string) *fleet {
+func newFleet(c *netnscluster.Cluster, dir string) *fleet {
 	f := &fleet{
 		cluster: c, dir: dir,
-		agents: map[*cluster.Node]*cluster.Build{}, controllers: map[string]*cluster.Process{},
+		agents: map[*netnscluster.Node]*netnscluster.Build{}, controllers: map[string]*netnscluster.Process{},
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	go f.run()
@@ -76,7 +76,7 @@ func (f *fleet) end() error {
 }
 
 // startAgent runs an agent on the node from now on.
-func (f *fleet) startAgent(n *cluster.Node, b cluster.Build) error {
+func (f *fleet) startAgent(n *netnscluster.Node, b netnscluster.Build) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if b.Path == "" {
@@ -89,7 +89,7 @@ func (f *fleet) startAgent(n *cluster.Node, b cluster.Build) error {
 }
 
 // stopAgent ends the node's agent by a signal, and none runs from now on.
-func (f *fleet) stopAgent(n *cluster.Node, signal syscall.Signal) error {
+func (f *fleet) stopAgent(n *netnscluster.Node, signal syscall.Signal) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.agents, n)
@@ -104,7 +104,7 @@ func (f *fleet) startController(name string) error {
 }
 
 func (f *fleet) launchController(name string) error {
-	b := cluster.Build{Path: controllerBuild, Env: []string{"XDP_OPERATOR_CLOCK_OFFSET=" + f.clockPath(name)}}
+	b := netnscluster.Build{Path: controllerBuild, Env: []string{"XDP_OPERATOR_CLOCK_OFFSET=" + f.clockPath(name)}}
 	p, err := f.cluster.StartControllerAs(context.Background(), name, b, "--status-interval=200ms")
 	if err == nil {
 		f.controllers[name] = p

@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 func hookFaults() []fault {
@@ -76,7 +76,7 @@ func passing() (*ebpf.Program, error) {
 	})
 }
 
-func attachForeign(n *cluster.Node) (held link.Link, err error) {
+func attachForeign(n *netnscluster.Node) (held link.Link, err error) {
 	program, err := passing()
 	if err != nil {
 		return nil, err

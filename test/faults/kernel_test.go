@@ -10,11 +10,11 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // hook returns the ID of the XDP program on the node's eth0, 0 if there is none, and the interface's index.
-func hook(n *cluster.Node) (program uint32, index int, err error) {
+func hook(n *netnscluster.Node) (program uint32, index int, err error) {
 	err = n.Do(func() error {
 		eth0, err := netlink.LinkByName("eth0")
 		if err != nil {
@@ -30,7 +30,7 @@ func hook(n *cluster.Node) (program uint32, index int, err error) {
 }
 
 // counting is nil if the program on the node's eth0 is the one whose link is pinned for it.
-func counting(n *cluster.Node) error {
+func counting(n *netnscluster.Node) error {
 	program, index, err := hook(n)
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func counting(n *cluster.Node) error {
 }
 
 // pinFolder returns the folder of pins for an interface, whatever the layout.
-func pinFolder(n *cluster.Node, index int) (string, error) {
+func pinFolder(n *netnscluster.Node, index int) (string, error) {
 	folders, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator", "v*", strconv.Itoa(index)))
 	if err != nil {
 		return "", err
@@ -62,7 +62,7 @@ func pinFolder(n *cluster.Node, index int) (string, error) {
 }
 
 // pins returns the folder of pins of the node's eth0.
-func pins(n *cluster.Node) (string, error) {
+func pins(n *netnscluster.Node) (string, error) {
 	_, index, err := hook(n)
 	if err != nil {
 		return "", err
@@ -85,7 +85,7 @@ func linkedProgram(path string) (uint32, error) {
 }
 
 // detachLink cuts the link of the node's eth0.
-func detachLink(n *cluster.Node) error {
+func detachLink(n *netnscluster.Node) error {
 	folder, err := pins(n)
 	if err != nil {
 		return err
@@ -98,7 +98,7 @@ func detachLink(n *cluster.Node) error {
 }
 
 // removePin removes one pin of the node's eth0.
-func removePin(n *cluster.Node, name string) error {
+func removePin(n *netnscluster.Node, name string) error {
 	folder, err := pins(n)
 	if err != nil {
 		return err

@@ -17,8 +17,8 @@ import (
 	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
 const root = "../.."
@@ -57,12 +57,12 @@ func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	flag.Parse()
 	prepare := func() error {
-		if err := cluster.Prepare(context.Background(), root, os.Stderr); err != nil {
+		if err := netnscluster.Prepare(context.Background(), root, os.Stderr); err != nil {
 			return err
 		}
 		return prepareBuilds(context.Background(), os.Stderr)
 	}
-	cluster.Inside(root, "faults", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
+	netnscluster.Inside(root, "faults", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
 		if w, err = newWorld(context.Background(), box, dir); err == nil {
 			status = m.Run()
 		}

@@ -7,7 +7,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 func nodeFaults() []fault {
@@ -66,7 +66,7 @@ func nodeFaults() []fault {
 				if err := s.node.PowerOn(); err != nil {
 					return err
 				}
-				return s.startAgent(s.node, cluster.Build{})
+				return s.startAgent(s.node, netnscluster.Build{})
 			},
 		},
 	}

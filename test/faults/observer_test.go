@@ -11,8 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/test/audit"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/audit"
 )
 
 // observer watches every version of every XDPCounter: no total ever falls, and protocols and families sum up to the
@@ -31,7 +31,7 @@ type observer struct {
 	wrong    int      // versions with a mistake
 }
 
-func newObserver(c *cluster.Cluster) (*observer, error) {
+func newObserver(c *netnscluster.Cluster) (*observer, error) {
 	watcher, err := client.NewWithWatch(c.Config(), client.Options{Scheme: c.Client.Scheme()})
 	if err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // recover puts everything right that a fault that was not borne may have left, and opens new books.
@@ -25,7 +25,7 @@ func (w *world) recover(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 		errs = append(errs, w.setClock(n.Name, 0), x.held(func() error { return renew(ctx, n) }))
-		errs = append(errs, w.startAgent(n, cluster.Build{}))
+		errs = append(errs, w.startAgent(n, netnscluster.Build{}))
 	}
 	for _, name := range controllerNames {
 		errs = append(errs, w.setClock(name, 0))
@@ -34,7 +34,7 @@ func (w *world) recover(ctx context.Context) error {
 }
 
 // renew clears a node and gives it a new eth0.
-func renew(ctx context.Context, n *cluster.Node) error {
+func renew(ctx context.Context, n *netnscluster.Node) error {
 	_ = n.Cleanup(ctx) // which stumbles where the fault lies
 	left, err := filepath.Glob(filepath.Join(n.BPFFS, "*"))
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // Rights that an agent needs.
@@ -64,11 +64,11 @@ func rightsFaults() []fault {
 }
 
 // without lets an agent run without rights until it is healed.
-func (s *scene) without(rights []int) error { return s.instead(cluster.Build{Without: rights}) }
+func (s *scene) without(rights []int) error { return s.instead(netnscluster.Build{Without: rights}) }
 
 // instead lets another agent run until it is healed.
-func (s *scene) instead(b cluster.Build) error {
-	s.undo = append(s.undo, func() error { return s.replace(cluster.Build{}) })
+func (s *scene) instead(b netnscluster.Build) error {
+	s.undo = append(s.undo, func() error { return s.replace(netnscluster.Build{}) })
 	if err := s.stopAgent(s.node, syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -77,17 +77,17 @@ func (s *scene) instead(b cluster.Build) error {
 
 // newWithout makes the interface again while the agent runs without rights, which the node state shall tell.
 func (s *scene) newWithout(rights []int) error {
-	return s.newBefore(cluster.Build{Without: rights}, v1alpha1.ReasonPermissionDenied)
+	return s.newBefore(netnscluster.Build{Without: rights}, v1alpha1.ReasonPermissionDenied)
 }
 
 // newWithoutMemory makes the interface again while the kernel has no memory for a command of bpf(2), which the node
 // state shall tell.
 func (s *scene) newWithoutMemory(command int) error {
-	return s.newBefore(cluster.Build{NoMemoryFor: []int{command}}, v1alpha1.ReasonOutOfMemory)
+	return s.newBefore(netnscluster.Build{NoMemoryFor: []int{command}}, v1alpha1.ReasonOutOfMemory)
 }
 
 // newBefore makes the interface again before an agent that will fail for that reason.
-func (s *scene) newBefore(b cluster.Build, reason string) error {
+func (s *scene) newBefore(b netnscluster.Build, reason string) error {
 	if err := s.instead(b); err != nil {
 		return err
 	}

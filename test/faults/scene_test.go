@@ -9,7 +9,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // shortestInterval is how often agents report here.
@@ -29,8 +29,8 @@ type scene struct {
 	*world
 	ctx    context.Context
 	random *rand.Rand
-	node   *cluster.Node // the one concerned
-	wire   *wire         // to that node
+	node   *netnscluster.Node // the one concerned
+	wire   *wire              // to that node
 
 	since    *traffic.Totals // what arrives at the node after this, until it is being counted again, may be lost
 	certain  traffic.Totals  // what is lost for certain
@@ -91,12 +91,12 @@ func (s *scene) moment() {
 }
 
 func (s *scene) eventually(check func() error) error {
-	return cluster.Eventually(s.ctx, s.size.patience, check)
+	return netnscluster.Eventually(s.ctx, s.size.patience, check)
 }
 
 // soon is eventually for what an agent does in its next passes, unless something holds it up.
 func (s *scene) soon(check func() error) error {
-	return cluster.Eventually(s.ctx, 10*shortestInterval, check)
+	return netnscluster.Eventually(s.ctx, 10*shortestInterval, check)
 }
 
 // losesFromNow says that what arrives from now on may be lost, until all is well again.

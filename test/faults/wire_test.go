@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // The rate on each wire: a burst of frames of one kind per beat.
@@ -51,7 +51,7 @@ func of(class traffic.Class) frames.Frame {
 // wire sends frames to the eth0 of a node at a constant rate, and counts what arrives there: the kernel's own
 // statistics say whether it did, and of which class it was is known because a burst is of one kind.
 type wire struct {
-	node  *cluster.Node
+	node  *netnscluster.Node
 	links *netlink.Handle // in the namespace of the sender
 
 	mu      sync.Mutex // held during a burst: who holds it holds the traffic, with all that was sent accounted for
@@ -69,7 +69,7 @@ type wire struct {
 	done chan struct{}
 }
 
-func newWire(n *cluster.Node) (*wire, error) {
+func newWire(n *netnscluster.Node) (*wire, error) {
 	wire := &wire{node: n, stop: make(chan struct{}), done: make(chan struct{})}
 	err := n.Client.Do(func() (err error) {
 		wire.links, err = netlink.NewHandle(unix.NETLINK_ROUTE)

@@ -11,8 +11,8 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
 // controllerNames are those of the two controllers, one of which leads.
@@ -20,7 +20,7 @@ var controllerNames = []string{"controller-a", "controller-b"}
 
 // world is a cluster of three nodes with traffic, and the books.
 type world struct {
-	*cluster.Cluster
+	*netnscluster.Cluster
 	*fleet
 	size size
 
@@ -49,7 +49,7 @@ func newWorld(ctx context.Context, box *sandbox.Sandbox, dir string) (_ *world, 
 			err = errors.Join(err, w.end())
 		}
 	}()
-	if w.Cluster, err = cluster.Start(ctx, box, cluster.Options{Root: root, Dir: dir}); err != nil {
+	if w.Cluster, err = netnscluster.Start(ctx, box, netnscluster.Options{Root: root, Dir: dir}); err != nil {
 		return w, err
 	}
 	w.fleet = newFleet(w.Cluster, dir)
@@ -63,7 +63,7 @@ func newWorld(ctx context.Context, box *sandbox.Sandbox, dir string) (_ *world, 
 		if err != nil {
 			return w, err
 		}
-		if err := w.startAgent(n, cluster.Build{}); err != nil {
+		if err := w.startAgent(n, netnscluster.Build{}); err != nil {
 			return w, err
 		}
 		wire, err := newWire(n)
@@ -105,7 +105,7 @@ func (w *world) openBooks(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := cluster.Eventually(ctx, w.size.patience, func() error { return w.nothingLeft(ctx) }); err != nil {
+	if err := netnscluster.Eventually(ctx, w.size.patience, func() error { return w.nothingLeft(ctx) }); err != nil {
 		return err
 	}
 	w.made++
@@ -128,7 +128,7 @@ func (w *world) openBooks(ctx context.Context) error {
 	for _, x := range w.wires {
 		x.arrived = traffic.Totals{}
 	}
-	return cluster.Eventually(ctx, w.size.patience, func() error { return w.allWell(ctx) })
+	return netnscluster.Eventually(ctx, w.size.patience, func() error { return w.allWell(ctx) })
 }
 
 // nothingLeft is nil if no node state and nothing on the nodes is left of earlier counters.
@@ -186,7 +186,7 @@ func (w *world) anythingReported(ctx context.Context) error {
 }
 
 // saysAttached is nil if the node state tells of one interface, eth0, and that it is attached.
-func (w *world) saysAttached(ctx context.Context, n *cluster.Node) error {
+func (w *world) saysAttached(ctx context.Context, n *netnscluster.Node) error {
 	state, err := w.state(ctx, n)
 	if err != nil {
 		return err
@@ -202,7 +202,7 @@ func (w *world) saysAttached(ctx context.Context, n *cluster.Node) error {
 	return nil
 }
 
-func (w *world) state(ctx context.Context, n *cluster.Node) (*v1alpha1.XDPNodeState, error) {
+func (w *world) state(ctx context.Context, n *netnscluster.Node) (*v1alpha1.XDPNodeState, error) {
 	state := &v1alpha1.XDPNodeState{}
 	if err := w.Client.Get(ctx, types.NamespacedName{Name: n.Name}, state); err != nil {
 		return nil, fmt.Errorf("get node state %s: %w", n.Name, err)

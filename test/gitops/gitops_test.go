@@ -53,19 +53,19 @@ func TestHowToolsJudgeEveryPhase(t *testing.T) {
 	vm := lua.VM{ResourceOverrides: argoSettings(t).overrides}
 	cases := map[string]struct{ kstatus, argo, message string }{
 		"new":                {"InProgress", "Progressing", "Waiting for the controller to see the latest spec"},
-		"reconciling":        {"InProgress", "Progressing", "Pending: waiting for the agents of 1 of 2 nodes: n2"},
-		"ready":              {"Current", "Healthy", "AllInterfacesAttached: 2 interfaces on 2 nodes are being counted"},
-		"recovered":          {"Current", "Healthy", "AllInterfacesAttached: 2 interfaces on 2 nodes are being counted"},
+		"reconciling":        {"InProgress", "Progressing", "Pending: 1 of 2 nodes have not applied the spec yet: n2"},
+		"ready":              {"Current", "Healthy", "AllInterfacesAttached: 2 interfaces are being counted on 2 nodes"},
+		"recovered":          {"Current", "Healthy", "AllInterfacesAttached: 2 interfaces are being counted on 2 nodes"},
 		"edited":             {"InProgress", "Progressing", "Waiting for the controller to see the latest spec"},
 		"partially-attached": {"Failed", "Degraded", "PartiallyAttached: 1 of 2 nodes have failures: n2/eth2 (XDPHookInUse)"},
 		"nothing-attached":   {"Failed", "Degraded", "NothingAttached: 2 of 2 nodes have failures: n1/eth0 (XDPHookInUse), n2/eth0 (MTUTooLarge)"},
 		"no-nodes":           {"Failed", "Degraded", "NoNodesSelected: spec.nodeSelector selects no node"},
-		"no-interfaces":      {"Failed", "Degraded", "NoInterfacesMatched: spec.interfaces selects no interface of 2 nodes: n1, n2"},
-		"suspending":         {"InProgress", "Progressing", "Pending: waiting for the agents of 1 node to stop counting: n2"},
+		"no-interfaces":      {"Failed", "Degraded", "NoInterfacesMatched: spec.interfaces selects no interface on 2 nodes: n1, n2"},
+		"suspending":         {"InProgress", "Progressing", "Pending: waiting for 1 node to stop counting: n2"},
 		"suspended":          {"Current", "Suspended", "Suspended: counting is suspended; the totals are kept"},
 		"bad-selector":       {"Failed", "Degraded", `InvalidNodeSelector: spec.nodeSelector: key: Invalid value: "a b": name part must consist of`},
-		"agent-silent":       {"Failed", "Degraded", "AgentNotReporting: the agents of 1 of 2 nodes are silent: n2"},
-		"node-unreachable":   {"Failed", "Degraded", "AgentNotReporting: the agents of 1 of 2 nodes are silent: n2"},
+		"agent-silent":       {"Failed", "Degraded", "AgentNotReporting: 1 of 2 nodes have not reported in time: n2"},
+		"node-unreachable":   {"Failed", "Degraded", "AgentNotReporting: 1 of 2 nodes have not reported in time: n2"},
 		"deleting":           {"Terminating", "Healthy", "AllInterfacesAttached"}, // Argo CD shows the deletion beside it
 	}
 	for name, want := range cases {

@@ -24,8 +24,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/controllers"
-	"github.com/xdp-operator/xdp-operator/test/audit"
-	"github.com/xdp-operator/xdp-operator/test/memapi"
+	"github.com/xdp-operator/xdp-operator/test/util/audit"
+	"github.com/xdp-operator/xdp-operator/test/util/memapi"
 )
 
 // In the end each XDPCounter says what the maps of all nodes have counted for it, as far as it was ever read and saved,

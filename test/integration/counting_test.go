@@ -15,13 +15,13 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/test/audit"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/audit"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // senderTo opens a sender to the node for the duration of the test.
-func senderTo(t testing.TB, n *cluster.Node) *frames.Sender {
+func senderTo(t testing.TB, n *netnscluster.Node) *frames.Sender {
 	t.Helper()
 	sender, err := n.Sender()
 	if err != nil {
@@ -32,7 +32,7 @@ func senderTo(t testing.TB, n *cluster.Node) *frames.Sender {
 }
 
 // send sends the frame the given number of times to the node, and adds it to sent.
-func send(t testing.TB, n *cluster.Node, f frames.Frame, times int, sent *traffic.Totals) {
+func send(t testing.TB, n *netnscluster.Node, f frames.Frame, times int, sent *traffic.Totals) {
 	t.Helper()
 	sendOn(t, senderTo(t, n), f, times, sent)
 }
@@ -224,7 +224,7 @@ func TestNoNodesSelected(t *testing.T) {
 		s.Interfaces = &v1alpha1.InterfaceSelector{Names: []v1alpha1.InterfacePattern{"wlan*"}}
 	})
 	expectMessage(t, "no-node", "False", v1alpha1.ReasonNoNodesSelected, "spec.nodeSelector selects no node")
-	expectMessage(t, "no-interface", "False", v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects no interface of 3 nodes: n1, n2, n3")
+	expectMessage(t, "no-interface", "False", v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects no interface on 3 nodes: n1, n2, n3")
 	edit(t, "no-interface", func(s *v1alpha1.XDPCounterSpec) { s.Interfaces.Names = []v1alpha1.InterfacePattern{"eth*"} })
 	expectReady(t, "no-interface", "True", v1alpha1.ReasonAllInterfacesAttached)
 }
@@ -293,7 +293,7 @@ func TestNodeLeaves(t *testing.T) {
 	observe(t)
 	udp := frames.Common()[1]
 	var sent traffic.Totals
-	add4 := func() *cluster.Node {
+	add4 := func() *netnscluster.Node {
 		n, err := c.AddNode(t.Context(), "n4", map[string]string{"pool": "edge"})
 		if err != nil {
 			t.Fatal(err)

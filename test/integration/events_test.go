@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 func TestInterfaceEvents(t *testing.T) {
@@ -49,7 +49,7 @@ func TestInterfaceEvents(t *testing.T) {
 	expectEvents(t, "events", want...)
 
 	edit(t, "events", func(s *v1alpha1.XDPCounterSpec) { s.Suspend = true })
-	want = append(want, "Normal InterfacesDetached: 1 interface is counted no more: "+at)
+	want = append(want, "Normal InterfacesDetached: 1 interface is no longer counted: "+at)
 	expectEvents(t, "events", want...)
 }
 
@@ -85,7 +85,7 @@ func expectEvents(t *testing.T, name string, want ...string) {
 }
 
 // cutLink detaches the node's program from its interface, as root can do.
-func cutLink(t *testing.T, n *cluster.Node) {
+func cutLink(t *testing.T, n *netnscluster.Node) {
 	t.Helper()
 	pins, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator", "v*", "*", "link"))
 	if err != nil || len(pins) != 1 {

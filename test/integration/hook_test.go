@@ -14,8 +14,8 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 func TestHookInUse(t *testing.T) {
@@ -55,7 +55,7 @@ func TestHookInUse(t *testing.T) {
 }
 
 // attachForeign attaches another program to the node's eth0.
-func attachForeign(t *testing.T, n *cluster.Node) (held link.Link, program uint32) {
+func attachForeign(t *testing.T, n *netnscluster.Node) (held link.Link, program uint32) {
 	t.Helper()
 	passes, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "foreign", Type: ebpf.XDP, License: "GPL",

@@ -9,8 +9,8 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // BenchmarkHotplug measures the time from the creation of an interface until the program is attached and the next frame is
@@ -52,7 +52,7 @@ func BenchmarkHotplug(b *testing.B) {
 }
 
 // plug creates an interface, measures the time until it is counted, sends frames to it, and deletes it.
-func plug(b *testing.B, n *cluster.Node, sent *traffic.Totals) (took time.Duration) {
+func plug(b *testing.B, n *netnscluster.Node, sent *traffic.Totals) (took time.Duration) {
 	b.Helper()
 	pair := veth("hot-plugged", "far-plugged")
 	err := n.Do(func() error {

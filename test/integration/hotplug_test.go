@@ -20,9 +20,9 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/test/frames"
-	"github.com/xdp-operator/xdp-operator/test/quiet"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/quiet"
 )
 
 var stormSize = flag.Int("storm", 500, "how many interfaces come, are renamed and go in the storm")
@@ -90,7 +90,7 @@ func TestInterfaceStorm(t *testing.T) {
 
 // storm creates, renames and deletes interfaces one after another without a pause. Now and then it renames an interface that
 // stays, which has its original name at the end.
-func storm(t *testing.T, n *cluster.Node, size int) {
+func storm(t *testing.T, n *netnscluster.Node, size int) {
 	t.Helper()
 	err := n.Do(func() error {
 		handle, err := netlink.NewHandle()
@@ -138,7 +138,7 @@ func storm(t *testing.T, n *cluster.Node, size int) {
 }
 
 // expectNames waits until the node's report lists exactly these interfaces, sorted by index.
-func expectNames(t *testing.T, n *cluster.Node, want ...string) {
+func expectNames(t *testing.T, n *netnscluster.Node, want ...string) {
 	t.Helper()
 	eventually(t, func() error {
 		s := &v1alpha1.XDPNodeState{}
@@ -158,7 +158,7 @@ func expectNames(t *testing.T, n *cluster.Node, want ...string) {
 }
 
 // countReports counts the reports of a node. The returned function stops counting and returns their number.
-func countReports(t *testing.T, n *cluster.Node) (stop func() int) {
+func countReports(t *testing.T, n *netnscluster.Node) (stop func() int) {
 	t.Helper()
 	watcher, err := client.NewWithWatch(c.Config(), client.Options{Scheme: c.Client.Scheme()})
 	if err != nil {
@@ -194,7 +194,7 @@ type resources struct {
 }
 
 // usage returns the resources of the node's agent, from its metrics and from the kernel.
-func usage(t *testing.T, n *cluster.Node) (r resources) {
+func usage(t *testing.T, n *netnscluster.Node) (r resources) {
 	t.Helper()
 	eventually(t, func() error {
 		var text string
@@ -229,7 +229,7 @@ func usage(t *testing.T, n *cluster.Node) (r resources) {
 }
 
 // countHot creates a counter for the interfaces of the node whose names begin with "hot", for the duration of the test.
-func countHot(t testing.TB, n *cluster.Node) {
+func countHot(t testing.TB, n *netnscluster.Node) {
 	t.Helper()
 	counter(t, "hot", func(s *v1alpha1.XDPCounterSpec) {
 		s.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"name": n.Name}}
@@ -239,7 +239,7 @@ func countHot(t testing.TB, n *cluster.Node) {
 }
 
 // expectSettled waits until the node's last report lists exactly the interfaces that are counted.
-func expectSettled(t testing.TB, n *cluster.Node) {
+func expectSettled(t testing.TB, n *netnscluster.Node) {
 	t.Helper()
 	eventually(t, func() error {
 		programs, err := n.Programs()
@@ -269,7 +269,7 @@ func veth(name, peer string) *netlink.Veth {
 }
 
 // addVeth creates a pair of interfaces on the node, and deletes it at the end of the test.
-func addVeth(t testing.TB, n *cluster.Node, name, peer string) {
+func addVeth(t testing.TB, n *netnscluster.Node, name, peer string) {
 	t.Helper()
 	pair := veth(name, peer)
 	if err := n.Do(func() error { return netlink.LinkAdd(pair) }); err != nil {
@@ -283,7 +283,7 @@ func addVeth(t testing.TB, n *cluster.Node, name, peer string) {
 }
 
 // connect sets both ends of a pair up, and returns a sender to the first end for the duration of the test.
-func connect(t testing.TB, n *cluster.Node, name, peer string) (sender *frames.Sender) {
+func connect(t testing.TB, n *netnscluster.Node, name, peer string) (sender *frames.Sender) {
 	t.Helper()
 	err := n.Do(func() error {
 		index := 0

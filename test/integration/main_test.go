@@ -16,8 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
 const root = "../.."
@@ -26,12 +26,12 @@ const root = "../.."
 const soon = 30 * time.Second
 
 // c is the cluster, with a controller and the nodes n1, n2 and n3, which have agents.
-var c *cluster.Cluster
+var c *netnscluster.Cluster
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
-	prepare := func() error { return cluster.Prepare(context.Background(), root, os.Stderr) }
-	cluster.Inside(root, "integration", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
+	prepare := func() error { return netnscluster.Prepare(context.Background(), root, os.Stderr) }
+	netnscluster.Inside(root, "integration", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
 		if err = setUp(box, dir); err == nil {
 			status = m.Run()
 		}
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 
 func setUp(box *sandbox.Sandbox, dir string) (err error) {
 	ctx := context.Background()
-	if c, err = cluster.Start(ctx, box, cluster.Options{Root: root, Dir: dir}); err != nil {
+	if c, err = netnscluster.Start(ctx, box, netnscluster.Options{Root: root, Dir: dir}); err != nil {
 		return err
 	}
 	if _, err := startController("controller", "--health-probe-bind-address="+controllerProbes); err != nil {
@@ -68,7 +68,7 @@ const (
 	agentProbes      = "127.0.0.1:8082"
 )
 
-func startController(name string, args ...string) (*cluster.Process, error) {
+func startController(name string, args ...string) (*netnscluster.Process, error) {
 	return c.StartController(context.Background(), name, append([]string{"--status-interval=200ms"}, args...)...)
 }
 
@@ -118,7 +118,7 @@ func edit(t testing.TB, name string, change func(*v1alpha1.XDPCounterSpec)) {
 
 func eventually(t testing.TB, check func() error) {
 	t.Helper()
-	if err := cluster.Eventually(t.Context(), soon, check); err != nil {
+	if err := netnscluster.Eventually(t.Context(), soon, check); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -151,7 +151,7 @@ func expectMessage(t testing.TB, name, status, reason, message string) {
 // expectClean waits until no node has anything of the project left, and no node state exists.
 func expectClean(t testing.TB) {
 	t.Helper()
-	err := cluster.Eventually(context.Background(), soon, func() error {
+	err := netnscluster.Eventually(context.Background(), soon, func() error {
 		states := &v1alpha1.XDPNodeStateList{}
 		if err := c.Client.List(context.Background(), states); err != nil {
 			return err

@@ -28,7 +28,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // The addresses of the metrics of controller and agent in these tests.
@@ -136,7 +136,7 @@ func TestMissingCertificate(t *testing.T) {
 }
 
 // restart restarts the node's agent with additional arguments, and without them at the end of the test.
-func restart(t *testing.T, n *cluster.Node, args ...string) {
+func restart(t *testing.T, n *netnscluster.Node, args ...string) {
 	t.Helper()
 	again := func(args ...string) {
 		if err := n.StopAgent(); err != nil {
@@ -169,7 +169,7 @@ func metricsReader(t *testing.T) string {
 	create(t, &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "test-metrics-reader"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "xdp-operator-metrics-reader"},
-		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: "reader", Namespace: cluster.Namespace}},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: "reader", Namespace: netnscluster.Namespace}},
 	})
 	return token
 }
@@ -177,7 +177,7 @@ func metricsReader(t *testing.T) string {
 // account creates a service account and returns a token of it.
 func account(t *testing.T, name string) string {
 	t.Helper()
-	a := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: cluster.Namespace}}
+	a := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: netnscluster.Namespace}}
 	create(t, a)
 	request := &authenticationv1.TokenRequest{}
 	if err := c.Client.SubResource("token").Create(t.Context(), a, request); err != nil {

@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/audit"
+	"github.com/xdp-operator/xdp-operator/test/util/audit"
 )
 
 // observe watches every version of every object during the test. The test fails if the classes of a version do not add up to

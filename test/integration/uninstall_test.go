@@ -21,23 +21,23 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // uninstall runs the command of the chart's hook with its permissions, and returns its output.
 func uninstall(t *testing.T, timeout time.Duration) (string, error) {
 	t.Helper()
-	if out, err := c.Kubectl(t.Context(), "apply", "-k", filepath.Join(root, "config/uninstall"), "-n", cluster.Namespace).CombinedOutput(); err != nil {
+	if out, err := c.Kubectl(t.Context(), "apply", "-k", filepath.Join(root, "config/uninstall"), "-n", netnscluster.Namespace).CombinedOutput(); err != nil {
 		t.Fatalf("apply config/uninstall: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
-		if out, err := c.Kubectl(context.Background(), "delete", "--ignore-not-found", "--wait=false", "-k", filepath.Join(root, "config/uninstall"), "-n", cluster.Namespace).CombinedOutput(); err != nil {
+		if out, err := c.Kubectl(context.Background(), "delete", "--ignore-not-found", "--wait=false", "-k", filepath.Join(root, "config/uninstall"), "-n", netnscluster.Namespace).CombinedOutput(); err != nil {
 			t.Errorf("delete config/uninstall: %v: %s", err, out)
 		}
 	})
-	config, err := c.Kubeconfig("system:serviceaccount:"+cluster.Namespace+":xdp-operator-uninstall",
-		"system:serviceaccounts", "system:serviceaccounts:"+cluster.Namespace, "system:authenticated")
+	config, err := c.Kubeconfig("system:serviceaccount:"+netnscluster.Namespace+":xdp-operator-uninstall",
+		"system:serviceaccounts", "system:serviceaccounts:"+netnscluster.Namespace, "system:authenticated")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,13 +46,13 @@ func uninstall(t *testing.T, timeout time.Duration) (string, error) {
 		t.Fatal(err)
 	}
 	hook := exec.CommandContext(t.Context(), filepath.Join(root, "bin/controller"), "--kubeconfig="+kubeconfig,
-		"--leader-election-namespace="+cluster.Namespace, fmt.Sprintf("--timeout=%s", timeout), "uninstall")
+		"--leader-election-namespace="+netnscluster.Namespace, fmt.Sprintf("--timeout=%s", timeout), "uninstall")
 	out, err := hook.CombinedOutput()
 	return string(out), err
 }
 
 // withoutController stops the controllers for the duration of the test, and then starts one.
-func withoutController(t *testing.T, end func(*cluster.Process) error) {
+func withoutController(t *testing.T, end func(*netnscluster.Process) error) {
 	t.Helper()
 	for _, p := range c.Controllers() {
 		if err := end(p); err != nil {
@@ -75,7 +75,7 @@ func TestUninstall(t *testing.T) {
 		send(t, n, frames.Common()[0], 20, &sent)
 	}
 	// These frames are not reported yet, and must not be lost.
-	withoutController(t, (*cluster.Process).Kill)
+	withoutController(t, (*netnscluster.Process).Kill)
 	out, err := uninstall(t, 20*time.Second)
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -84,7 +84,7 @@ func TestUninstall(t *testing.T) {
 	expectMessage(t, "uninstalled", "Unknown", v1alpha1.ReasonUninstalled, "xdp-operator was uninstalled: nothing is counted; the totals are kept")
 	expectTotals(t, "uninstalled", sent)
 	lease := &coordinationv1.Lease{}
-	if err := c.Client.Get(t.Context(), types.NamespacedName{Namespace: cluster.Namespace, Name: "xdp-operator-controller"}, lease); err == nil {
+	if err := c.Client.Get(t.Context(), types.NamespacedName{Namespace: netnscluster.Namespace, Name: "xdp-operator-controller"}, lease); err == nil {
 		t.Error("the lease is left")
 	}
 
@@ -112,7 +112,7 @@ func TestUninstallStopsController(t *testing.T) {
 	expectReady(t, "ended", "True", v1alpha1.ReasonAllInterfacesAttached)
 	labels := map[string]string{"app": "controller"}
 	deployment := &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Name: "xdp-operator-controller", Namespace: cluster.Namespace},
+		ObjectMeta: metav1.ObjectMeta{Name: "xdp-operator-controller", Namespace: netnscluster.Namespace},
 		Spec: appsv1.DeploymentSpec{
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "a"}}}},
@@ -121,7 +121,7 @@ func TestUninstallStopsController(t *testing.T) {
 	create(t, deployment)
 	kubelet := make(chan error, 1)
 	go func() {
-		kubelet <- cluster.Eventually(context.Background(), soon, func() error {
+		kubelet <- netnscluster.Eventually(context.Background(), soon, func() error {
 			d := &appsv1.Deployment{}
 			if err := c.Client.Get(context.Background(), client.ObjectKeyFromObject(deployment), d); err != nil {
 				return err
@@ -135,7 +135,7 @@ func TestUninstallStopsController(t *testing.T) {
 			_ = p.Kill()
 		}
 	}()
-	withoutController(t, func(*cluster.Process) error { return nil })
+	withoutController(t, func(*netnscluster.Process) error { return nil })
 	out, err := uninstall(t, 20*time.Second)
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -148,7 +148,7 @@ func TestUninstallStopsController(t *testing.T) {
 
 // TestUninstallTakesLease uninstalls while the controller continues to run, as if its kubelet were unreachable.
 func TestUninstallTakesLease(t *testing.T) {
-	withoutController(t, (*cluster.Process).Kill)
+	withoutController(t, (*netnscluster.Process).Kill)
 	p, err := startController("works-on")
 	if err != nil {
 		t.Fatal(err)
@@ -180,10 +180,10 @@ func TestUninstallTimeout(t *testing.T) {
 	if err := n.StopAgent(); err != nil {
 		t.Fatal(err)
 	}
-	withoutController(t, (*cluster.Process).Kill)
+	withoutController(t, (*netnscluster.Process).Kill)
 	begin := time.Now()
 	out, err := uninstall(t, 3*time.Second)
-	if err != nil || !strings.Contains(out, "The agents of 1 nodes did not report that they have detached: "+n.Name) {
+	if err != nil || !strings.Contains(out, "1 node has not reported that all interfaces are detached: "+n.Name) {
 		t.Errorf("%v: %s", err, out)
 	}
 	t.Logf("ended after %s", time.Since(begin).Round(time.Millisecond))
@@ -216,7 +216,7 @@ func TestUninstallAfterSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectClean(t)
-	withoutController(t, (*cluster.Process).Kill)
+	withoutController(t, (*netnscluster.Process).Kill)
 	if out, err := uninstall(t, 10*time.Second); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -227,19 +227,19 @@ func TestUninstallAfterSweep(t *testing.T) {
 // because Kubernetes does not delete the contents of a namespace in the first five seconds.
 func TestNamespaceDeleted(t *testing.T) {
 	observe(t)
-	withoutController(t, (*cluster.Process).Kill)
+	withoutController(t, (*netnscluster.Process).Kill)
 	home := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "home"}}
 	create(t, home)
 	for _, name := range []string{"xdp-operator-namespace", "xdp-operator-leader-election"} {
 		role := &rbacv1.Role{}
-		if err := c.Client.Get(t.Context(), types.NamespacedName{Namespace: cluster.Namespace, Name: name}, role); err != nil {
+		if err := c.Client.Get(t.Context(), types.NamespacedName{Namespace: netnscluster.Namespace, Name: name}, role); err != nil {
 			t.Fatal(err)
 		}
 		create(t, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: home.Name}, Rules: role.Rules})
 		create(t, &rbacv1.RoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: home.Name},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
-			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: "xdp-operator-controller", Namespace: cluster.Namespace}},
+			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: "xdp-operator-controller", Namespace: netnscluster.Namespace}},
 		})
 	}
 	p, err := startController("homeless", "--leader-election-namespace=home")
@@ -273,7 +273,7 @@ func TestNamespaceDeleted(t *testing.T) {
 func TestCRDsDeletedFirst(t *testing.T) {
 	counter(t, "kinds", nil)
 	expectReady(t, "kinds", "True", v1alpha1.ReasonAllInterfacesAttached)
-	withoutController(t, (*cluster.Process).Kill) // it could not do anything
+	withoutController(t, (*netnscluster.Process).Kill) // it could not do anything
 	kinds := filepath.Join(root, "config/crd")
 	if out, err := c.Kubectl(t.Context(), "delete", "--timeout=30s", "-k", kinds).CombinedOutput(); err != nil {
 		t.Errorf("delete the CRDs: %v: %s", err, out)

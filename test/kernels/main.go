@@ -23,7 +23,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/xdp-operator/xdp-operator/hack/controlplane"
+	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
 	"github.com/xdp-operator/xdp-operator/test/kernels/report"
 )
 

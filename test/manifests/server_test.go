@@ -24,7 +24,7 @@ var running *server
 
 var start = sync.OnceValues(func() (*server, error) {
 	// The repository's own way to the binaries. It is asked by command, since it is in another module.
-	get := exec.CommandContext(context.Background(), "go", "run", "-C", root, "./hack/controlplane/get")
+	get := exec.CommandContext(context.Background(), "go", "run", "-C", root, "./hack/controlplane")
 	get.Stderr = os.Stderr
 	assets, err := get.Output()
 	if err != nil {

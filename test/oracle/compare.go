@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/test/classify"
+	"github.com/xdp-operator/xdp-operator/test/util/classify"
 )
 
 // known are the differences of definition between us and tshark (docs/architecture.md, The datapath). Each names the

@@ -11,10 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/test/bpffs"
-	"github.com/xdp-operator/xdp-operator/test/classify"
-	"github.com/xdp-operator/xdp-operator/test/frames"
-	"github.com/xdp-operator/xdp-operator/test/netns"
+	"github.com/xdp-operator/xdp-operator/test/util/bpffs"
+	"github.com/xdp-operator/xdp-operator/test/util/classify"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
 
 // onWire calls fn with a wire of that MTU in a network namespace of its own.

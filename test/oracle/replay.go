@@ -10,9 +10,9 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/datapath"
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/test/classify"
-	"github.com/xdp-operator/xdp-operator/test/frames"
-	"github.com/xdp-operator/xdp-operator/test/quiet"
+	"github.com/xdp-operator/xdp-operator/test/util/classify"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/quiet"
 )
 
 // patience is how long something may take that the kernel does by itself.

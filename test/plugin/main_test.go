@@ -20,7 +20,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/controlplane"
+	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
 )
 
 const root = "../.."
@@ -215,5 +215,5 @@ var (
 	tcp4 = traffic.IP(traffic.IPv4, 6)
 	udp6 = traffic.IP(traffic.IPv6, 17)
 
-	isReady = metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAllInterfacesAttached, Message: "1 interfaces on 1 nodes are being counted"}
+	isReady = metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAllInterfacesAttached, Message: "1 interface is being counted on 1 node"}
 )

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/test/terminal"
+	"github.com/xdp-operator/xdp-operator/test/util/terminal"
 )
 
 // printed is what the tests read of the JSON.

@@ -21,7 +21,7 @@ func TestWhy(t *testing.T) {
 	report(t, s, time.Now(), traffic.Totals{})
 	run(t, kubectl(t.Context(), "why", "workers")).expect(t, 0, "workers  Ready=True  AllInterfacesAttached", "└─ 1 node is ready")
 
-	bad := counter(t, "bad", traffic.Totals{}, metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNothingAttached, Message: "1 of 1 nodes have failures: n2/eth0 (XDPHookInUse)"})
+	bad := counter(t, "bad", traffic.Totals{}, metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNothingAttached, Message: "1 of 1 node has failures: n2/eth0 (XDPHookInUse)"})
 	held := nodeState(t, "n2", bad)
 	report(t, held, time.Now(), traffic.Totals{})
 	held.Status.Interfaces[0].State, held.Status.Interfaces[0].Mode = v1alpha1.InterfaceFailed, ""
@@ -31,7 +31,7 @@ func TestWhy(t *testing.T) {
 	}
 	r := run(t, kubectl(t.Context(), "why", "bad"))
 	r.expect(t, 4, `bad  Ready=False  NothingAttached
-│  1 of 1 nodes have failures: n2/eth0 (XDPHookInUse)
+│  1 of 1 node has failures: n2/eth0 (XDPHookInUse)
 └─ n2  1 of 1 interface is not counted
    └─ eth0  XDPHookInUse
          program id 7 is attached

@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"github.com/xdp-operator/xdp-operator/hack/controlplane"
+	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
 )
 
 // programsVariable carries the directory of prometheus and promtool into the sandbox.

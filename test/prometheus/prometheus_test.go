@@ -24,7 +24,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 const everywhere = "everywhere" // the XDPCounter of all nodes
@@ -318,7 +318,7 @@ func keepStatistics(t *testing.T) {
 	t.Cleanup(func() { _ = statistics.Close() })
 }
 
-func addBridge(t *testing.T, n *cluster.Node) {
+func addBridge(t *testing.T, n *netnscluster.Node) {
 	t.Helper()
 	err := n.Do(func() error {
 		attributes := netlink.NewLinkAttrs()
@@ -331,7 +331,7 @@ func addBridge(t *testing.T, n *cluster.Node) {
 }
 
 // takeHook cuts the link of the node's eth0 and puts another program in the place of ours, before the agent can.
-func takeHook(t *testing.T, n *cluster.Node) {
+func takeHook(t *testing.T, n *netnscluster.Node) {
 	t.Helper()
 	if err := n.Agent.Pause(); err != nil {
 		t.Fatal(err)

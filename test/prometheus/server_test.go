@@ -15,7 +15,7 @@ import (
 	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 const serverAddress = "127.0.0.1:9090"
@@ -171,7 +171,7 @@ func equal(labels, want model.LabelSet) bool {
 
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	if err := cluster.Eventually(t.Context(), time.Minute, check); err != nil {
+	if err := netnscluster.Eventually(t.Context(), time.Minute, check); err != nil {
 		t.Fatal(err)
 	}
 }

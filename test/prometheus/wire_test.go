@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/test/frames"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
 // wire sends the demo's frames to every node, and remembers what it sent.
@@ -21,7 +21,7 @@ type wire struct {
 	err     error
 }
 
-func newWire(t *testing.T, nodes []*cluster.Node) *wire {
+func newWire(t *testing.T, nodes []*netnscluster.Node) *wire {
 	t.Helper()
 	w := &wire{senders: map[string]*frames.Sender{}, weight: map[string]int{}, sent: map[string]traffic.Totals{}}
 	for i, n := range nodes {
@@ -54,7 +54,7 @@ func newWire(t *testing.T, nodes []*cluster.Node) *wire {
 }
 
 // connect makes a new connection to a node.
-func (w *wire) connect(t *testing.T, n *cluster.Node) {
+func (w *wire) connect(t *testing.T, n *netnscluster.Node) {
 	t.Helper()
 	sender, err := n.Sender()
 	if err != nil {

@@ -25,8 +25,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
 var box *sandbox.Sandbox
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	var err error
 	box, err = sandbox.Enter(sandbox.Options{Outside: func() error {
-		return errors.Join(getPrograms(context.Background(), os.Stderr), cluster.Prepare(context.Background(), root, os.Stderr))
+		return errors.Join(getPrograms(context.Background(), os.Stderr), netnscluster.Prepare(context.Background(), root, os.Stderr))
 	}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -46,9 +46,9 @@ func TestMain(m *testing.M) {
 
 // world is a cluster of three nodes whose metrics are served, and a certificate and a token to read them with.
 type world struct {
-	*cluster.Cluster
+	*netnscluster.Cluster
 	dir        string
-	controller *cluster.Process
+	controller *netnscluster.Process
 	token      string
 }
 
@@ -58,7 +58,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir()}
 	certify(t, w.dir)
-	c, err := cluster.Start(t.Context(), box, cluster.Options{Root: root, Dir: w.dir})
+	c, err := netnscluster.Start(t.Context(), box, netnscluster.Options{Root: root, Dir: w.dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,9 +86,9 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) certificate() string { return w.dir + "/tls.crt" }
 
-func metricsOf(n *cluster.Node) string { return n.Address.String() + ":9871" }
+func metricsOf(n *netnscluster.Node) string { return n.Address.String() + ":9871" }
 
-func (w *world) startAgent(t *testing.T, n *cluster.Node) {
+func (w *world) startAgent(t *testing.T, n *netnscluster.Node) {
 	t.Helper()
 	if err := n.StartAgent(context.Background(), "--metrics-bind-address="+metricsOf(n), "--metrics-cert-dir="+w.dir); err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func (w *world) targets() []target {
 	list := []target{{job: "xdp-operator-controller-metrics", address: controllerMetrics, token: w.token}}
 	for _, n := range w.Nodes() {
 		list = append(list, target{
-			job: cluster.Namespace + "/xdp-operator-agent", address: metricsOf(n), token: w.token, labels: map[string]string{"node": n.Name},
+			job: netnscluster.Namespace + "/xdp-operator-agent", address: metricsOf(n), token: w.token, labels: map[string]string{"node": n.Name},
 		})
 	}
 	return append(list, target{job: "nobody", address: metricsOf(w.Nodes()[0])})
@@ -123,7 +123,7 @@ func (w *world) counter(t *testing.T, name string, interfaces *v1alpha1.Interfac
 // reader makes an account that may read metrics, and returns a token of it.
 func (w *world) reader(t *testing.T) string {
 	t.Helper()
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "prometheus", Namespace: cluster.Namespace}}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "prometheus", Namespace: netnscluster.Namespace}}
 	binding := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "prometheus"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "xdp-operator-metrics-reader"},

@@ -30,10 +30,10 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/datapath"
 	"github.com/xdp-operator/xdp-operator/agent/links"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/bpffs"
-	"github.com/xdp-operator/xdp-operator/test/frames"
-	"github.com/xdp-operator/xdp-operator/test/golden"
-	"github.com/xdp-operator/xdp-operator/test/netns"
+	"github.com/xdp-operator/xdp-operator/test/util/bpffs"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/golden"
+	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
 
 const document = "../../docs/troubleshooting.md"

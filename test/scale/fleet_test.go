@@ -24,7 +24,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/agent"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // atOnce is how many nodes are made, and how many agents started, at a time.
@@ -45,13 +45,13 @@ type fleet struct {
 	peak   peak
 }
 
-func newFleet(c *cluster.Cluster, nodes int) (*fleet, error) {
+func newFleet(c *netnscluster.Cluster, nodes int) (*fleet, error) {
 	f := &fleet{scheme: runtime.NewScheme()}
 	if err := v1alpha1.AddToScheme(f.scheme); err != nil {
 		return nil, err
 	}
-	kubeconfig, err := c.Kubeconfig("system:serviceaccount:"+cluster.Namespace+":xdp-operator-agent",
-		"system:serviceaccounts", "system:serviceaccounts:"+cluster.Namespace, "system:authenticated")
+	kubeconfig, err := c.Kubeconfig("system:serviceaccount:"+netnscluster.Namespace+":xdp-operator-agent",
+		"system:serviceaccounts", "system:serviceaccounts:"+netnscluster.Namespace, "system:authenticated")
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +202,7 @@ func (n *node) start(ctx context.Context) error {
 		return errors.New("its cache is not filled")
 	}
 	a := &agent.Agent{
-		Look:   max(2*time.Second, time.Duration(len(n.fleet.nodes))*time.Second/passesPerSecond),
+		Resync:   max(2*time.Second, time.Duration(len(n.fleet.nodes))*time.Second/passesPerSecond),
 		Client: api, Node: n.name, Datapath: &n.kernel, Links: &n.kernel, Clock: clock.RealClock{},
 		Info: v1alpha1.AgentInfo{Version: "0.1.0", KernelRelease: "6.12.0-amd64", BootID: n.kernel.boot, ProgramTag: "0123456789abcdef"},
 	}

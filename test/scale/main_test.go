@@ -13,8 +13,8 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
-	"github.com/xdp-operator/xdp-operator/hack/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
 const root = "../.."
@@ -26,15 +26,15 @@ var (
 	window   = flag.Duration("window", 0, "how long the steady state is looked at; 0: two report intervals, 30 s at most")
 )
 
-var c *cluster.Cluster
+var c *netnscluster.Cluster
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	klog.SetLogger(logr.Discard()) // of watches that end with their agents
 	flag.Parse()
-	prepare := func() error { return cluster.Prepare(context.Background(), root, os.Stderr) }
-	cluster.Inside(root, "scale", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
-		if c, err = cluster.Start(context.Background(), box, cluster.Options{Root: root, Dir: dir}); err != nil {
+	prepare := func() error { return netnscluster.Prepare(context.Background(), root, os.Stderr) }
+	netnscluster.Inside(root, "scale", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
+		if c, err = netnscluster.Start(context.Background(), box, netnscluster.Options{Root: root, Dir: dir}); err != nil {
 			return 1, err
 		}
 		status = m.Run()

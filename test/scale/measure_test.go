@@ -18,7 +18,7 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // sample is what had been used up at one time.
@@ -53,7 +53,7 @@ var (
 )
 
 // measure asks the API server and the kernel.
-func measure(ctx context.Context, c *cluster.Cluster) (s sample, err error) {
+func measure(ctx context.Context, c *netnscluster.Cluster) (s sample, err error) {
 	clients, err := kubernetes.NewForConfig(c.Config())
 	if err != nil {
 		return s, err

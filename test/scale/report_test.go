@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // What one report costs the API server and etcd, by the number of counters that its node has. The agent's own pass makes the
@@ -48,7 +48,7 @@ func BenchmarkSpec(b *testing.B) {
 	change := func(b *testing.B, state *v1alpha1.XDPNodeState) {
 		b.Helper()
 		measureCPU(b, func() error {
-			state.Spec.ReportDelay.Duration += time.Second
+			state.Spec.ReportInterval.Duration += time.Second
 			state.Status = v1alpha1.XDPNodeStateStatus{} // as the controller leaves it out
 			return c.Client.Update(b.Context(), state)
 		})
@@ -128,7 +128,7 @@ func reported(b *testing.B, counters int) *v1alpha1.XDPNodeState {
 	if err := f.start(context.Background()); err != nil {
 		b.Fatal(err)
 	}
-	err = cluster.Eventually(b.Context(), patience, func() error {
+	err = netnscluster.Eventually(b.Context(), patience, func() error {
 		f.wire.ticks.Add(1_000_000)
 		if err := c.Client.Get(b.Context(), types.NamespacedName{Name: state.Name}, state); err != nil {
 			return err

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/hack/cluster"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 // What may be written (the defaults of the controller's flags) and used, at any size.
@@ -138,7 +138,7 @@ func TestReportsStayWithinTheBudget(t *testing.T) {
 type story struct {
 	*testing.T
 	fleet      *fleet
-	controller *cluster.Process
+	controller *netnscluster.Process
 	began      time.Time // the present phase
 	rows       []row
 	depths     depths
@@ -232,7 +232,7 @@ func (s *story) print() {
 
 func (s *story) eventually(check func() error) {
 	s.Helper()
-	if err := cluster.Eventually(s.Context(), patience, check); err != nil {
+	if err := netnscluster.Eventually(s.Context(), patience, check); err != nil {
 		s.print()
 		s.Fatal(err)
 	}

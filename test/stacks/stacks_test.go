@@ -20,10 +20,10 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/datapath"
 	"github.com/xdp-operator/xdp-operator/agent/links"
 	"github.com/xdp-operator/xdp-operator/agent/plan"
-	"github.com/xdp-operator/xdp-operator/test/frames"
 	"github.com/xdp-operator/xdp-operator/test/kernels/report"
-	"github.com/xdp-operator/xdp-operator/test/netns"
-	"github.com/xdp-operator/xdp-operator/test/quiet"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/netns"
+	"github.com/xdp-operator/xdp-operator/test/util/quiet"
 )
 
 // stack is interfaces upon one another, at the bottom one end of each of one or two veth pairs.

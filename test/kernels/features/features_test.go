@@ -18,9 +18,9 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/bpf" //nolint:depguard // what the kernel makes of the program itself
-	"github.com/xdp-operator/xdp-operator/test/frames"
 	"github.com/xdp-operator/xdp-operator/test/kernels/report"
-	"github.com/xdp-operator/xdp-operator/test/netns"
+	"github.com/xdp-operator/xdp-operator/test/util/frames"
+	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
 
 // tell puts a finding among the output of the tests. lacking is nil if the kernel has the feature.

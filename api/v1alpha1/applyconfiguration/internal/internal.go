@@ -431,9 +431,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.NodeCounter
           elementRelationship: atomic
-    - name: reportDelay
+    - name: reportBytesPerSecond
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+        scalar: numeric
     - name: reportInterval
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
@@ -467,7 +467,13 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: newestMap
       type:
         scalar: numeric
+    - name: nextReportTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: observedGeneration
+      type:
+        scalar: numeric
+    - name: reportBytes
       type:
         scalar: numeric
     - name: reportTime

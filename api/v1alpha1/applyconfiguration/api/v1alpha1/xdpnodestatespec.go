@@ -13,13 +13,14 @@ import (
 type XDPNodeStateSpecApplyConfiguration struct {
 	// counters lists the XDPCounters of this node, the oldest first. If two of them conflict, the older one applies.
 	Counters []NodeCounterApplyConfiguration `json:"counters,omitempty"`
-	// reportInterval is how often the agent reports the totals while they change, at least 1s.
+	// reportInterval is how often the agent reports the totals while they change, at least 1s. The controller doubles the
+	// interval that the XDPCounters request until the reports of all nodes stay within the cluster's write budget.
 	ReportInterval *v1.Duration `json:"reportInterval,omitempty"`
-	// reportDelay is how long the agent waits with the first report that follows this spec, unless a regular report is
-	// due sooner. It spreads the reports of the cluster if the specs of many nodes change at the same time.
-	ReportDelay *v1.Duration `json:"reportDelay,omitempty"`
-	// updateTime is when this spec was last changed while its agent was reporting. The first report that follows this
-	// spec is due reportDelay after it.
+	// reportBytesPerSecond is this node's share of the cluster's budget of report bytes. The agent doubles reportInterval
+	// until its reports stay within it. 0 means no limit.
+	ReportBytesPerSecond *int64 `json:"reportBytesPerSecond,omitempty"`
+	// updateTime is when this spec was last changed while the agent was reporting. The agent must apply it within three
+	// minutes.
 	UpdateTime *v1.Time `json:"updateTime,omitempty"`
 }
 
@@ -50,11 +51,11 @@ func (b *XDPNodeStateSpecApplyConfiguration) WithReportInterval(value v1.Duratio
 	return b
 }
 
-// WithReportDelay sets the ReportDelay field in the declarative configuration to the given value
+// WithReportBytesPerSecond sets the ReportBytesPerSecond field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the ReportDelay field is set to the value of the last call.
-func (b *XDPNodeStateSpecApplyConfiguration) WithReportDelay(value v1.Duration) *XDPNodeStateSpecApplyConfiguration {
-	b.ReportDelay = &value
+// If called multiple times, the ReportBytesPerSecond field is set to the value of the last call.
+func (b *XDPNodeStateSpecApplyConfiguration) WithReportBytesPerSecond(value int64) *XDPNodeStateSpecApplyConfiguration {
+	b.ReportBytesPerSecond = &value
 	return b
 }
 

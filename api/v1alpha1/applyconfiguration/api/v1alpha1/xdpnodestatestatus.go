@@ -17,6 +17,11 @@ type XDPNodeStateStatusApplyConfiguration struct {
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// reportTime is the time of the report.
 	ReportTime *v1.MicroTime `json:"reportTime,omitempty"`
+	// nextReportTime is when the next report is due. An agent that has not reported by then is late.
+	NextReportTime *v1.Time `json:"nextReportTime,omitempty"`
+	// reportBytes is the size of a report as JSON in bytes, rounded up. It changes only when reports become larger than it,
+	// or smaller than three quarters of it.
+	ReportBytes *int32 `json:"reportBytes,omitempty"`
 	// agent identifies the agent that wrote this report.
 	Agent *AgentInfoApplyConfiguration `json:"agent,omitempty"`
 	// newestMap is the highest ID of a BPF map whose counts were added to the accounts, within one boot, see
@@ -49,6 +54,22 @@ func (b *XDPNodeStateStatusApplyConfiguration) WithObservedGeneration(value int6
 // If called multiple times, the ReportTime field is set to the value of the last call.
 func (b *XDPNodeStateStatusApplyConfiguration) WithReportTime(value v1.MicroTime) *XDPNodeStateStatusApplyConfiguration {
 	b.ReportTime = &value
+	return b
+}
+
+// WithNextReportTime sets the NextReportTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NextReportTime field is set to the value of the last call.
+func (b *XDPNodeStateStatusApplyConfiguration) WithNextReportTime(value v1.Time) *XDPNodeStateStatusApplyConfiguration {
+	b.NextReportTime = &value
+	return b
+}
+
+// WithReportBytes sets the ReportBytes field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ReportBytes field is set to the value of the last call.
+func (b *XDPNodeStateStatusApplyConfiguration) WithReportBytes(value int32) *XDPNodeStateStatusApplyConfiguration {
+	b.ReportBytes = &value
 	return b
 }
 

@@ -1,0 +1,196 @@
+// Package netnscluster runs a whole cluster on one machine: a real control plane, nodes that are network namespaces,
+// and the real controller and agents as processes with the rights of their service accounts.
+package netnscluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
+	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+)
+
+// Namespace is where the service accounts live (config/rbac).
+const Namespace = "xdp-operator-system"
+
+// assetsVariable carries the binaries of the control plane into the sandbox.
+const assetsVariable = "KUBEBUILDER_ASSETS"
+
+// Prepare gets what needs the machine's network: the control plane's binaries, and the controller and agent built
+// from this clone. It belongs into sandbox.Options.Outside. root is the top folder of the clone.
+func Prepare(ctx context.Context, root string, progress io.Writer) error {
+	assets, err := controlplane.Assets(ctx, progress)
+	if err != nil {
+		return err
+	}
+	if err := os.Setenv(assetsVariable, assets); err != nil {
+		return err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", "bin/", "./cmd/...")
+	build.Dir, build.Stdout, build.Stderr = root, progress, progress
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("build the controller and the agent: %w", err)
+	}
+	return nil
+}
+
+// Options says how Start runs a cluster.
+type Options struct {
+	Root string    // the top folder of the clone, prepared
+	Dir  string    // gets data and logs
+	Log  io.Writer // gets a line per step; may be nil
+}
+
+// Cluster is a control plane with nodes.
+type Cluster struct {
+	*controlplane.ControlPlane
+	Client client.Client // with all rights
+
+	options     Options
+	fabric      *sandbox.Fabric
+	nodes       []*Node
+	controllers []*Process
+	kubeconfigs map[string]string // paths by name
+}
+
+// Start runs a control plane that knows the CRDs and the roles of config/, without nodes and without controller.
+// If it returns an error, nothing runs.
+func Start(ctx context.Context, box *sandbox.Sandbox, o Options) (_ *Cluster, err error) {
+	c := &Cluster{options: o, kubeconfigs: map[string]string{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Stop())
+		}
+	}()
+	if err := os.MkdirAll(filepath.Join(o.Dir, "logs"), 0o700); err != nil {
+		return nil, fmt.Errorf("make a directory for the cluster: %w", err)
+	}
+	if c.fabric, err = box.NewFabric(o.Dir); err != nil {
+		return nil, err
+	}
+	c.ControlPlane, err = controlplane.Start(ctx, controlplane.Options{
+		Assets:  os.Getenv(assetsVariable),
+		Dir:     filepath.Join(o.Dir, "controlplane"),
+		Address: sandbox.FabricAddress,
+		CRDs:    []string{filepath.Join(o.Root, "config/crd/bases")},
+		Log:     o.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	if c.Client, err = client.New(c.Config(), client.Options{Scheme: scheme}); err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	namespace := &corev1.Namespace{}
+	namespace.Name = Namespace
+	if err := c.Client.Create(ctx, namespace); err != nil {
+		return nil, fmt.Errorf("create the namespace: %w", err)
+	}
+	if out, err := c.Kubectl(ctx, "apply", "-k", filepath.Join(o.Root, "config/rbac"), "-n", Namespace).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("apply the roles: %w: %s", err, out)
+	}
+	return c, nil
+}
+
+// Stop ends everything that Start and the methods began.
+func (c *Cluster) Stop() error {
+	var errs []error
+	for _, w := range c.controllers {
+		errs = append(errs, w.Kill())
+	}
+	for _, n := range c.nodes {
+		if n.Agent != nil {
+			errs = append(errs, n.Agent.Kill())
+		}
+	}
+	if c.ControlPlane != nil {
+		errs = append(errs, c.ControlPlane.Stop())
+	}
+	if c.fabric != nil {
+		errs = append(errs, c.fabric.Remove())
+	}
+	return errors.Join(errs...)
+}
+
+// StartController runs the controller. More than one may run; name tells them apart.
+func (c *Cluster) StartController(ctx context.Context, name string, args ...string) (*Process, error) {
+	return c.StartControllerAs(ctx, name, Build{}, args...)
+}
+
+// StartControllerAs runs a controller that is not the one of Prepare, or not as that would be.
+func (c *Cluster) StartControllerAs(ctx context.Context, name string, b Build, args ...string) (*Process, error) {
+	kubeconfig, err := c.kubeconfigOf("xdp-operator-controller", name)
+	if err != nil {
+		return nil, err
+	}
+	args = append([]string{"--kubeconfig=" + kubeconfig, "--leader-election-namespace=" + Namespace, "--health-probe-bind-address=0"}, args...)
+	cmd := exec.CommandContext(ctx, cmp.Or(b.Path, filepath.Join(c.options.Root, "bin/controller")), args...)
+	b.apply(cmd)
+	p, err := start(cmd, c.log(name))
+	if err != nil {
+		return nil, err
+	}
+	c.controllers = append(c.controllers, p)
+	return p, nil
+}
+
+// Controllers returns all controllers that were started, also those that have ended.
+func (c *Cluster) Controllers() []*Process { return slices.Clone(c.controllers) }
+
+func (c *Cluster) log(name string) string {
+	return filepath.Join(c.options.Dir, "logs", name+".log")
+}
+
+// kubeconfigOf writes a kubeconfig with the rights of a service account of ours. name is that of the file.
+func (c *Cluster) kubeconfigOf(account, name string) (path string, err error) {
+	if path, ok := c.kubeconfigs[name]; ok {
+		return path, nil
+	}
+	config, err := c.Kubeconfig("system:serviceaccount:"+Namespace+":"+account,
+		"system:serviceaccounts", "system:serviceaccounts:"+Namespace, "system:authenticated")
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(c.options.Dir, name+".kubeconfig")
+	if err := os.WriteFile(path, config, 0o600); err != nil {
+		return "", fmt.Errorf("write a kubeconfig: %w", err)
+	}
+	c.kubeconfigs[name] = path
+	return path, nil
+}
+
+// Eventually calls check every 50 ms until it returns nil. After the timeout it returns check's last error.
+func Eventually(ctx context.Context, timeout time.Duration, check func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("after %v: %w", timeout, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
