@@ -6,13 +6,13 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// The agent is the only writer of a status, and the controller of the object. What someone does to it by hand cannot
-// be undone in every case, but must not stop the counting, nor let a total fall, nor what arrives later be lost.
+// Only the agent writes the status of a node state, and only the controller writes the rest. Changes by others cannot be
+// undone in every case, but they must not stop counting, decrease a total, or lose packets that arrive later.
 func stateFaults() []fault {
 	return []fault{
 		{
 			name: "the totals in a node state are lowered by hand",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				return s.edit(func(status *v1alpha1.XDPNodeStateStatus) {
 					for i := range status.Accounts {
 						a := &status.Accounts[i]
@@ -26,7 +26,7 @@ func stateFaults() []fault {
 		},
 		{
 			name: "the readings in a node state are lowered by hand",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				return s.edit(func(status *v1alpha1.XDPNodeStateStatus) {
 					for i := range status.Interfaces {
 						for k := range status.Interfaces[i].Counts {
@@ -39,13 +39,13 @@ func stateFaults() []fault {
 		},
 		{
 			name: "the status of a node state is emptied by hand",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				return s.edit(func(status *v1alpha1.XDPNodeStateStatus) { *status = v1alpha1.XDPNodeStateStatus{} })
 			},
 		},
 		{
 			name: "a node state is deleted by hand", loses: lostSinceReport,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				if err := s.losesSinceReport(); err != nil {
 					return err
 				}
@@ -62,8 +62,8 @@ func stateFaults() []fault {
 	}
 }
 
-// edit changes the status of the scene's node state as "kubectl edit --subresource=status" does.
-func (s *scene) edit(change func(*v1alpha1.XDPNodeStateStatus)) error {
+// edit changes the status of the node state as "kubectl edit --subresource=status" does.
+func (s *faultContext) edit(change func(*v1alpha1.XDPNodeStateStatus)) error {
 	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		state, err := s.state(s.ctx, s.node)
 		if err != nil {
