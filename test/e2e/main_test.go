@@ -1,5 +1,5 @@
-// Package e2e tests the whole as users meet it: the image, installed by helm, on a cluster of real nodes, under frames
-// that are counted by who sends them.
+// Package e2e tests the whole operator as users install it: the image, installed by helm on a cluster of real nodes, while the
+// tests send frames and count them.
 package e2e
 
 import (
@@ -33,11 +33,11 @@ const (
 	release   = "xdp-operator"
 	namespace = "xdp-operator-system"
 
-	// The two builds of the image, by their tag and the version that their programs tell.
+	// The two builds of the image, by their tag, which is the version that their programs report.
 	older = "e2e-1"
 	newer = "e2e-2"
 
-	// soon is how long anything may take that should happen at once; the machine may be busy.
+	// soon is the timeout for everything that should happen at once, on a busy machine.
 	soon = time.Minute
 )
 
@@ -70,12 +70,12 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// archive is where the image with a tag is.
+// archive returns the path of the image with the tag.
 func archive(tag string) string {
 	return filepath.Join(root, "bin", "e2e", "xdp-operator-"+tag+".tar")
 }
 
-// buildImages builds the image from the clone, twice.
+// buildImages builds the two images from the repository.
 func buildImages() error {
 	if err := os.MkdirAll(filepath.Dir(archive(older)), 0o755); err != nil {
 		return err
@@ -104,7 +104,7 @@ func setUp(ctx context.Context, box *sandbox.Sandbox) (err error) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err
 	}
-	// The objects of the project are known to the API server only later.
+	// The API server does not serve the project's kinds before the CRDs are installed.
 	if api, err = client.NewWithWatch(c.Config(), client.Options{Scheme: scheme}); err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func eventually(t *testing.T, check func() error) {
 	}
 }
 
-// run runs a command that has to succeed and returns what it says.
+// run runs a command, which must succeed, and returns its output.
 func run(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	out, err := cmd.CombinedOutput()
@@ -136,7 +136,7 @@ func kubectl(t *testing.T, args ...string) string {
 	return run(t, c.Kubectl(t.Context(), args...))
 }
 
-// helm runs helm in the release's namespace and logs how long that took.
+// helm runs helm in the release's namespace and logs the duration.
 func helm(t *testing.T, args ...string) string {
 	t.Helper()
 	began := time.Now()
@@ -145,11 +145,11 @@ func helm(t *testing.T, args ...string) string {
 	return out
 }
 
-// with is the setting of the chart that takes a build of the image.
+// with returns the helm option that selects a build of the image.
 func with(tag string) string { return "--set=image.tag=" + tag }
 
-// tellOnFailure logs what somebody asks who finds the test failed.
-func tellOnFailure(t *testing.T) {
+// logOnFailure logs the state of the cluster if the test has failed.
+func logOnFailure(t *testing.T) {
 	t.Cleanup(func() {
 		if !t.Failed() {
 			return
