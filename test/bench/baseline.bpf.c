@@ -38,7 +38,7 @@ SEC("xdp") int limit(struct xdp_md *ctx)
  * xdp1, written from scratch after the public description of the kernel sample: it counts packets, not bytes, in a
  * per-CPU array of 256 longs. The key is the protocol of IPv4 or the first next header of IPv6, after up to two
  * VLAN tags, and 0 for everything else. A frame that is too short for its Ethernet header or its tags is not counted.
- * Headers are found by their offset from the start of the frame, as in the sample, so that the compiled code is similar.
+ * Headers are found by their offset from the start of the frame, as in the sample, to get similar compiled code.
  * The sample drops the frames. This program passes them on.
  */
 #define XDP1_TAGS 2
