@@ -246,7 +246,7 @@ func (a *Agent) attach(ctx context.Context, attachments []plan.Attachment, inter
 		}
 		if err := a.Datapath.Attach(attachment); err != nil {
 			failed[attachment.Index] = err
-			if isTheDrivers(err) {
+			if refusedByDriver(err) {
 				now.err = err
 				refused[attachment.Index] = now
 			}

@@ -384,7 +384,7 @@ func TestAMapThatTheKernelHasNoMemoryForIsTriedAgain(t *testing.T) {
 		return lines
 	}
 	want := []line{
-		{"eth0", "Failed", v1alpha1.ReasonAttachFailed, "attach eth0: make the map: cannot allocate memory"},
+		{"eth0", "Failed", v1alpha1.ReasonAttachFailed, "attach eth0: make the map: cannot allocate memory; remedy: read the log of the agent; the agent retries"},
 		{"eth1", "Attached", "", ""},
 	}
 	if diff := cmp.Diff(want, lines()); diff != "" {
@@ -423,8 +423,8 @@ func TestOneBadInterfaceDoesNotStopTheOthers(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("interfaces (-want +got):\n%s", diff)
 	}
-	const message = "attach eth0: another XDP program holds the hook; program id 42 is attached in Native mode " +
-		"(bpftool prog show id 42 tells whose it is); counting starts by itself when the hook becomes free"
+	const message = "attach eth0: another XDP program holds the hook; program id 42 is attached in Native mode; remedy: remove " +
+		"that program, then counting starts without further action, or exclude the interface; on the node: bpftool net show dev eth0"
 	if got := status.Interfaces[0].Message; got != message {
 		t.Errorf("message\n%s\nwant\n%s", got, message)
 	}
@@ -496,7 +496,7 @@ func TestWhatIsSelectedAndNotCounted(t *testing.T) {
 			[]v1alpha1.NodeCounter{named("a", auto, "eth1", "wg0")},
 			[]string{
 				"eth1 Attached Generic [a]",
-				"wg0 Failed NoEthernet [a]: its packets have no Ethernet header; exclude it, and select the interface through which its packets come",
+				"wg0 Failed NoEthernet [a]: its packets have no Ethernet header; remedy: exclude the interface, and select the one that carries its packets",
 			},
 			"False PartiallyAttached: 1 of 2 interfaces are not counted: wg0 (NoEthernet)",
 		},
@@ -504,7 +504,7 @@ func TestWhatIsSelectedAndNotCounted(t *testing.T) {
 			[]v1alpha1.NodeCounter{named("a", auto, "eth1"), named("b", native, "eth1")},
 			[]string{
 				"eth1 Attached Generic [a]",
-				"eth1 Failed ModeConflict [b]: an older XDPCounter has this interface in Generic mode: ask for Auto or the same mode, or exclude the interface",
+				"eth1 Failed ModeConflict [b]: an older XDPCounter has this interface in Generic mode; remedy: use attachMode Auto or the same mode, or exclude the interface",
 			},
 			"False PartiallyAttached: 1 of 2 interfaces are not counted: eth1 (ModeConflict)",
 		},
@@ -581,43 +581,66 @@ func TestAnInterfaceThatVanishesIsReadToItsLastPacket(t *testing.T) {
 	}
 }
 
-func TestReasonsAndAdvice(t *testing.T) {
+func TestFailureMessages(t *testing.T) {
 	i := plan.Interface{Name: "eth0", MTU: 9000}
 	for want, err := range map[string]error{
-		"XDPHookInUse: x: another XDP program holds the hook; counting starts by itself when the hook becomes free":                                                            plan.ErrHookInUse,
-		"UpperDeviceHasProgram: x: an interface above this one has an XDP program; count the interface above instead, or take its program off; counting starts by itself then": plan.ErrUpperHasProgram,
-		"NativeUnsupported: x: the driver has no native XDP; use attachMode Auto or Generic":                                                                                   plan.ErrNativeUnsupported,
-		"NativeRefused: x: the driver refuses native XDP; use attachMode Auto or Generic":                                                                                      plan.ErrNativeRefused,
-		"MTUTooLarge: x: the MTU is too large for native XDP; the MTU is 9000: lower it, or use attachMode Auto or Generic":                                                    plan.ErrMTUTooLarge,
-		"NotEnoughQueues: x: the queues do not suffice for native XDP; change the queues (ethtool -l eth0 shows them), or use attachMode Auto or Generic":                      plan.ErrNotEnoughQueues,
-		"OffloadConflict: x: an offload that is on rules native XDP out; switch the offload off (ethtool -k eth0 shows them), or use attachMode Auto or Generic":               plan.ErrOffloadConflict,
-		"MemberHasProgram: x: a member of the interface has an XDP program; count the members instead or take their program off, or use attachMode Auto or Generic":            plan.ErrMemberHasProgram,
-		"InterfaceNotFound: x: the interface is gone": plan.ErrInterfaceGone,
-		"PermissionDenied: x: not permitted; the agent needs the capabilities BPF, NET_ADMIN and PERFMON, and SYS_ADMIN for coexistence Dispatcher": plan.ErrPermission,
-		"BPFFSNotMounted: x: no BPF file system is mounted; mount it on the node: mount -t bpf bpf /sys/fs/bpf":                                     plan.ErrBPFFSNotMounted,
-		"KernelTooOld: x: the kernel has no XDP links (Linux 5.9)":                                                                                  plan.ErrKernelTooOld,
-		"OutOfMemory: x: the kernel has no memory for it; it is tried again by itself":                                                              plan.ErrOutOfMemory,
-		"Pending: x: the counts of an earlier attachment are not saved yet":                                                                         plan.ErrPending,
-		"AttachFailed: x: no space left": errors.New("no space left"),
-		"DispatcherUnsupported: x: the hook cannot be shared by a dispatcher here; use coexistence Exclusive where no other XDP program is wanted": plan.ErrDispatcherRefused,
+		"XDPHookInUse: x: another XDP program holds the hook; remedy: remove that program, then counting starts without further action, or exclude the interface; " +
+			"on the node: bpftool net show dev eth0": plan.ErrHookInUse,
+		"UpperDeviceHasProgram: x: an interface above this one has an XDP program; remedy: count the interface above and exclude this one, or remove the program above, " +
+			"then counting starts without further action; on the node: ip -d link": plan.ErrUpperHasProgram,
+		"NativeUnsupported: x: the driver has no native XDP; remedy: use attachMode Auto or Generic; on the node: ethtool -i eth0": plan.ErrNativeUnsupported,
+		"NativeRefused: x: the driver refuses native XDP; remedy: use attachMode Auto or Generic; on the node: dmesg":              plan.ErrNativeRefused,
+		"MTUTooLarge: x: the MTU is too large for native XDP; the MTU is 9000; remedy: lower the MTU, or use attachMode Auto or Generic; " +
+			"on the node: ip link show dev eth0": plan.ErrMTUTooLarge,
+		"NotEnoughQueues: x: the queues do not suffice for native XDP; remedy: change the number of queues, or use attachMode Auto or Generic; " +
+			"on the node: ethtool -l eth0": plan.ErrNotEnoughQueues,
+		"OffloadConflict: x: an offload that is on rules native XDP out; remedy: disable the offload, or use attachMode Auto or Generic; " +
+			"on the node: ethtool -k eth0": plan.ErrOffloadConflict,
+		"MemberHasProgram: x: a member of the interface has an XDP program; remedy: count the members instead of the bond or remove their program, " +
+			"or use attachMode Auto or Generic; on the node: ip -d link show master eth0": plan.ErrMemberHasProgram,
+		"InterfaceNotFound: x: the interface is gone; remedy: none needed: the interface is counted when it is created again": plan.ErrInterfaceGone,
+		"PermissionDenied: x: not permitted; remedy: give the agent's container the capabilities BPF, NET_ADMIN and PERFMON, SYS_RESOURCE before Linux 5.11, " +
+			"and SYS_ADMIN for coexistence Dispatcher": plan.ErrPermission,
+		"BPFFSNotMounted: x: no BPF file system is mounted; remedy: mount the BPF file system on the node; on the node: mount -t bpf bpf /sys/fs/bpf": plan.ErrBPFFSNotMounted,
+		"KernelTooOld: x: the kernel has no XDP links (Linux 5.9); remedy: run Linux 5.10 or later on the node, " +
+			"or exclude the node by spec.nodeSelector": plan.ErrKernelTooOld,
+		"OutOfMemory: x: the kernel has no memory for it; remedy: check the memory of the node and the memory limit of the agent's pod; the agent retries":   plan.ErrOutOfMemory,
+		"Pending: x: the counts of an earlier attachment are not saved yet; remedy: wait a few seconds; if it stays, read the log of the agent on that node": plan.ErrPending,
+		"AttachFailed: x: no space left; remedy: read the log of the agent; the agent retries":                                                               errors.New("no space left"),
+		"DispatcherUnsupported: x: the hook cannot be shared by a dispatcher here; remedy: use coexistence Exclusive if no other XDP program is wanted, " +
+			"or exclude the interface": plan.ErrDispatcherRefused,
 	} {
 		reason, message := failure(fmt.Errorf("x: %w", err), i)
 		if got := reason + ": " + message; got != want {
-			t.Errorf("%s, want %s", got, want)
+			t.Errorf("%s\nwant %s", got, want)
 		}
 	}
-	const fallen = "counted in generic mode, since native was refused: "
+	const fellBack = "counted in generic mode, because native mode was refused: "
+	const retry = "; native mode is tried again when "
 	for want, err := range map[string]error{
-		"MTUTooLarge: " + fallen + "the MTU is too large for native XDP; the MTU is 9000: native is tried again when it is lowered":             plan.ErrMTUTooLarge,
-		"NotEnoughQueues: " + fallen + "the queues do not suffice for native XDP; native is tried again when the queues are changed":            plan.ErrNotEnoughQueues,
-		"OffloadConflict: " + fallen + "an offload that is on rules native XDP out; native is tried again when the offload is switched off":     plan.ErrOffloadConflict,
-		"MemberHasProgram: " + fallen + "a member of the interface has an XDP program; native is tried again when the member's program is gone": plan.ErrMemberHasProgram,
-		"NativeUnsupported: " + fallen + "the driver has no native XDP":                                                                         plan.ErrNativeUnsupported,
-		"NativeRefused: " + fallen + "the driver refuses native XDP":                                                                            plan.ErrNativeRefused,
+		"MTUTooLarge: " + fellBack + "the MTU is too large for native XDP; the MTU is 9000" + retry + "the MTU is lowered":           plan.ErrMTUTooLarge,
+		"NotEnoughQueues: " + fellBack + "the queues do not suffice for native XDP" + retry + "the number of queues is changed":      plan.ErrNotEnoughQueues,
+		"OffloadConflict: " + fellBack + "an offload that is on rules native XDP out" + retry + "the offload is disabled":            plan.ErrOffloadConflict,
+		"MemberHasProgram: " + fellBack + "a member of the interface has an XDP program" + retry + "the member's program is removed": plan.ErrMemberHasProgram,
+		"NativeUnsupported: " + fellBack + "the driver has no native XDP":                                                            plan.ErrNativeUnsupported,
+		"NativeRefused: " + fellBack + "the driver refuses native XDP":                                                               plan.ErrNativeRefused,
 	} {
 		reason, message := fallback(err, i)
 		if got := reason + ": " + message; got != want {
-			t.Errorf("%s, want %s", got, want)
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+}
+
+// TestRefusedByDriver: the agent asks a driver that refuses less often than it retries other failures.
+func TestRefusedByDriver(t *testing.T) {
+	for err, want := range map[error]bool{
+		plan.ErrNativeUnsupported: true, plan.ErrMTUTooLarge: true, plan.ErrNotEnoughQueues: true, plan.ErrOffloadConflict: true,
+		plan.ErrMemberHasProgram: true, plan.ErrNativeRefused: true,
+		plan.ErrHookInUse: false, plan.ErrOutOfMemory: false, plan.ErrPermission: false, errors.New("other"): false,
+	} {
+		if got := refusedByDriver(err); got != want {
+			t.Errorf("%v: %v, want %v", err, got, want)
 		}
 	}
 }

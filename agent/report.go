@@ -121,9 +121,9 @@ func declined(e v1alpha1.NodeInterface, d plan.Declined) v1alpha1.NodeInterface 
 		e.State = v1alpha1.InterfaceSkipped
 		e.Message = "its frames are counted at " + format.FirstFew(d.At) + ", which the XDPCounter selects too"
 	case errors.Is(d.Why, plan.ErrModeConflict):
-		e.Message = fmt.Sprintf("an older XDPCounter has this interface in %s mode: ask for Auto or the same mode, or exclude the interface", d.Has)
+		e.Message = v1alpha1.FailureMessage(e.Reason, fmt.Sprintf("an older XDPCounter has this interface in %s mode", d.Has), e.Name)
 	default:
-		e.Message = d.Why.Error() + "; " + advice(e.Reason, plan.Interface{})
+		e.Message = v1alpha1.FailureMessage(e.Reason, d.Why.Error(), e.Name)
 	}
 	return e
 }
@@ -140,16 +140,13 @@ func appendFailure(list []v1alpha1.NodeInterface, e v1alpha1.NodeInterface) []v1
 	return list
 }
 
-// failure says why an interface that is wanted is not counted. Without an error its turn comes in the next pass.
+// failure returns why an interface that is wanted is not counted. Without an error it is attached in the next pass.
 func failure(err error, i plan.Interface) (reason, message string) {
 	if err == nil {
 		return v1alpha1.ReasonPending, "about to be attached"
 	}
-	reason, message = reasonOf(err), err.Error()
-	if advice := advice(reason, i); advice != "" {
-		message += "; " + advice
-	}
-	return reason, message
+	reason = reasonOf(err)
+	return reason, failureMessage(reason, err, i)
 }
 
 // shortest is the least time between two reports from which rates are made. A report that comes sooner, as a change of

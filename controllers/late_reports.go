@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,20 +34,19 @@ func unreachableFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.T
 
 // silence says of an agent that counts as silent why it does.
 func lateFailure(state *v1alpha1.XDPNodeState, unreachable time.Time) v1alpha1.Failure {
-	const ask = "is the agent's pod running on the node?"
-	failure := v1alpha1.Failure{Node: state.Name, Reason: v1alpha1.ReasonAgentNotReporting}
+	reason, cause := v1alpha1.ReasonAgentNotReporting, ""
 	switch gone := unreachableFrom(state, unreachable); {
 	case !gone.IsZero() && gone.Before(state.ReportDeadline()):
-		failure.Reason = v1alpha1.ReasonNodeUnreachable
-		failure.Message = "the node has been out of reach since " + rfc3339(unreachable) + ": see kubectl describe node " + state.Name
+		reason = v1alpha1.ReasonNodeUnreachable
+		cause = "the node has been unreachable since " + rfc3339(unreachable)
 	case state.Status.ReportTime == nil:
-		failure.Message = "its agent has never reported: " + ask
+		cause = "its agent has never reported"
 	case state.Status.ObservedGeneration != state.Generation:
-		failure.Message = "its agent does not follow what it was told at " + rfc3339(state.SpecUpdateTime()) + ": " + ask
+		cause = "its agent has not applied the spec of " + rfc3339(state.SpecUpdateTime())
 	default:
-		failure.Message = fmt.Sprintf("its agent has not reported since %s: %s", rfc3339(state.Status.ReportTime.Time), ask)
+		cause = "its agent has not reported since " + rfc3339(state.Status.ReportTime.Time)
 	}
-	return failure
+	return v1alpha1.Failure{Node: state.Name, Reason: reason, Message: v1alpha1.FailureMessage(reason, cause, "")}
 }
 
 // unreachableSince returns since when the cluster hears nothing more from a node's kubelet, zero if it does. That the

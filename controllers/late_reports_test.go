@@ -12,8 +12,8 @@ func TestWhenAnAgentCountsAsSilent(t *testing.T) {
 	const (
 		silent      = v1alpha1.ReasonAgentNotReporting
 		outOfReach  = v1alpha1.ReasonNodeUnreachable
-		asksForPod  = ": is the agent's pod running on the node?"
-		asksForNode = ": see kubectl describe node n1"
+		asksForPod  = "; remedy: check that the agent's pod runs on the node"
+		asksForNode = "; remedy: check the node; what its interfaces count is reported when it is back"
 	)
 	quiet, busy := state("n1").For("a", 5), func() stateBuilder { return state("n1").For("a", 5).Moving() }
 	for name, tc := range map[string]struct {
@@ -37,15 +37,15 @@ func TestWhenAnAgentCountsAsSilent(t *testing.T) {
 		},
 		"three minutes after it was told something else": {
 			state("n1").For("a", 5).SilentSince(ago(30 * time.Minute)).Behind().ToldAt(ago(time.Second)), time.Time{}, 179 * time.Second, silent,
-			"its agent does not follow what it was told at 2026-01-01T11:59:59Z" + asksForPod,
+			"its agent has not applied the spec of 2026-01-01T11:59:59Z" + asksForPod,
 		},
 		"a minute after its node got out of reach": {
 			state("n1").For("a", 5).Every(time.Hour).SilentSince(ago(50 * time.Minute)), ago(40 * time.Second), 20 * time.Second, outOfReach,
-			"the node has been out of reach since 2026-01-01T11:59:20Z" + asksForNode,
+			"the node has been unreachable since 2026-01-01T11:59:20Z" + asksForNode,
 		},
 		"a minute after it too if it has reported within that second, of which Kubernetes tells no fraction": {
 			state("n1").For("a", 5).Every(time.Hour).SilentSince(ago(40*time.Second - 900*time.Millisecond)), ago(40 * time.Second), 20 * time.Second, outOfReach,
-			"the node has been out of reach since 2026-01-01T11:59:20Z" + asksForNode,
+			"the node has been unreachable since 2026-01-01T11:59:20Z" + asksForNode,
 		},
 		"not for its node's sake, if it has reported since": {
 			busy(), ago(10 * time.Minute), 79 * time.Second, silent, "its agent has not reported since 2026-01-01T11:59:59Z" + asksForPod,

@@ -143,7 +143,7 @@ func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.
 		s.nodes.Failed++
 		s.failures = append(s.failures, v1alpha1.Failure{
 			Node: name, Reason: v1alpha1.ReasonNoInterfacesMatched,
-			Message: "spec.interfaces selects none of its interfaces",
+			Message: v1alpha1.FailureMessage(v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects none of its interfaces", ""),
 		})
 	default:
 		s.nodes.Ready++

@@ -17,12 +17,18 @@ type ClassCounts struct {
 	BPS     int64  // bits per second, 8 times the bytes, the mean since the previous report
 }
 
-// Counts holds the counts of each class that was seen. In JSON it is one string, because the cost of a report for the API
-// server depends on the number of its fields. The string lists for each class its name, packets and bytes, followed in
-// accounts by the rates if there was traffic, for example "IPv4/TCP 120 84000 12 67200, ARP 3 126". Each field of this type
-// has markers that declare a string in the schema, because controller-gen would generate a list.
+// Counts is what was counted in each class that was seen. In JSON it is one text, because the cost of a report for the API
+// server grows with the number of its fields. For each class the text has the name, the packets and the bytes; in accounts
+// it also has the rates if there was traffic. For example "IPv4/TCP 120 84000 12 67200, ARP 3 126".
+//
+// The markers of this type are the schema of all fields of the type. Each field needs one more marker, Type=string: without
+// it controller-gen takes the field for a list.
 //
 // +kubebuilder:ac:generate=false
+//
+// +kubebuilder:validation:Type=string
+// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
+// +kubebuilder:validation:MaxLength=66000
 type Counts []ClassCounts
 
 const separator = ", "

@@ -187,10 +187,7 @@ type DepartingNode struct {
 	UID types.UID `json:"uid"`
 	// counts lists for each class its name, the number of frames, and their bytes.
 	// +optional
-	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
-	// +kubebuilder:validation:MaxLength=66000
 	Counts Counts `json:"counts,omitempty"`
 }
 
@@ -199,10 +196,7 @@ type Retired struct {
 	// counts is the sum over nodes whose XDPNodeState was deleted. It lists for each class its name, the number of
 	// frames, and their bytes.
 	// +optional
-	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
-	// +kubebuilder:validation:MaxLength=66000
 	Counts Counts `json:"counts,omitempty"`
 	// departing lists counts that are part of the totals but not yet of retired.counts: those of nodes that are being
 	// retired, and of nodes whose XDPNodeState was deleted by someone else.

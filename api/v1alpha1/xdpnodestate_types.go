@@ -112,10 +112,7 @@ type NodeInterface struct {
 	// counts is the content of the map when it was last added to the accounts. It lists for each class its name, the
 	// number of frames, and their bytes including the Ethernet header, for example "IPv4/TCP 120 84000, ARP 3 126".
 	// +optional
-	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
-	// +kubebuilder:validation:MaxLength=66000
 	Counts Counts `json:"counts,omitempty"`
 }
 
@@ -130,10 +127,7 @@ type CounterAccount struct {
 	// class had traffic since the previous report, the mean frames per second and bits per second since then follow. For
 	// example "IPv4/TCP 120 84000 12 67200, ARP 3 126".
 	// +optional
-	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Pattern=`^([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?(, ([^,]* )?[^ ,]*[^0-9 ,][^ ,]*( [0-9]{1,19}){2}(( [0-9]{1,19}){2})?)*$`
-	// +kubebuilder:validation:MaxLength=66000
 	Counts Counts `json:"counts,omitempty"`
 }
 

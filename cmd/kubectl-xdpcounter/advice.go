@@ -11,76 +11,73 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// forWhole holds the reasons of an XDPCounter's Ready condition that say by themselves what to do. Behind the others are
-// nodes and interfaces, whose reasons do.
-var forWhole = map[string]bool{
+// hasOwnRemedy has the reasons of an XDPCounter's Ready condition whose remedy is about the XDPCounter. The other reasons
+// of that condition follow from nodes and interfaces, which have reasons of their own.
+var hasOwnRemedy = map[string]bool{
 	v1alpha1.ReasonUninstalled:         true,
 	v1alpha1.ReasonInvalidNodeSelector: true,
 	v1alpha1.ReasonNoNodesSelected:     true,
 }
 
-const (
-	controllerPods = "kubectl get pods -A -l app.kubernetes.io/name=xdp-operator,app.kubernetes.io/component=controller"
-	agentPods      = "kubectl get pods -A -o wide -l app.kubernetes.io/name=xdp-operator,app.kubernetes.io/component=agent"
-	agentLogs      = "kubectl logs -n xdp-operator-system -l app.kubernetes.io/component=agent --prefix --tail=20"
-	edit           = "kubectl edit xdpcounter {counter}"
-	patchAuto      = `kubectl patch xdpcounter {counter} --type=merge -p '{"spec":{"attachMode":"Auto"}}'`
-)
+const listControllerPods = "kubectl get pods -A -l " + v1alpha1.ControllerPodLabels
 
-// step is what to do about a reason. In the command {counter} is the name of the counter, {nodes} its selector of nodes.
-type step struct {
-	text    string
-	command string // "": none
+// ownReasons are the reasons that only this program uses. All others are in the table of the API.
+var ownReasons = map[string]v1alpha1.ReasonInfo{
+	notSeen:     {Remedy: "check that the controller runs", Kubectl: listControllerPods},
+	noNodeState: {Remedy: "wait a few seconds; if it stays, check that the controller runs", Kubectl: listControllerPods},
+	behind:      {Remedy: "wait a few seconds; if it stays, check that the controller runs", Kubectl: listControllerPods},
 }
 
-var advice = map[string]step{
-	v1alpha1.ReasonXDPHookInUse:          {"Another XDP program holds the interface, and is left alone. Counting starts by itself when it goes. Or take the interface out by spec.interfaces.exclude. On the node, this names the program:", "bpftool net show"},
-	v1alpha1.ReasonNativeUnsupported:     {"The driver has no native XDP. This lets it count in generic mode there:", patchAuto},
-	v1alpha1.ReasonMTUTooLarge:           {"The driver's native XDP does not take so large an MTU. Lower it, or let it count in generic mode there:", patchAuto},
-	v1alpha1.ReasonInterfaceNotFound:     {"The interface went away. If it comes back it is counted by itself.", ""},
-	v1alpha1.ReasonPermissionDenied:      {"The agent needs the capabilities BPF, NET_ADMIN and PERFMON, and on a kernel before 5.11 SYS_RESOURCE, which is agent.capabilities.sysResource of the chart. Something may have taken them from its pod:", agentPods},
-	v1alpha1.ReasonBPFFSNotMounted:       {"On the node, mount the BPF file system:", "mount -t bpf bpf /sys/fs/bpf"},
-	v1alpha1.ReasonKernelTooOld:          {"The node needs Linux 5.10 or later. Or leave it out by spec.nodeSelector:", edit},
-	v1alpha1.ReasonNodeUnreachable:       {"The cluster hears nothing from the node. What its interfaces count is reported when it is back. See what is known of it:", "kubectl get nodes -o wide"},
-	v1alpha1.ReasonUpperDeviceHasProgram: {"An interface above this one (a bond, a bridge, a VLAN) has an XDP program. Count that one, or take this one out by spec.interfaces.exclude:", edit},
-	v1alpha1.ReasonMemberHasProgram:      {"A member of the bond has an XDP program. Count the members, or let it count in generic mode there:", patchAuto},
-	v1alpha1.ReasonNotEnoughQueues:       {"The driver wants other numbers of queues for native XDP, which the message names (ethtool -L). Or let it count in generic mode there:", patchAuto},
-	v1alpha1.ReasonOffloadConflict:       {"An offload is on that the driver does not combine with native XDP, which the message names (ethtool -K). Or let it count in generic mode there:", patchAuto},
-	v1alpha1.ReasonNativeRefused:         {"The driver refuses native XDP for the reason in the message. Or let it count in generic mode there:", patchAuto},
-	v1alpha1.ReasonOutOfMemory:           {"The node had no memory for it; the agent tries again by itself. See the limits of its pod:", agentPods},
-	v1alpha1.ReasonNoEthernet:            {"The packets of the interface have no Ethernet header. Take it out by spec.interfaces.exclude, and select the one through which they come:", edit},
-	v1alpha1.ReasonDispatcherUnsupported: {"The hook cannot be shared there, for the reason in the message. Ask for spec.coexistence Exclusive, or take the interface out by spec.interfaces.exclude:", edit},
-	v1alpha1.ReasonModeConflict:          {"An older XDPCounter has the interface in another mode. Ask for the same spec.attachMode, or take the interface out by spec.interfaces.exclude:", edit},
-	v1alpha1.ReasonAttachFailed:          {"The message holds the kernel's error; the agent tries again by itself. Its log may tell more:", agentLogs},
-	v1alpha1.ReasonAgentNotReporting:     {"See whether the agent's pod runs on the node:", agentPods},
-	v1alpha1.ReasonPending:               {"It takes seconds. If it stays, see what the agent does:", agentLogs},
-	v1alpha1.ReasonNoInterfacesMatched:   {"Change spec.interfaces, or leave the node out by spec.nodeSelector:", edit},
-	v1alpha1.ReasonNoNodesSelected:       {"No node has the labels {nodes}. This shows those that there are:", "kubectl get nodes --show-labels"},
-	v1alpha1.ReasonInvalidNodeSelector:   {"Mend spec.nodeSelector:", edit},
-	v1alpha1.ReasonUninstalled:           {"Install xdp-operator again; it counts on from the totals.", ""},
-	notSeen:                              {"See whether the controller runs:", controllerPods},
-	noNodeState:                          {"The controller tells them within seconds. If it does not, see whether it runs:", controllerPods},
-	behind:                               {"The controller notes it within seconds. If it does not, see whether it runs:", controllerPods},
+// remedyOf returns what to do about a reason, also about one that this version does not know.
+func remedyOf(reason string) v1alpha1.ReasonInfo {
+	if own, ok := ownReasons[reason]; ok {
+		return own
+	}
+	if r := v1alpha1.LookupReason(reason); r.Reason != "" {
+		return r
+	}
+	return v1alpha1.ReasonInfo{Remedy: "see the status", Kubectl: "kubectl describe xdpcounter {counter}"}
 }
 
-// forUnknown is for a reason that this version does not know.
-var forUnknown = step{"This shows all that is known:", "kubectl describe xdpcounter {counter}"}
+// namespaceHint is the command that lists the namespace of the agents' pods, for users who have to fill it in.
+const namespaceHint = "kubectl get daemonsets -A -l app.kubernetes.io/name=xdp-operator"
 
-// whatToDo returns a tree with what to do, nil if nothing is.
-func whatToDo(c *v1alpha1.XDPCounter, reasons map[string]int) *branch {
+// namespaceUnknown stands for the namespace of the agents' pods in a command, where the namespace is not known.
+const namespaceUnknown = "NAMESPACE"
+
+// needsNamespace reports whether a command that whatToDo prints has the namespace of the agents' pods in it.
+func (d diagnosis) needsNamespace() bool {
+	for reason := range d.reasons {
+		if strings.Contains(remedyOf(reason).Kubectl, "{namespace}") {
+			return true
+		}
+	}
+	return false
+}
+
+// whatToDo returns a tree with one remedy per reason, nil if there is nothing to do. namespace is that of the agents'
+// pods, "" if it is not known.
+func (d diagnosis) whatToDo(c *v1alpha1.XDPCounter, namespace string) *branch {
 	todo := branch{text: "What to do"}
-	fill := strings.NewReplacer("{counter}", c.Name, "{nodes}", metav1.FormatLabelSelector(c.Spec.NodeSelector))
-	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
-		todoFor, ok := advice[reason]
-		if !ok {
-			todoFor = forUnknown
+	for _, reason := range slices.Sorted(maps.Keys(d.reasons)) {
+		r, found := remedyOf(reason), d.reasons[reason]
+		fill := strings.NewReplacer("{counter}", c.Name, "{interface}", found.iface(), "{namespace}", namespace)
+		b := branch{text: reason, details: []string{sentence(r.Remedy)}}
+		if reason == v1alpha1.ReasonNoNodesSelected {
+			b.details = append(b.details, "spec.nodeSelector is "+metav1.FormatLabelSelector(c.Spec.NodeSelector))
 		}
-		b := branch{text: reason, details: []string{fill.Replace(todoFor.text)}}
-		if todoFor.command != "" {
-			b.details = append(b.details, command+fill.Replace(todoFor.command))
+		if strings.Contains(r.Kubectl, "{namespace}") && namespace == "" {
+			b.details = append(b.details, "The first command shows the NAMESPACE for the second:", command+namespaceHint)
+			fill = strings.NewReplacer("{counter}", c.Name, "{namespace}", namespaceUnknown)
 		}
-		if n := reasons[reason]; n > 1 {
-			b.text = fmt.Sprintf("%s (%d)", reason, n)
+		if r.Kubectl != "" {
+			b.details = append(b.details, command+fill.Replace(r.Kubectl))
+		}
+		if r.OnNode != "" {
+			b.details = append(b.details, "On the node:", command+fill.Replace(r.OnNode))
+		}
+		if found.count > 1 {
+			b.text = fmt.Sprintf("%s (%d)", reason, found.count)
 		}
 		todo.branches = append(todo.branches, b)
 	}
@@ -88,4 +85,12 @@ func whatToDo(c *v1alpha1.XDPCounter, reasons map[string]int) *branch {
 		return nil
 	}
 	return &todo
+}
+
+// sentence makes a sentence of a clause.
+func sentence(clause string) string {
+	if clause == "" {
+		return ""
+	}
+	return strings.ToUpper(clause[:1]) + clause[1:] + "."
 }

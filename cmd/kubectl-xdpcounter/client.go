@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -117,7 +118,21 @@ func (c *client) nodeStates(ctx context.Context) ([]v1alpha1.XDPNodeState, error
 	return as[v1alpha1.XDPNodeState](found.objects), err
 }
 
-// noCounter returns the error for a counter that does not exist.
+// agentNamespace returns the namespace of the agents' pods, "" if the user may not list pods of all namespaces or if
+// there is none.
+func (c *client) agentNamespace(ctx context.Context) string {
+	raw, err := c.rest.Get().AbsPath("/api/v1/pods").Param("labelSelector", v1alpha1.AgentPodLabels).Param("limit", "1").DoRaw(ctx)
+	if err != nil {
+		return ""
+	}
+	var pods metav1.PartialObjectMetadataList
+	if json.Unmarshal(raw, &pods) != nil || len(pods.Items) == 0 {
+		return ""
+	}
+	return pods.Items[0].Namespace
+}
+
+// noCounter is the error for a counter that is not there.
 func (c *client) noCounter(ctx context.Context, name string) error {
 	all, err := c.names(ctx)
 	switch {

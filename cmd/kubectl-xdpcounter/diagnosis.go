@@ -14,23 +14,48 @@ import (
 	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
-// diagnosis holds the findings about one counter.
+// diagnosis is what why prints about one counter.
 type diagnosis struct {
-	ready   bool // Ready is True for the current generation
+	ready   bool // whether the counter is Ready, for its current spec
 	tree    branch
-	reasons map[string]int // number of occurrences of each reason that has a remedy
+	reasons map[string]occurrences // those with a remedy
 }
 
-// Reasons of the plugin, in addition to those of the API.
+// occurrences is where a reason was found.
+type occurrences struct {
+	count      int
+	interfaces []string // their names, each once
+}
+
+// iface returns the name of the interface if the reason was found on interfaces of one name only. Otherwise it returns
+// a word that stands for the name.
+func (o occurrences) iface() string {
+	if len(o.interfaces) == 1 {
+		return o.interfaces[0]
+	}
+	return "INTERFACE"
+}
+
+// add notes that the reason was found count times. iface is the name of the interface, "" if it is not about one.
+func (d *diagnosis) add(reason string, count int, iface string) {
+	o := d.reasons[reason]
+	o.count += count
+	if iface != "" && !slices.Contains(o.interfaces, iface) {
+		o.interfaces = append(o.interfaces, iface)
+	}
+	d.reasons[reason] = o
+}
+
+// Reasons that only this program uses, beside those of the API.
 const (
 	notSeen     = "NotSeen"     // the controller has not observed the current spec
-	noNodeState = "NoNodeState" // the XDPNodeState of a node does not have the counter yet
-	behind      = "Behind"      // the status is Ready, but XDPNodeStates have failures
+	noNodeState = "NoNodeState" // the controller has not written the spec of a selected node yet
+	behind      = "Behind"      // the XDPCounter is Ready, but XDPNodeStates are not
 )
 
 // diagnose returns why the counter is not Ready, from its status and from all node states.
 func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.Time) diagnosis {
-	d := diagnosis{reasons: map[string]int{}}
+	d := diagnosis{reasons: map[string]occurrences{}}
 	condition := metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonPending, Message: "it has no status"}
 	if found := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady); found != nil {
 		condition = *found
@@ -44,9 +69,9 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 	switch {
 	case !seen:
 		d.tree.details = append(d.tree.details, "the controller has not observed the current spec yet")
-		d.reasons[notSeen]++
-	case forWhole[condition.Reason]:
-		d.reasons[condition.Reason]++
+		d.add(notSeen, 1, "")
+	case hasOwnRemedy[condition.Reason]:
+		d.add(condition.Reason, 1, "")
 	}
 	if c.Spec.Suspend {
 		return d
@@ -67,12 +92,12 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 		}
 	}
 	if n := c.Status.Nodes; seen && n != nil && int(n.Selected) > found {
-		d.reasons[noNodeState] += int(n.Selected) - found
+		d.add(noNodeState, int(n.Selected)-found, "")
 		d.tree.branches = append(d.tree.branches, branch{text: format.Count(int(n.Selected)-found, "node does", "nodes do") + " not have the counter in the XDPNodeState yet"})
 	}
 	if d.ready && len(d.tree.branches) > 0 {
 		d.tree.details = append(d.tree.details, "but XDPNodeStates have failures, which the status does not include yet")
-		d.reasons[behind]++
+		d.add(behind, 1, "")
 	}
 	if good > 0 {
 		d.tree.branches = append(d.tree.branches, branch{text: format.Count(good, "node is", "nodes are") + " ready"})
@@ -83,7 +108,7 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 // node returns the findings about a node. ok is true if there are none.
 func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, now time.Time) (b branch, ok bool) {
 	nodeBranch := func(reason, message string) (branch, bool) {
-		d.reasons[reason]++
+		d.add(reason, 1, "")
 		return branch{text: state.Name + "  " + reason, details: []string{message}}, false
 	}
 	// Only the controller reads the Node, which becomes NotReady before the agent's report is late.
@@ -92,7 +117,7 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 	})
 	switch {
 	case unreachable >= 0:
-		return nodeBranch(v1alpha1.ReasonNodeUnreachable, c.Status.Failures[unreachable].Message)
+		return nodeBranch(v1alpha1.ReasonNodeUnreachable, v1alpha1.CauseOf(c.Status.Failures[unreachable].Message))
 	case state.Late(now):
 		message := "its agent has never reported"
 		if t := state.Status.ReportTime; t != nil {
@@ -131,13 +156,13 @@ func (d *diagnosis) iface(i v1alpha1.NodeInterface) branch {
 		name = "a deleted interface"
 	}
 	if i.State == v1alpha1.InterfaceDetaching {
-		d.reasons[v1alpha1.ReasonPending]++
+		d.add(v1alpha1.ReasonPending, 1, "")
 		return branch{text: name + "  detaching"}
 	}
-	d.reasons[i.Reason]++
+	d.add(i.Reason, 1, i.Name)
 	b := branch{text: name + "  " + i.Reason}
 	if i.Message != "" {
-		b.details = []string{i.Message}
+		b.details = []string{v1alpha1.CauseOf(i.Message)} // the remedy is printed once per reason
 	}
 	return b
 }

@@ -17,9 +17,9 @@ import (
 func newWhy(connect func() (*client, error), streams genericiooptions.IOStreams, clock clock.PassiveClock) *cobra.Command {
 	return &cobra.Command{
 		Use:   "why NAME",
-		Short: "Explain why an XDPCounter is not Ready, and what to do",
-		Long: `Explain why an XDPCounter is not Ready. The output is a tree of the nodes and interfaces that have failures, and
-what to do about each reason. The exit status is 0 if the XDPCounter is Ready, and 4 if it is not.`,
+		Short: "Show why an XDPCounter is not Ready, and what to do",
+		Long: `Show why an XDPCounter is not Ready: a tree of the nodes and interfaces that have failures, and what to do about
+each reason. The exit status is 0 if the XDPCounter is Ready, and 4 if it is not.`,
 		Example: `  kubectl xdpcounter why workers`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -42,7 +42,11 @@ what to do about each reason. The exit status is 0 if the XDPCounter is Ready, a
 				return err
 			}
 			d := diagnose(&found[0], states, clock.Now())
-			text := strings.Join(d.lines(&found[0], columnsOf(streams.Out)), "\n") + "\n"
+			namespace := ""
+			if d.needsNamespace() {
+				namespace = c.agentNamespace(cmd.Context())
+			}
+			text := strings.Join(d.lines(&found[0], namespace, columnsOf(streams.Out)), "\n") + "\n"
 			if _, err := io.WriteString(streams.Out, text); err != nil {
 				return fmt.Errorf("print: %w", err)
 			}
@@ -54,10 +58,11 @@ what to do about each reason. The exit status is 0 if the XDPCounter is Ready, a
 	}
 }
 
-// lines draws the tree, followed by what to do.
-func (d diagnosis) lines(c *v1alpha1.XDPCounter, columns int) []string {
+// lines returns the tree and what to do, in lines of at most the number of columns. namespace is that of the agents'
+// pods, "" if it is not known.
+func (d diagnosis) lines(c *v1alpha1.XDPCounter, namespace string, columns int) []string {
 	lines := d.tree.lines(columns)
-	if todo := whatToDo(c, d.reasons); todo != nil {
+	if todo := d.whatToDo(c, namespace); todo != nil {
 		lines = append(append(lines, ""), todo.lines(columns)...)
 	}
 	return lines

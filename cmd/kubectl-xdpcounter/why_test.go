@@ -13,7 +13,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
-const hookInUse = "attach eth0 in Native mode: another XDP program holds the interface: program id 7 is attached in Native mode (bpftool prog show id 7 shows its owner); counting starts by itself when the hook becomes free"
+// hookInUse is the cause that the agent reports; the message has the remedy of the table behind it.
+const hookInUse = "attach eth0: another XDP program holds the hook, id 7: device or resource busy; program id 7 is attached in Native mode"
 
 // fails sets the state of an interface of the node to Failed.
 func fails(s v1alpha1.XDPNodeState, i int, reason, message string) v1alpha1.XDPNodeState {
@@ -59,8 +60,8 @@ func TestWhy(t *testing.T) {
 			}),
 			[]v1alpha1.XDPNodeState{
 				node("n2"), node("n1"), inactive, leaving, none, slow, never, silent,
-				fails(node("n3"), 0, v1alpha1.ReasonXDPHookInUse, hookInUse),
-				fails(fails(node("n3b"), 0, v1alpha1.ReasonNativeUnsupported, "attach eth0 in Native mode: the driver has no native XDP: use attachMode Auto or Generic"), 1, v1alpha1.ReasonXDPHookInUse, ""),
+				fails(node("n3"), 0, v1alpha1.ReasonXDPHookInUse, v1alpha1.FailureMessage(v1alpha1.ReasonXDPHookInUse, hookInUse, "eth0")),
+				fails(fails(node("n3b"), 0, v1alpha1.ReasonNativeUnsupported, v1alpha1.FailureMessage(v1alpha1.ReasonNativeUnsupported, "attach eth0: the driver has no native XDP: operation not supported", "eth0")), 1, v1alpha1.ReasonXDPHookInUse, ""),
 			}, false,
 		},
 		"suspended":                        {is(metav1.ConditionTrue, v1alpha1.ReasonSuspended, "counting is suspended; the totals are kept", func(c *v1alpha1.XDPCounter) { c.Spec.Suspend = true }), []v1alpha1.XDPNodeState{silent}, true},
@@ -73,7 +74,7 @@ func TestWhy(t *testing.T) {
 				for name, since := range map[string]string{"n2": "11:58:50", "n3": "11:57:50"} {
 					c.Status.Failures = append(c.Status.Failures, v1alpha1.Failure{
 						Node: name, Reason: v1alpha1.ReasonNodeUnreachable,
-						Message: "the node has been out of reach since 2026-11-20T" + since + "Z: see kubectl describe node " + name,
+						Message: v1alpha1.FailureMessage(v1alpha1.ReasonNodeUnreachable, "the node has been unreachable since 2026-11-20T"+since+"Z", ""),
 					})
 				}
 			}),
@@ -98,7 +99,7 @@ func TestWhy(t *testing.T) {
 				if d.ready != test.ready {
 					t.Errorf("ready is %v", d.ready)
 				}
-				lines := d.lines(&test.counter, columns)
+				lines := d.lines(&test.counter, "monitoring", columns)
 				fmt.Fprintf(&text, "== %d columns\n%s\n", columns, strings.Join(lines, "\n"))
 			}
 			golden.Check(t, "testdata/why "+name+".txt", text.String())
@@ -106,27 +107,45 @@ func TestWhy(t *testing.T) {
 	}
 }
 
-// TestAdviceForEveryReason checks that every reason of the API has advice.
-func TestAdviceForEveryReason(t *testing.T) {
-	source := readFile(t, "../../api/v1alpha1/conditions.go")
-	found := 0
-	for line := range strings.Lines(source) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
-		if !ok || !strings.HasPrefix(name, "Reason") {
+// TestOneRemedyPerFailure: neither a message in the tree nor the list of what to do repeats a remedy.
+func TestOneRemedyPerFailure(t *testing.T) {
+	c := aCounter("workers", traffic.Totals{})
+	for _, r := range v1alpha1.Reasons() {
+		if r.Remedy == "" || r.Scope == v1alpha1.ScopeCounter {
 			continue
 		}
-		found++
-		reason, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(value), `"`), `"`)
-		switch reason {
-		case v1alpha1.ReasonAllInterfacesAttached, v1alpha1.ReasonSuspended, v1alpha1.ReasonCountedElsewhere: // no failure
-		case v1alpha1.ReasonPartiallyAttached, v1alpha1.ReasonNothingAttached: // their failures have advice
-		default:
-			if advice[reason].text == "" {
-				t.Errorf("no advice for %s", reason)
+		d := diagnose(&c, []v1alpha1.XDPNodeState{fails(aNode("n1", -time.Second, traffic.Totals{}, c), 0, r.Reason, v1alpha1.FailureMessage(r.Reason, "the cause", "eth0"))}, noon)
+		text := strings.Join(d.lines(&c, "monitoring", 0), "\n")
+		for _, once := range []string{"the cause", sentence(r.Remedy)} {
+			if strings.Count(text, once) != 1 {
+				t.Errorf("%s: %q is not printed once:\n%s", r.Reason, once, text)
 			}
 		}
+		if strings.Contains(text, "remedy: ") || strings.ContainsAny(strings.ReplaceAll(text, `'{"spec":{"attachMode":"Auto"}}'`, ""), "{}") {
+			t.Errorf("%s: a placeholder, or the remedy in the tree:\n%s", r.Reason, text)
+		}
 	}
-	if found < 15 {
-		t.Errorf("found only %d reasons", found)
+}
+
+// TestCommandsWithANamespace: the log command works for a release in any namespace.
+func TestCommandsWithANamespace(t *testing.T) {
+	c := aCounter("workers", traffic.Totals{})
+	c.Status.Nodes.Selected = 1
+	withReady(&c, metav1.ConditionFalse, v1alpha1.ReasonPartiallyAttached, "1 of 1 nodes have failures: n1/eth0 (AttachFailed)")
+	d := diagnose(&c, []v1alpha1.XDPNodeState{fails(aNode("n1", -time.Second, traffic.Totals{}, c), 0, v1alpha1.ReasonAttachFailed, "x")}, noon)
+	if !d.needsNamespace() {
+		t.Error("it needs no namespace")
+	}
+	for namespace, want := range map[string]string{
+		"monitoring": `      Read the log of the agent; the agent retries.
+      $ kubectl logs -n monitoring -l app.kubernetes.io/name=xdp-operator,app.kubernetes.io/component=agent --prefix --tail=20`,
+		"": `      Read the log of the agent; the agent retries.
+      The first command shows the NAMESPACE for the second:
+      $ kubectl get daemonsets -A -l app.kubernetes.io/name=xdp-operator
+      $ kubectl logs -n NAMESPACE -l app.kubernetes.io/name=xdp-operator,app.kubernetes.io/component=agent --prefix --tail=20`,
+	} {
+		if text := strings.Join(d.lines(&c, namespace, 0), "\n"); !strings.Contains(text, want) {
+			t.Errorf("namespace %q:\n%s", namespace, text)
+		}
 	}
 }

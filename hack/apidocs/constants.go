@@ -5,7 +5,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -18,7 +17,8 @@ type group struct {
 
 type constant struct{ name, value, comment string }
 
-// constants returns the groups of constants that a file declares, in its order, without those that are of one alone.
+// constants returns the groups of string constants that a file declares, in its order. Single declarations, and constants
+// whose value is not one literal, are left out.
 func constants(file string) (groups []group, err error) {
 	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 	if err != nil {
@@ -32,32 +32,30 @@ func constants(file string) (groups []group, err error) {
 		g := group{comment: d.Doc.Text()}
 		for _, spec := range d.Specs {
 			s := spec.(*ast.ValueSpec)
-			value, err := strconv.Unquote(s.Values[0].(*ast.BasicLit).Value)
+			if len(s.Values) != 1 {
+				continue
+			}
+			literal, ok := s.Values[0].(*ast.BasicLit)
+			if !ok || literal.Kind != token.STRING {
+				continue
+			}
+			value, err := strconv.Unquote(literal.Value)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", file, s.Names[0], err)
 			}
 			comment := strings.TrimPrefix(s.Doc.Text()+s.Comment.Text(), s.Names[0].Name+" ")
 			g.constants = append(g.constants, constant{s.Names[0].Name, value, comment})
 		}
-		groups = append(groups, g)
+		if len(g.constants) > 0 {
+			groups = append(groups, g)
+		}
 	}
 	return groups, nil
 }
 
-// reason is the name of a reason's constant: in the API it is said without the first word.
-var reason = regexp.MustCompile(`\bReason([A-Z]\w*)`)
-
 func (g group) write(out *strings.Builder) {
-	inWords := func(text string) string {
-		text = cell(reason.ReplaceAllString(text, "$1"))
-		return strings.ReplaceAll(text, "docs/troubleshooting.md", "[troubleshooting.md](troubleshooting.md)")
-	}
-	fmt.Fprintf(out, "\n%s\n\n| | meaning |\n|---|---|\n", inWords(g.comment))
+	fmt.Fprintf(out, "\n%s\n\n| | meaning |\n|---|---|\n", cell(g.comment))
 	for _, c := range g.constants {
-		name := "`" + c.value + "`"
-		if reason.MatchString(c.name) {
-			name = fmt.Sprintf("[%s](troubleshooting.md#%s)", name, strings.ToLower(c.value))
-		}
-		fmt.Fprintf(out, "| %s | %s |\n", name, inWords(c.comment))
+		fmt.Fprintf(out, "| `%s` | %s |\n", c.value, cell(c.comment))
 	}
 }

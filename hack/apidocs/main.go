@@ -1,5 +1,6 @@
-// Command apidocs writes docs/api.md from the CRDs, which controller-gen writes from the types, and from the constants of
-// api/v1alpha1. It is run from the top folder of the clone.
+// Command apidocs writes docs/api.md from the CRDs, which controller-gen writes from the types, and from the constants and
+// the table of reasons of api/v1alpha1. It also writes what docs/troubleshooting.md has from that table. Run it in the top
+// folder of the clone.
 package main
 
 import (
@@ -11,8 +12,11 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// page is where the document belongs.
-const page = "docs/api.md"
+// The files that are written.
+const (
+	page            = "docs/api.md"
+	troubleshooting = "docs/troubleshooting.md"
+)
 
 // crds are the files that it tells of, in its order.
 var crds = []string{
@@ -21,19 +25,35 @@ var crds = []string{
 }
 
 func main() {
-	text, err := document(".")
-	if err == nil {
-		err = os.WriteFile(page, []byte(text), 0o644)
-	}
-	if err != nil {
+	if err := run("."); err != nil {
 		fmt.Fprintln(os.Stderr, "apidocs:", err)
 		os.Exit(1)
 	}
 }
 
+// run writes the files. root is the top folder of the clone.
+func run(root string) error {
+	text, err := document(root)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(root, page), []byte(text), 0o644); err != nil {
+		return err
+	}
+	file := filepath.Join(root, troubleshooting)
+	now, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if text, err = explained(string(now)); err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(text), 0o644)
+}
+
 const introduction = `# API reference
 
-<!-- Written by make manifests from config/crd/bases and api/v1alpha1/conditions.go. -->
+<!-- Written by make manifests from config/crd/bases, api/v1alpha1/conditions.go and api/v1alpha1/reasons.go. -->
 
 Two kinds, both of the whole cluster (without a namespace). People write XDPCounters. XDPNodeStates are between controller
 and agents: to be read, and written by nobody else. ` + "`kubectl explain xdpcounter.spec`" + ` says the same in a terminal.
@@ -45,7 +65,8 @@ object around it is, and *default* what the API server fills in.
 const ofConditions = `
 ## Conditions and reasons
 
-Both are constants of the API: alerts and scripts may rely on them. A reason leads to what to do about it. How conditions
+Both are constants of the API: alerts and scripts may rely on them. Each reason links to its section in
+[troubleshooting.md](troubleshooting.md). How conditions
 and reasons go together is in [gitops.md](gitops.md#what-its-conditions-say).
 `
 
@@ -65,7 +86,16 @@ func document(root string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	reasons, err := constants(filepath.Join(root, "api/v1alpha1/reasons.go"))
+	if err != nil {
+		return "", err
+	}
 	for _, g := range groups {
+		if strings.HasPrefix(g.constants[0].name, "Event") {
+			if err := writeReasons(&out, reasons); err != nil {
+				return "", err
+			}
+		}
 		g.write(&out)
 	}
 	return out.String(), nil

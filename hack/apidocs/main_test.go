@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/xdp-operator/xdp-operator/test/util/golden"
@@ -15,6 +17,36 @@ func TestThePageIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden.Check(t, filepath.Join(root, page), text)
+}
+
+// What docs/troubleshooting.md has from the table of reasons is as make manifests writes it, and every reason has a section.
+func TestTroubleshootingIsCurrent(t *testing.T) {
+	file := filepath.Join("../..", troubleshooting)
+	now, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := explained(string(now))
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.Check(t, file, text)
+}
+
+func TestSectionsOfReasons(t *testing.T) {
+	now, err := os.ReadFile(filepath.Join("../..", troubleshooting))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"a reason without a section": strings.Replace(string(now), "### NoEthernet\n", "### Other\n", 1),
+		"a section that is of none":  string(now) + "\n### Other\n",
+		"a section without its end":  strings.ReplaceAll(string(now), endReason, ""),
+	} {
+		if _, err := explained(text); err == nil {
+			t.Errorf("%s is no error", name)
+		}
+	}
 }
 
 func TestRules(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/go-logr/logr"
 	kubernetes "k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -42,12 +43,42 @@ const (
 )
 
 var (
-	c   *kubeletcluster.Cluster // with the nodes n1 and n2
+	c   *kubeletcluster.Cluster // with the nodes n1 and n2; nil if the cluster existed before
 	api client.WithWatch        // with all rights
+
+	// tools are those of c or of the cluster that existed before.
+	tools interface {
+		Kubectl(ctx context.Context, args ...string) *exec.Cmd
+		Helm(ctx context.Context, args ...string) *exec.Cmd
+	}
 )
+
+// ownNodes returns the nodes whose kernels and wires the tests have access to: none of a cluster that existed before.
+func ownNodes() []*kubeletcluster.Node {
+	if existing != nil {
+		return nil
+	}
+	return c.Nodes()
+}
+
+// countNodes returns how many nodes the cluster has.
+func countNodes(ctx context.Context) (int, error) {
+	if existing == nil {
+		return len(c.Nodes()), nil
+	}
+	nodes, err := existing.nodes(ctx)
+	return len(nodes), err
+}
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
+	if os.Getenv(existingVariable) != "" {
+		if err := useExisting(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(m.Run())
+	}
 	box, err := kubeletcluster.Enter(root, sandbox.Options{Outside: buildImages}, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -100,18 +131,23 @@ func setUp(ctx context.Context, box *sandbox.Sandbox) (err error) {
 	if c, err = kubeletcluster.Start(ctx, box, kubeletcluster.Options{Log: os.Stdout}); err != nil {
 		return err
 	}
-	scheme := kubernetes.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return err
-	}
-	// The API server does not serve the project's kinds before the CRDs are installed.
-	if api, err = client.NewWithWatch(c.Config(), client.Options{Scheme: scheme}); err != nil {
+	tools = c
+	if api, err = newClient(c.Config()); err != nil {
 		return err
 	}
 	if err := c.AddNodes(ctx, "n1", "n2"); err != nil {
 		return err
 	}
 	return errors.Join(c.Load(ctx, archive(older)), c.Load(ctx, archive(newer)))
+}
+
+// newClient returns a client for the objects of Kubernetes and of the project, which the API server knows only later.
+func newClient(config *rest.Config) (client.WithWatch, error) {
+	scheme := kubernetes.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	return client.NewWithWatch(config, client.Options{Scheme: scheme})
 }
 
 func eventually(t *testing.T, check func() error) {
@@ -133,22 +169,27 @@ func run(t *testing.T, cmd *exec.Cmd) string {
 
 func kubectl(t *testing.T, args ...string) string {
 	t.Helper()
-	return run(t, c.Kubectl(t.Context(), args...))
+	return run(t, tools.Kubectl(t.Context(), args...))
 }
 
 // helm runs helm in the release's namespace and logs the duration.
 func helm(t *testing.T, args ...string) string {
 	t.Helper()
 	began := time.Now()
-	out := run(t, c.Helm(t.Context(), append(args, "--namespace", namespace, "--timeout", "3m")...))
+	out := run(t, tools.Helm(t.Context(), append(args, "--namespace", namespace, "--timeout", "3m")...))
 	t.Logf("helm %s: %.1f s", args[0], time.Since(began).Seconds())
 	return out
 }
 
-// with returns the helm option that selects a build of the image.
-func with(tag string) string { return "--set=image.tag=" + tag }
+// with adds the helm options that select a build of the image.
+func with(tag string, args ...string) []string {
+	if existing != nil {
+		return append(args, existing.settings(tag)...)
+	}
+	return append(args, "--set=image.tag="+tag)
+}
 
-// logOnFailure logs the state of the cluster if the test has failed.
+// logOnFailure logs what somebody asks who finds the test failed.
 func logOnFailure(t *testing.T) {
 	t.Cleanup(func() {
 		if !t.Failed() {
@@ -160,7 +201,7 @@ func logOnFailure(t *testing.T) {
 			{"get", "events", "--namespace", namespace},
 			{"logs", "--namespace", namespace, "--selector", "app.kubernetes.io/name=xdp-operator", "--all-containers", "--prefix", "--tail=40"},
 		} {
-			out, err := c.Kubectl(context.Background(), args...).CombinedOutput()
+			out, err := tools.Kubectl(context.Background(), args...).CombinedOutput()
 			t.Logf("kubectl %v (%v):\n%s", args, err, out)
 		}
 	})

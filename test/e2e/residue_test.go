@@ -94,7 +94,7 @@ func expectNothing(t *testing.T, order string, seconds float64, had []objects, a
 	allow = append(allow, "namespace/"+namespace)
 	eventually(t, func() error {
 		r = residue{}
-		err := r.onNodes(c.Nodes(), had...)
+		err := r.onNodes(ownNodes(), had...)
 		r.inCluster(t, allow...)
 		return errors.Join(err, r.none())
 	})

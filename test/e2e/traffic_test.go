@@ -71,7 +71,7 @@ type flow struct {
 // startFlow sends common frames to all nodes, about a thousand per second to each.
 func startFlow(t *testing.T) *flow {
 	t.Helper()
-	nodes := c.Nodes()
+	nodes := ownNodes()
 	stopped := make(chan struct{})
 	f := &flow{
 		stop: sync.OnceFunc(func() { close(stopped) }),
@@ -130,6 +130,10 @@ func state(ctx context.Context, node string) (*v1alpha1.XDPNodeState, error) {
 // expectTotals waits until all counters that exist from the start have exactly the frames sent, in all classes.
 func expectTotals(t *testing.T) {
 	t.Helper()
+	if existing != nil {
+		existing.expectTotals(t)
+		return
+	}
 	for _, name := range []string{"all-nodes", "quick"} {
 		eventually(t, func() error {
 			x, err := get(t.Context(), name)

@@ -1,9 +1,8 @@
 package faults
 
 import (
-	"k8s.io/client-go/util/retry"
-
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
 // Only the agent writes the status of a node state, and only the controller writes the rest. Changes by others cannot be
@@ -64,12 +63,7 @@ func stateFaults() []fault {
 
 // edit changes the status of the node state as "kubectl edit --subresource=status" does.
 func (s *faultContext) edit(change func(*v1alpha1.XDPNodeStateStatus)) error {
-	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		state, err := s.state(s.ctx, s.node)
-		if err != nil {
-			return err
-		}
-		change(&state.Status)
-		return s.Client.Status().Update(s.ctx, state)
-	})
+	state := &v1alpha1.XDPNodeState{}
+	state.Name = s.node.Name
+	return objects.EditStatus(s.ctx, s.Client, state, func() { change(&state.Status) })
 }

@@ -276,7 +276,7 @@ func TestReasonsInDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := os.ReadFile(root + "/api/v1alpha1/conditions.go")
+	source, err := os.ReadFile(root + "/api/v1alpha1/reasons.go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestHookInUse(t *testing.T) {
 	}
 	want := v1alpha1.Failure{
 		Node: n.Name, Interface: "eth0", Reason: v1alpha1.ReasonXDPHookInUse,
-		Message: fmt.Sprintf("program id %d is attached in Native mode (bpftool prog show id %d tells whose it is); counting starts by itself when the hook becomes free", program, program),
+		Message: fmt.Sprintf("program id %d is attached in Native mode; remedy: remove that program, then counting starts without further action, or exclude the interface; on the node: bpftool net show dev eth0", program),
 	}
 	if len(x.Status.Failures) != 1 {
 		t.Fatalf("failures %v, want one", x.Status.Failures)

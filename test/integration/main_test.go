@@ -18,6 +18,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
 const root = "../.."
@@ -106,14 +107,11 @@ func get(t testing.TB, name string) (*v1alpha1.XDPCounter, error) {
 // edit changes the spec of a counter.
 func edit(t testing.TB, name string, change func(*v1alpha1.XDPCounterSpec)) {
 	t.Helper()
-	eventually(t, func() error {
-		x, err := get(t, name)
-		if err != nil {
-			return err
-		}
-		change(&x.Spec)
-		return c.Client.Update(t.Context(), x)
-	})
+	x := &v1alpha1.XDPCounter{}
+	x.Name = name
+	if err := objects.Edit(t.Context(), c.Client, x, func() { change(&x.Spec) }); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func eventually(t testing.TB, check func() error) {

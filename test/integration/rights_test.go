@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
 // TestAgentWithoutListPermission checks that the agent works without permission to list, because this API server can stream
@@ -20,8 +21,7 @@ func TestAgentWithoutListPermission(t *testing.T) {
 	}
 	rules := slices.Clone(role.Rules)
 	set := func(rules []rbacv1.PolicyRule) {
-		role.Rules = rules
-		if err := c.Client.Update(context.Background(), role); err != nil {
+		if err := objects.Edit(context.Background(), c.Client, role, func() { role.Rules = rules }); err != nil {
 			t.Error(err)
 		}
 	}

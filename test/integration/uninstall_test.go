@@ -45,7 +45,7 @@ func uninstall(t *testing.T, timeout time.Duration) (string, error) {
 	if err := os.WriteFile(kubeconfig, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	hook := exec.CommandContext(t.Context(), filepath.Join(root, "bin/controller"), "--kubeconfig="+kubeconfig,
+	hook := exec.CommandContext(t.Context(), netnscluster.Program(root, "controller"), "--kubeconfig="+kubeconfig,
 		"--leader-election-namespace="+netnscluster.Namespace, fmt.Sprintf("--timeout=%s", timeout), "uninstall")
 	out, err := hook.CombinedOutput()
 	return string(out), err

@@ -29,6 +29,8 @@ const (
 	skipSnapped = "captured in part only: the rest of their bytes is not known"
 	skipShort   = "shorter than an Ethernet header"
 	skipLong    = "longer than 65549 bytes, the most that a veth takes"
+
+	skipContradiction = "captured length larger than the original length"
 )
 
 // The lengths of frames that can be replayed.
@@ -76,6 +78,8 @@ func readCapture(name string) ([]frame, error) {
 			f.skip = skipLink
 		case info.CaptureLength < info.Length:
 			f.skip = skipSnapped
+		case info.CaptureLength > info.Length:
+			f.skip = skipContradiction
 		case len(data) < shortest:
 			f.skip = skipShort
 		case len(data) > longest:
@@ -118,9 +122,15 @@ func packets(r *bufio.Reader) (func() ([]byte, gopacket.CaptureInfo, layers.Link
 		return nil, err
 	}
 	// Some files have longer packets than their header says. tshark reads them up to this length.
-	pcap.SetSnaplen(max(pcap.Snaplen(), 262144))
+	longest := max(pcap.Snaplen(), 262144)
+	pcap.SetSnaplen(longest)
 	return func() ([]byte, gopacket.CaptureInfo, layers.LinkType, error) {
 		data, info, err := pcap.ReadPacketData()
+		if err != nil && info.CaptureLength > info.Length && info.CaptureLength <= int(longest) {
+			// pcapgo refuses the record after its header. It reads from r itself, since that is buffered.
+			data = make([]byte, info.CaptureLength)
+			_, err = io.ReadFull(r, data)
+		}
 		return data, info, pcap.LinkType(), err
 	}, nil
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -106,9 +108,9 @@ type difference struct {
 // comparison compares the program, package classify and tshark on one capture.
 type comparison struct {
 	frames      int
-	skipped     map[string]int // by reason
-	counted     traffic.Totals // by the program, on the veth
-	classified  traffic.Totals // by package classify
+	skipped     map[string][]int // the numbers of the frames by reason
+	counted     traffic.Totals   // by the program, on the veth
+	classified  traffic.Totals   // by package classify
 	tshark      traffic.Totals
 	differences []difference
 }
@@ -118,7 +120,7 @@ func compare(frames []frame, opinions []opinion, counted traffic.Totals) (*compa
 	if len(frames) != len(opinions) {
 		return nil, fmt.Errorf("the capture has %d frames, for tshark %d", len(frames), len(opinions))
 	}
-	c := &comparison{frames: len(frames), skipped: map[string]int{}, counted: counted}
+	c := &comparison{frames: len(frames), skipped: map[string][]int{}, counted: counted}
 	for i, f := range frames {
 		o := opinions[i]
 		if o.length != f.length || o.captured != len(f.data) {
@@ -127,7 +129,7 @@ func compare(frames []frame, opinions []opinion, counted traffic.Totals) (*compa
 		}
 		f.number = o.number // tshark's number also counts records that are not packets
 		if f.skip != "" {
-			c.skipped[f.skip]++
+			c.skipped[f.skip] = append(c.skipped[f.skip], f.number)
 			continue
 		}
 		one := traffic.Counts{Packets: 1, Bytes: uint64(f.length)}
@@ -150,8 +152,9 @@ func (c *comparison) equal() bool {
 func (c *comparison) write(out io.Writer) {
 	sum := c.counted.Sum()
 	fmt.Fprintf(out, "%d frames, %d replayed and counted\n", c.frames, sum.Packets)
-	for why, n := range c.skipped {
-		fmt.Fprintf(out, "%d skipped: %s\n", n, why)
+	for _, why := range slices.Sorted(maps.Keys(c.skipped)) {
+		numbers := c.skipped[why]
+		fmt.Fprintf(out, "%d skipped: %s: frames %s\n", len(numbers), why, firstNumbers(numbers))
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "CLASS\tPACKETS\tTSHARK\tBYTES\tTSHARK\t\t")
@@ -189,15 +192,30 @@ func (c *comparison) write(out io.Writer) {
 	}
 }
 
+// mostFrames is how many frames are listed for one reason. The rest is a number.
+const mostFrames = 20
+
 // writeFrames lists the first frames.
 func writeFrames(out io.Writer, ds []difference) {
-	const most = 20
-	for _, d := range ds[:min(len(ds), most)] {
+	for _, d := range ds[:min(len(ds), mostFrames)] {
 		fmt.Fprintf(out, "  frame %d: %s, for tshark %s (%s)\n", d.frame.number, d.ours, d.tshark, d.protocols)
 	}
-	if len(ds) > most {
-		fmt.Fprintf(out, "  and %d more\n", len(ds)-most)
+	if len(ds) > mostFrames {
+		fmt.Fprintf(out, "  and %d more\n", len(ds)-mostFrames)
 	}
+}
+
+// firstNumbers lists the numbers of frames, of many the first.
+func firstNumbers(numbers []int) string {
+	var words []string
+	for _, n := range numbers[:min(len(numbers), mostFrames)] {
+		words = append(words, strconv.Itoa(n))
+	}
+	list := strings.Join(words, ", ")
+	if len(numbers) > mostFrames {
+		list += fmt.Sprintf(" and %d more", len(numbers)-mostFrames)
+	}
+	return list
 }
 
 // verdict returns equal, known with the number of frames that differ, or DIFFERENT.

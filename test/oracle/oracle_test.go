@@ -177,14 +177,14 @@ func TestClassOfProtocols(t *testing.T) {
 
 func TestSkippedFramesHaveReason(t *testing.T) {
 	sound := frames.Common()[0].Data
-	one := func(skip string, data []byte, length int) (frame, opinion) {
-		return frame{number: 1, data: data, length: length, skip: skip},
-			opinion{number: 1, length: length, captured: len(data), class: traffic.IP(traffic.IPv4, 6)}
+	one := func(number int, skip string, data []byte, length int) (frame, opinion) {
+		return frame{number: number, data: data, length: length, skip: skip},
+			opinion{number: number, length: length, captured: len(data), class: traffic.IP(traffic.IPv4, 6)}
 	}
 	var all []frame
 	var opinions []opinion
-	for _, skip := range []string{skipSnapped, skipLong, skipSnapped, ""} {
-		f, o := one(skip, sound, len(sound))
+	for i, skip := range []string{skipSnapped, skipLong, skipSnapped, ""} {
+		f, o := one(i+1, skip, sound, len(sound))
 		all, opinions = append(all, f), append(opinions, o)
 	}
 	var counted traffic.Totals
@@ -193,7 +193,7 @@ func TestSkippedFramesHaveReason(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]int{skipSnapped: 2, skipLong: 1}, c.skipped); diff != "" {
+	if diff := cmp.Diff(map[string][]int{skipSnapped: {1, 3}, skipLong: {2}}, c.skipped); diff != "" {
 		t.Errorf("skipped (-want +got):\n%s", diff)
 	}
 	if !c.equal() {

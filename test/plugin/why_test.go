@@ -1,12 +1,14 @@
 package plugin
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -45,6 +47,50 @@ What to do
 	run(t, kubectl(t.Context(), "why", "nobody")).expect(t, 3, "no such XDPCounter: nobody; existing: bad, workers")
 	run(t, kubectl(t.Context(), "top", "nobody")).expect(t, 3, "no such XDPCounter: nobody; existing: bad, workers")
 	run(t, kubectl(t.Context(), "top", "nobody", "--once")).expect(t, 3, "no such XDPCounter: nobody; existing: bad, workers")
+}
+
+// The command for the agents' logs has the namespace in which the agents run, whatever the release. If the user may not
+// list pods, the command that shows the namespace is printed before it.
+func TestWhyFindsTheNamespaceOfTheAgents(t *testing.T) {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "monitoring"}}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "xdp-operator-agent-1", Namespace: "monitoring", Labels: map[string]string{
+			"app.kubernetes.io/name": "xdp-operator", "app.kubernetes.io/component": "agent",
+		}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "agent", Image: "agent"}}},
+	}
+	bad := counter(t, "pending", traffic.Totals{}, metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNothingAttached, Message: "x"})
+	failed := nodeState(t, "n3", bad)
+	report(t, failed, time.Now(), traffic.Totals{})
+	failed.Status.Interfaces[0].State, failed.Status.Interfaces[0].Mode = v1alpha1.InterfaceFailed, ""
+	failed.Status.Interfaces[0].Reason = v1alpha1.ReasonAttachFailed
+	failed.Status.Interfaces[0].Message = v1alpha1.FailureMessage(v1alpha1.ReasonAttachFailed, "attach eth0: no space left", "eth0")
+	if err := api.Status().Update(t.Context(), failed); err != nil {
+		t.Fatal(err)
+	}
+	const logs = " -l app.kubernetes.io/name=xdp-operator,app.kubernetes.io/component=agent --prefix --tail=20\n"
+	unknown := []string{"$ kubectl get daemonsets -A -l app.kubernetes.io/name=xdp-operator\n", "$ kubectl logs -n NAMESPACE" + logs}
+	run(t, kubectl(t.Context(), "why", "pending")).expect(t, 4, unknown...) // there are no agents
+
+	for _, o := range []client.Object{namespace, pod} {
+		if err := api.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if err := api.Delete(context.WithoutCancel(t.Context()), pod, client.GracePeriodSeconds(0)); err != nil {
+			t.Error(err)
+		}
+	})
+	known := run(t, kubectl(t.Context(), "why", "pending"))
+	known.expect(t, 4, "attach eth0: no space left\n", "$ kubectl logs -n monitoring"+logs)
+	if strings.Contains(known.out, "NAMESPACE") {
+		t.Errorf("prints a hint for the namespace too:\n%s", known.out)
+	}
+	reader := kubeconfigOf(t, "reader", rbacv1.PolicyRule{
+		APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: []string{"xdpcounters", "xdpnodestates"}, Verbs: []string{"list"},
+	})
+	run(t, kubectlAs(t.Context(), reader, "xdpcounter", "why", "pending")).expect(t, 4, unknown...)
 }
 
 func TestWithoutCounters(t *testing.T) {

@@ -5,10 +5,6 @@ package reasons
 import (
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -306,41 +302,4 @@ func TestAutoGoesBackToNative(t *testing.T) {
 	}
 	send()
 	expect(native, "", 10)
-}
-
-func TestEveryReasonIsExplained(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "../../api/v1alpha1/conditions.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	entries := map[string]bool{}
-	for line := range strings.Lines(string(text)) {
-		if name, ok := strings.CutPrefix(line, "### "); ok {
-			entries[strings.TrimSpace(name)] = true
-		}
-	}
-	var reasons int
-	ast.Inspect(file, func(node ast.Node) bool {
-		spec, ok := node.(*ast.ValueSpec)
-		if !ok || !strings.HasPrefix(spec.Names[0].Name, "Reason") {
-			return true
-		}
-		reasons++
-		name := strings.Trim(spec.Values[0].(*ast.BasicLit).Value, `"`)
-		if !entries[name] {
-			t.Errorf("%s has no entry %q", document, "### "+name)
-		}
-		delete(entries, name)
-		return true
-	})
-	if reasons == 0 {
-		t.Error("there are no reasons")
-	}
-	for name := range entries {
-		t.Errorf("%s explains %s, which is no reason", document, name)
-	}
 }

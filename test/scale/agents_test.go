@@ -12,11 +12,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -25,6 +23,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
 // atOnce is the number of nodes that are created, and of agents that are started, at a time.
@@ -138,14 +137,9 @@ func (f *simulatedAgents) revive(ctx context.Context, c client.Client, nodes []*
 
 // condition replaces the conditions of the Node object.
 func (n *node) condition(ctx context.Context, c client.Client, conditions ...corev1.NodeCondition) error {
-	return retry.RetryOnConflict(retry.DefaultBackoff, func() error { // conflicts with the node lifecycle controller
-		object := &corev1.Node{}
-		if err := c.Get(ctx, types.NamespacedName{Name: n.name}, object); err != nil {
-			return err
-		}
-		object.Status.Conditions = conditions
-		return c.Status().Update(ctx, object)
-	})
+	object := &corev1.Node{}
+	object.Name = n.name
+	return objects.EditStatus(ctx, c, object, func() { object.Status.Conditions = conditions }) // Kubernetes' own controller writes it
 }
 
 // notified returns the number of agents that have received counters whose generations have the given sum.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
 // The write budget (the defaults of the controller's flags), and the resource limits of the controller, at any size.
@@ -267,12 +268,12 @@ func (s *scaleRun) apply(counter int) {
 
 // selectPool changes the selector of a counter to another one that selects the same nodes.
 func (s *scaleRun) selectPool(counter int) {
-	x, err := s.get(counter)
+	x := &v1alpha1.XDPCounter{}
+	x.Name = name(counter)
+	err := objects.Edit(s.Context(), c.Client, x, func() { // the controller writes its status
+		x.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "edge"}}
+	})
 	if err != nil {
-		s.Fatal(err)
-	}
-	x.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "edge"}}
-	if err := c.Client.Update(s.Context(), x); err != nil {
 		s.Fatal(err)
 	}
 }

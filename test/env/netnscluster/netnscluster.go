@@ -40,9 +40,10 @@ func Prepare(ctx context.Context, root string, progress io.Writer) error {
 	if err := os.Setenv(assetsVariable, assets); err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", "bin/", "./cmd/...")
+	args := append([]string{"build", "-o", programs + "/"}, buildFlags...)
+	build := exec.CommandContext(ctx, "go", append(args, "./cmd/...")...)
 	build.Dir, build.Stdout, build.Stderr = root, progress, progress
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Env = append(os.Environ(), buildCGO)
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("build the controller and the agent: %w", err)
 	}
@@ -128,6 +129,9 @@ func (c *Cluster) Stop() error {
 	if c.fabric != nil {
 		errs = append(errs, c.fabric.Remove())
 	}
+	if raceDetector {
+		errs = append(errs, races(filepath.Join(c.options.Dir, "logs")))
+	}
 	return errors.Join(errs...)
 }
 
@@ -143,7 +147,7 @@ func (c *Cluster) StartControllerAs(ctx context.Context, name string, b Build, a
 		return nil, err
 	}
 	args = append([]string{"--kubeconfig=" + kubeconfig, "--leader-election-namespace=" + Namespace, "--health-probe-bind-address=0"}, args...)
-	cmd := exec.CommandContext(ctx, cmp.Or(b.Path, filepath.Join(c.options.Root, "bin/controller")), args...)
+	cmd := exec.CommandContext(ctx, cmp.Or(b.Path, Program(c.options.Root, "controller")), args...)
 	b.apply(cmd)
 	p, err := start(cmd, c.log(name))
 	if err != nil {

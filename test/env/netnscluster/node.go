@@ -91,7 +91,7 @@ func (n *Node) Cleanup(ctx context.Context) error {
 }
 
 func (n *Node) agentPath() string {
-	return filepath.Join(n.cluster.options.Root, "bin/agent")
+	return Program(n.cluster.options.Root, "agent")
 }
 
 // Sender returns a sender of frames that arrive at the node's eth0.

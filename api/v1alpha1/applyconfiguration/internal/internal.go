@@ -47,19 +47,21 @@ var schemaYAML = typed.YAMLObject(`types:
     fields:
     - name: counts
       type:
-        scalar: string
+        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.Counts
     - name: generation
       type:
         scalar: numeric
     - name: uid
       type:
         namedType: io.k8s.apimachinery.pkg.types.UID
+- name: com.github.xdp-operator.xdp-operator.api.v1alpha1.Counts
+  scalar: string
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.DepartingNode
   map:
     fields:
     - name: counts
       type:
-        scalar: string
+        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.Counts
     - name: name
       type:
         scalar: string
@@ -183,7 +185,7 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: atomic
     - name: counts
       type:
-        scalar: string
+        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.Counts
     - name: driver
       type:
         scalar: string
@@ -255,7 +257,7 @@ var schemaYAML = typed.YAMLObject(`types:
     fields:
     - name: counts
       type:
-        scalar: string
+        namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.Counts
     - name: departing
       type:
         list:
