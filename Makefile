@@ -119,7 +119,7 @@ test-gitops: ## Test the health of XDPCounters with the code of Argo CD and Flux
 
 .PHONY: test-quiet
 test-quiet: controlplane ## Count what is written to the API server in ten minutes without traffic (QUIET=1h: how long)
-	$(GO_TEST) -timeout 3h -v ./test/integration -run TestAQuietCluster -quiet $(or $(QUIET),10m)
+	$(GO_TEST) -timeout 3h -v ./test/integration -run TestIdleCluster -quiet $(or $(QUIET),10m)
 
 .PHONY: test-prometheus
 test-prometheus: controlplane ## Test metrics, alerts and dashboard with a real Prometheus (PICTURE=1 updates docs/dashboard.svg)

@@ -33,7 +33,7 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-func TestAMissedBudgetIsAnErrorAtTheEnd(t *testing.T) {
+func TestMissedBudget(t *testing.T) {
 	var budgets ledger
 	var out bytes.Buffer
 	budgets.judge("a", plainIP, 0.5)

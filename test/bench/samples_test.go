@@ -37,7 +37,7 @@ func TestCosts(t *testing.T) {
 	}
 }
 
-func TestMoreRoundsAreMadeWhileTooFewLoadsWereLeftAlone(t *testing.T) {
+func TestUnsettled(t *testing.T) {
 	for name, tc := range map[string]struct {
 		empty []float64
 		want  bool

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestOnOneCPUStaysThereAndLeavesTheOthersAlone(t *testing.T) {
+func TestOnOneCPU(t *testing.T) {
 	if err := onOneCPU(func() error {
 		var own unix.CPUSet
 		if err := unix.SchedGetaffinity(0, &own); err != nil {

@@ -61,7 +61,7 @@ func (r *result) cell(keys []string) string {
 	return "yes"
 }
 
-// timings tell how long it took.
+// timings returns the durations.
 func timings(results []*result) string {
 	var b strings.Builder
 	for _, r := range results {

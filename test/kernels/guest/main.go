@@ -144,7 +144,7 @@ func run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// runTests runs the tests of one package. That they fail is no error, but told.
+// runTests runs the tests of one package. A failed test is reported, and is not an error.
 func runTests(ctx context.Context, out io.Writer, test report.Test) error {
 	if test.NeedsFragments {
 		if err := loadFragments(); err != nil {

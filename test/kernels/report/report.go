@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Guest is the environment variable that tells a test that it runs in a guest.
+// Guest is an environment variable that is set for tests in a guest.
 const Guest = "XDP_OPERATOR_GUEST"
 
 // Mark begins a line of the guest's own. No test prints it.
@@ -56,7 +56,7 @@ func Write(w io.Writer, l Line) error {
 	return err
 }
 
-// Parse tells a line of the guest's own from a test's.
+// Parse distinguishes a line of the guest from the output of a test.
 func Parse(text string) (l Line, ok bool, err error) {
 	text, ok = strings.CutPrefix(strings.TrimRight(text, "\r\n"), Mark)
 	if !ok {
@@ -68,7 +68,7 @@ func Parse(text string) (l Line, ok bool, err error) {
 	return l, true, nil
 }
 
-// Test is how to run the tests of one package. It is told to the guest by the file Plan in its root.
+// Test describes how to run the tests of one package. The guest reads it from the file Plan in its root.
 type Test struct {
 	Package string   // its directory in the repository, which is the tests' working directory
 	Args    []string // beside those that every package gets

@@ -23,9 +23,9 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/kernels/report"
 )
 
-func TestEitherSideComesAndGoesFirst(t *testing.T) {
-	for name, steps := range map[string]func(s *scene){
-		"they are first and go first": func(s *scene) {
+func TestOrderOfAttachAndDetach(t *testing.T) {
+	for name, steps := range map[string]func(s *sharedHook){
+		"they are first and go first": func(s *sharedHook) {
 			s.load("other_pass")
 			s.traffic("other_pass")
 			s.join()
@@ -36,7 +36,7 @@ func TestEitherSideComesAndGoesFirst(t *testing.T) {
 			s.traffic("ours")
 			s.leave()
 		},
-		"they are first and go last": func(s *scene) {
+		"they are first and go last": func(s *sharedHook) {
 			s.load("other_pass")
 			s.join()
 			s.traffic("ours", "other_pass")
@@ -45,7 +45,7 @@ func TestEitherSideComesAndGoesFirst(t *testing.T) {
 			s.traffic("other_pass")
 			s.unload("other_pass")
 		},
-		"we are first and go first": func(s *scene) {
+		"we are first and go first": func(s *sharedHook) {
 			s.join()
 			s.expect("count_frame")
 			s.traffic("ours")
@@ -57,7 +57,7 @@ func TestEitherSideComesAndGoesFirst(t *testing.T) {
 			s.traffic("other_pass")
 			s.unload("other_pass")
 		},
-		"we are first and go last": func(s *scene) {
+		"we are first and go last": func(s *sharedHook) {
 			s.join()
 			s.load("other_pass")
 			s.traffic("ours", "other_pass")
@@ -66,7 +66,7 @@ func TestEitherSideComesAndGoesFirst(t *testing.T) {
 			s.traffic("ours")
 			s.leave()
 		},
-		"we go when two others stay": func(s *scene) {
+		"we go when two others stay": func(s *sharedHook) {
 			s.load("other_pass")
 			s.join()
 			s.load("other_drop")
@@ -80,16 +80,16 @@ func TestEitherSideComesAndGoesFirst(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newSharedHook(t)
 			steps(s)
 			s.expectNothing()
 		})
 	}
 }
 
-// What another program drops was received all the same.
+// A frame that another program drops was received and must be counted.
 func TestDroppedFramesAreCounted(t *testing.T) {
-	s := newScene(t)
+	s := newSharedHook(t)
 	s.load("other_drop")
 	s.join()
 	s.traffic("ours", "other_drop")
@@ -99,8 +99,8 @@ func TestDroppedFramesAreCounted(t *testing.T) {
 	}
 }
 
-func TestTheAgentFindsItselfAgain(t *testing.T) {
-	s := newScene(t)
+func TestAgentRestart(t *testing.T) {
+	s := newSharedHook(t)
 	s.load("other_pass")
 	s.pass(s.wish(plan.Auto))
 	before := s.status()
@@ -116,7 +116,7 @@ func TestTheAgentFindsItselfAgain(t *testing.T) {
 	s.traffic("ours", "other_pass")
 	s.expectProgram()
 
-	s.load("other_drop") // by somebody else, who makes another dispatcher
+	s.load("other_drop") // another user of libxdp, which creates another dispatcher
 	s.pass(s.wish(plan.Auto))
 	if after := s.status(); after[0] != before[0] {
 		t.Errorf("that somebody joins changed %v to %v", before[0], after[0])
@@ -125,46 +125,46 @@ func TestTheAgentFindsItselfAgain(t *testing.T) {
 	s.traffic("ours", "other_drop")
 }
 
-func TestWhatCannotBeSharedIsLeftAlone(t *testing.T) {
-	exclusive := func(s *scene, mode plan.Mode) plan.Attachment {
+func TestUnsupportedPrograms(t *testing.T) {
+	exclusive := func(s *sharedHook, mode plan.Mode) plan.Attachment {
 		a := s.wish(mode)
 		a.ViaDispatcher = false
 		return a
 	}
 	for name, tc := range map[string]struct {
-		before func(s *scene)
-		wish   func(s *scene) plan.Attachment
+		before func(s *sharedHook)
+		wish   func(s *sharedHook) plan.Attachment
 		want   error
 		says   string
 	}{
 		"a program without a dispatcher": {
-			func(s *scene) { s.env = []string{"LIBXDP_SKIP_DISPATCHER=1"}; s.load("other_pass") },
-			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrHookInUse, "other_pass is not a dispatcher",
+			func(s *sharedHook) { s.env = []string{"LIBXDP_SKIP_DISPATCHER=1"}; s.load("other_pass") },
+			func(s *sharedHook) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrHookInUse, "other_pass is not a dispatcher",
 		},
 		"a dispatcher in another mode": {
-			func(s *scene) { s.load("other_pass") },
-			func(s *scene) plan.Attachment { return s.wish(plan.Generic) }, plan.ErrHookInUse, "attached in Native mode",
+			func(s *sharedHook) { s.load("other_pass") },
+			func(s *sharedHook) plan.Attachment { return s.wish(plan.Generic) }, plan.ErrHookInUse, "attached in Native mode",
 		},
 		"a dispatcher, and we do not want to share": {
-			func(s *scene) { s.load("other_pass") },
-			func(s *scene) plan.Attachment { return exclusive(s, plan.Native) }, plan.ErrHookInUse, "",
+			func(s *sharedHook) { s.load("other_pass") },
+			func(s *sharedHook) plan.Attachment { return exclusive(s, plan.Native) }, plan.ErrHookInUse, "",
 		},
 		"a dispatcher that pins its programs elsewhere": {
-			func(s *scene) {
+			func(s *sharedHook) {
 				s.load("other_pass")
 				if err := os.Rename(s.bpffs+"/xdp", s.bpffs+"/elsewhere"); err != nil {
 					s.t.Fatal(err)
 				}
 			},
-			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrDispatcherRefused, "not all of the dispatcher's programs are pinned",
+			func(s *sharedHook) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrDispatcherRefused, "not all of the dispatcher's programs are pinned",
 		},
 		"an interface that is gone": {
-			func(s *scene) { s.deleteInterface() },
-			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrInterfaceGone, "",
+			func(s *sharedHook) { s.deleteInterface() },
+			func(s *sharedHook) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrInterfaceGone, "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newSharedHook(t)
 			tc.before(s)
 			hook, folders := s.hook(), s.folders()
 			err := s.attach(tc.wish(s))
@@ -178,9 +178,9 @@ func TestWhatCannotBeSharedIsLeftAlone(t *testing.T) {
 	}
 }
 
-// Since Linux 5.15 nothing is changed below an interface that has a program, but for links. Those who are there go on.
-func TestAnInterfaceAboveHasAProgram(t *testing.T) {
-	s := newScene(t)
+// Since Linux 5.15, programs below an interface that has a program cannot be changed, except through links. Attached programs continue.
+func TestUpperDeviceHasProgram(t *testing.T) {
+	s := newSharedHook(t)
 	above := s.above()
 	if err := s.attach(above); err != nil {
 		t.Fatal(err)
@@ -225,9 +225,9 @@ func TestAnInterfaceAboveHasAProgram(t *testing.T) {
 	s.expectNothing()
 }
 
-// The first one on a hook takes generic mode for Auto where the driver refuses native.
+// The first program on a hook falls back from Auto to generic mode if the driver rejects native mode.
 func TestTooFewQueues(t *testing.T) {
-	s := newScene(t)
+	s := newSharedHook(t)
 	s.few()
 	if err := s.attach(s.wish(plan.Native)); !errors.Is(err, plan.ErrNotEnoughQueues) {
 		t.Errorf("attach: %v, want %v", err, plan.ErrNotEnoughQueues)
@@ -240,15 +240,15 @@ func TestTooFewQueues(t *testing.T) {
 	s.expectNothing()
 }
 
-// SYS_ADMIN is a right that agents do not have by default.
-func TestWithoutTheRightItIsSaid(t *testing.T) {
-	s := newScene(t)
+// Agents do not have the capability SYS_ADMIN by default.
+func TestWithoutSysAdmin(t *testing.T) {
+	s := newSharedHook(t)
 	s.load("other_pass")
 	var err error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and never unlocks: the thread has lost the right
+		runtime.LockOSThread() // never unlocked, because the thread has dropped the capability
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var data [2]unix.CapUserData
 		if err = unix.Capget(&header, &data[0]); err != nil {
@@ -271,8 +271,8 @@ func TestWithoutTheRightItIsSaid(t *testing.T) {
 	s.traffic("other_pass")
 }
 
-func TestCleanupLeavesTheOthers(t *testing.T) {
-	s := newScene(t)
+func TestCleanupKeepsOtherPrograms(t *testing.T) {
+	s := newSharedHook(t)
 	s.load("other_pass")
 	s.join()
 	s.load("other_drop")
@@ -288,8 +288,8 @@ func TestCleanupLeavesTheOthers(t *testing.T) {
 	s.expectNothing()
 }
 
-func TestBetweenSharedAndExclusive(t *testing.T) {
-	s := newScene(t)
+func TestChangeCoexistence(t *testing.T) {
+	s := newSharedHook(t)
 	alone := s.wish(plan.Auto)
 	alone.ViaDispatcher = false
 	s.pass(alone)
@@ -307,9 +307,9 @@ func TestBetweenSharedAndExclusive(t *testing.T) {
 	s.expectNothing()
 }
 
-// An interface that goes takes its dispatcher with it, but not the pins.
-func TestTheInterfaceGoes(t *testing.T) {
-	s := newScene(t)
+// Deleting an interface removes its dispatcher, but not the pins.
+func TestInterfaceDeleted(t *testing.T) {
+	s := newSharedHook(t)
 	s.load("other_pass")
 	s.join()
 	s.deleteInterface()
@@ -319,9 +319,9 @@ func TestTheInterfaceGoes(t *testing.T) {
 	}
 }
 
-// Somebody takes the hook by force: then there is nothing to count any more, and what is left of us goes.
-func TestTheDispatcherIsTakenAway(t *testing.T) {
-	s := newScene(t)
+// Another program replaces the dispatcher by force. Counting stops, and the remaining pins are removed.
+func TestDispatcherRemoved(t *testing.T) {
+	s := newSharedHook(t)
 	s.join()
 	s.must("unload", "--all", "eth0")
 	s.pass()
@@ -329,7 +329,7 @@ func TestTheDispatcherIsTakenAway(t *testing.T) {
 }
 
 func TestDispatcher(t *testing.T) {
-	s := newScene(t)
+	s := newSharedHook(t)
 	s.load("other_pass")
 	s.join()
 	s.traffic("ours", "other_pass")
@@ -338,14 +338,14 @@ func TestDispatcher(t *testing.T) {
 	}
 }
 
-// Whatever is changed, and wherever that is killed, the others go on, and the next pass of an agent ends as if nothing had
-// happened.
-func TestKilledAnywhere(t *testing.T) {
+// If a process is killed at any step of any change, the other programs continue, and the next pass of an agent completes the
+// change.
+func TestKilledAtEveryStep(t *testing.T) {
 	for _, change := range []string{"join", "join the first", "leave", "leave the last"} {
 		killed := true
 		for step := 1; killed; step++ {
 			t.Run(fmt.Sprintf("%s, killed at step %d", change, step), func(t *testing.T) {
-				s := newScene(t)
+				s := newSharedHook(t)
 				others := []string{"other_pass"}
 				if change == "join the first" || change == "leave the last" {
 					others = nil
@@ -378,10 +378,10 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// killed makes a process that changes the hook and ends at a step of it, or with false that there was no such step.
-func (s *scene) killed(change string, step int) bool {
+// killed starts a process that changes the hook and kills itself at a step. It returns false if there is no such step.
+func (s *sharedHook) killed(change string, step int) bool {
 	s.t.Helper()
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestIsKilled$", "-test.v")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestKilledProcess$", "-test.v")
 	cmd.Env = append(os.Environ(), "CHANGE="+change, "STEP="+strconv.Itoa(step), "BPFFS="+s.bpffs, "INDEX="+strconv.Itoa(s.index))
 	var out []byte
 	var err error
@@ -395,8 +395,8 @@ func (s *scene) killed(change string, step int) bool {
 	return false
 }
 
-// TestIsKilled is the process of killed.
-func TestIsKilled(t *testing.T) {
+// TestKilledProcess is the process that killed starts.
+func TestKilledProcess(t *testing.T) {
 	at, _ := strconv.Atoi(os.Getenv("STEP"))
 	index, _ := strconv.Atoi(os.Getenv("INDEX"))
 	path := os.Getenv("BPFFS")
@@ -404,7 +404,7 @@ func TestIsKilled(t *testing.T) {
 		if at != 0 || index != 0 {
 			t.Fatal("where?")
 		}
-		return // there is nothing to change
+		return // not started by killed
 	}
 	spec, counts, hook := byHand(t, path, index)
 	steps := 0
@@ -428,8 +428,8 @@ func TestIsKilled(t *testing.T) {
 	}
 }
 
-// byHand is what the datapath has of an interface: the program, the pinned counts, which it makes if there are none, and
-// the hook.
+// byHand returns the objects of the datapath for an interface: the program, the pinned counts, which it creates if necessary,
+// and the hook.
 func byHand(t *testing.T, bpffs string, index int) (*ebpf.CollectionSpec, *ebpf.Map, dispatcher.Hook) {
 	t.Helper()
 	folder := filepath.Join(bpffs, "xdp-operator", "v1", strconv.Itoa(index))
@@ -454,9 +454,9 @@ func byHand(t *testing.T, bpffs string, index int) (*ebpf.CollectionSpec, *ebpf.
 	return spec, counts, dispatcher.Hook{Bpffs: bpffs, Index: index, Journal: folder, Maps: []uint32{uint32(id)}}
 }
 
-// Another version of the program, which counts alike.
-func TestANewVersionTakesThePlaceOfTheOld(t *testing.T) {
-	s := newScene(t)
+// Another version of the program, with the same behaviour.
+func TestUpgradeProgram(t *testing.T) {
+	s := newSharedHook(t)
 	s.load("other_pass")
 	spec, counts, hook := byHand(t, s.bpffs, s.index)
 	code := spec.Programs[bpf.Program].Instructions
@@ -484,16 +484,16 @@ func TestANewVersionTakesThePlaceOfTheOld(t *testing.T) {
 	s.traffic("ours", "other_pass")
 }
 
-// Both sides come and go at the same time, again and again, and nobody is lost.
-func TestBothAtTheSameTime(t *testing.T) {
-	s := newScene(t)
-	s.load("other_drop") // it stays
+// The agent and xdp-loader attach and detach repeatedly at the same time. No program is lost.
+func TestConcurrentChanges(t *testing.T) {
+	s := newSharedHook(t)
+	s.load("other_drop") // stays attached
 	const rounds = 5
 	theirs := make(chan error, 1)
 	go func() {
 		for range rounds {
-			// libxdp looks which dispatcher there is before it takes the lock, and gives up if that one is not there any
-			// more when it has it.
+			// libxdp reads the current dispatcher before it takes the lock, and fails if it has been replaced when it has the
+			// lock.
 			err := again(func() error {
 				_, err := s.loader("load", "-m", "native", "-n", "other_pass", "eth0", s.object)
 				return err
@@ -530,7 +530,7 @@ func TestBothAtTheSameTime(t *testing.T) {
 	s.expectNothing()
 }
 
-// again tries several times.
+// again retries several times.
 func again(try func() error) (err error) {
 	for range 10 {
 		if err = try(); err == nil {

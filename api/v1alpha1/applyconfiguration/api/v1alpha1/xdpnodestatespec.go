@@ -13,13 +13,13 @@ import (
 type XDPNodeStateSpecApplyConfiguration struct {
 	// counters lists the XDPCounters of this node, the oldest first. If two of them conflict, the older one applies.
 	Counters []NodeCounterApplyConfiguration `json:"counters,omitempty"`
-	// reportInterval is how often the totals are reported while they change, at least 1s. The controller doubles what the
-	// XDPCounters ask for until the reports of all nodes stay within the cluster's budget of writes.
+	// reportInterval is how often the agent reports the totals while they change, at least 1s. The controller doubles the
+	// interval that the XDPCounters request until the reports of all nodes stay within the cluster's write budget.
 	ReportInterval *v1.Duration `json:"reportInterval,omitempty"`
-	// reportBytesPerSecond is this node's share of the cluster's budget of bytes. The agent doubles reportInterval until its
-	// reports stay within it. 0: no limit.
+	// reportBytesPerSecond is this node's share of the cluster's budget of report bytes. The agent doubles reportInterval
+	// until its reports stay within it. 0 means no limit.
 	ReportBytesPerSecond *int64 `json:"reportBytesPerSecond,omitempty"`
-	// updateTime is when this spec was last changed while the agent was reporting. The agent has to follow it within three
+	// updateTime is when this spec was last changed while the agent was reporting. The agent must apply it within three
 	// minutes.
 	UpdateTime *v1.Time `json:"updateTime,omitempty"`
 }

@@ -17,10 +17,10 @@ type XDPNodeStateStatusApplyConfiguration struct {
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// reportTime is the time of the report.
 	ReportTime *v1.MicroTime `json:"reportTime,omitempty"`
-	// nextReportTime is when the next report is due at the latest. An agent that has not reported by then is late.
+	// nextReportTime is when the next report is due. An agent that has not reported by then is late.
 	NextReportTime *v1.Time `json:"nextReportTime,omitempty"`
-	// reportBytes is the size of a report in bytes, as JSON, rounded up. It changes only when reports grow beyond it or shrink
-	// to less than three quarters of it.
+	// reportBytes is the size of a report as JSON in bytes, rounded up. It changes only when reports become larger than it,
+	// or smaller than three quarters of it.
 	ReportBytes *int32 `json:"reportBytes,omitempty"`
 	// agent identifies the agent that wrote this report.
 	Agent *AgentInfoApplyConfiguration `json:"agent,omitempty"`
