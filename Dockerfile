@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # One image for both programs. The Kubernetes objects set the command and the user.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # xdp-operator: make help
 
 SHELL := /usr/bin/env bash -o pipefail
@@ -155,8 +156,8 @@ controlplane: ## Get etcd, kube-apiserver, kube-controller-manager and kubectl (
 
 .PHONY: generate
 generate: ## Generate deep copies, apply configurations and the BPF objects (needs clang-14)
-	$(CONTROLLER_GEN) object paths=./api/v1alpha1
-	$(CONTROLLER_GEN) applyconfiguration paths=./api/v1alpha1
+	$(CONTROLLER_GEN) object:headerFile=hack/tools/header.go.txt paths=./api/v1alpha1
+	$(CONTROLLER_GEN) applyconfiguration:headerFile=hack/tools/header.go.txt paths=./api/v1alpha1
 	go generate ./bpf ./test/bench ./test/kernels/sharing
 
 .PHONY: manifests

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command bench measures the cost of the counting program and compares it with the budgets:
 //
 //	go run ./test/bench

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package e2e tests the whole operator as users install it: the image, installed by helm on a cluster of real nodes, while the
 // tests send frames and count them.
 package e2e

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package faults injects the faults that happen in clusters, one after the other and in random sequences, while frames
 // arrive at a constant rate. It checks the accounting: what arrived at an interface is reported in the node's account and in
 // the XDPCounters, packets and bytes per class, except for the losses that a fault allows.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package gitops tests how GitOps tools evaluate XDPCounters, with the code of these tools: Argo CD's settings, Lua VM and
 // change detection, and kstatus, which Flux uses. It also tests the YAML in docs/gitops.md with the types of both.
 package gitops

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package integration tests the controller and the agents together. Binaries, API server, XDP programs and frames are real.
 // Nodes are network namespaces.
 package integration

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command oracle compares the counting program with tshark. It replays captures on a veth pair, on one end of which the
 // program counts in native mode, and compares the packets and bytes of each class with tshark's result for the same files.
 //

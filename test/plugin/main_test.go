@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plugin tests kubectl-xdpcounter as people run it: by kubectl, against a real API server.
 package plugin
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package prometheus tests the metrics, the alerts and the dashboard with a real Prometheus. It scrapes real agents and a
 // real controller over TLS with an authorized token, while frames arrive and faults are injected.
 package prometheus

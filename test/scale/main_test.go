@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package scale measures the cost of xdp-operator in a large cluster. The API server, etcd and the controller are real. Nodes
 // are only objects. Their agents run in this process, with the real code and a datapath in memory.
 package scale

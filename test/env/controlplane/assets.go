@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controlplane runs a Kubernetes control plane on the machine that it is called on: etcd, kube-apiserver
 // and kube-controller-manager, without containers and without a registry. It is for tests and for the demo.
 package controlplane

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command guest is the first and only program of a guest of test/kernels: it makes the system fit for tests, runs them,
 // finds out what the kernel can do, and switches the machine off.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package report is what a guest says over its second serial port, line by line: the output of the tests as it comes,
 // and between it lines of its own, which begin with Mark.
 package report

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package audit holds what the objects tell against what must be true of every version of them: the parts sum up to the
 // total, and nothing ever falls.
 package audit

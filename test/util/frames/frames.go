@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package frames makes frames of every kind that the counting program tells apart, and sends them.
 package frames
 

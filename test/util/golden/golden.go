@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package golden compares what people see with files that are read in review. The tests that import it have the flag
 // -update, which writes the files anew.
 package golden

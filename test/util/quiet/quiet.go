@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package quiet sets up interfaces on which nothing passes but what is sent on purpose: no IPv6 of the kernel's own, no
 // ARP. Its functions work in the network namespace of the calling thread.
 package quiet

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package scrape reads collectors as a Prometheus does.
 package scrape
 
