@@ -33,18 +33,55 @@ demo-down: ## End what make demo KEEP=1 left up
 # Two at a time, since most of what they do is wait; the longest first. What they need is built before.
 .PHONY: test
 test: controlplane cluster-programs image-tar ## Run every test that this machine can run
-	+@$(MAKE) --no-print-directory -j2 $(addprefix -o ,$^) test-e2e test-kernel test-integration test-unit test-faults-short test-prometheus test-scale-short test-charts test-gitops
+	+@$(MAKE) --no-print-directory -j2 $(addprefix -o ,$^) test-e2e test-kernel test-integration test-env test-unit test-api test-faults-short test-prometheus test-scale-short test-charts test-gitops
 	@echo "Every test passed."
 
 ##@ Single tests
 
+# What tests which packages. A package that is in no list here is tested by test-unit: by plain Go, without root.
+KERNEL_TESTS := ./bpf ./agent/datapath ./agent/dispatcher ./agent/links ./cmd/xdpcount ./test/bench ./test/oracle ./test/reasons ./test/stacks ./test/util/bpffs ./test/util/netns ./test/util/quiet
+API_TESTS := ./api/v1alpha1 ./test/plugin
+ENV_TESTS := ./test/env/...
+INTEGRATION_TESTS := ./test/integration/...
+FAULT_TESTS := ./test/faults/...
+SCALE_TESTS := ./test/scale/...
+E2E_TESTS := ./test/e2e/...
+GUEST_TESTS := ./test/kernels/...
+UNIT_TESTS = $(filter-out $(shell go list $(KERNEL_TESTS) $(API_TESTS) $(ENV_TESTS) $(INTEGRATION_TESTS) $(FAULT_TESTS) $(SCALE_TESTS) $(E2E_TESTS) $(GUEST_TESTS)),$(shell go list ./...))
+
+.PHONY: packages
+packages: ## List which target tests which package, and check that it is one
+	@list() { local target=$$1 all; shift; all=$$(go list "$$@") || exit 1; for package in $$all; do echo "$$package $$target"; done; }; \
+	{ list test-kernel $(KERNEL_TESTS); list test-api $(API_TESTS); list test-env $(ENV_TESTS); list test-integration $(INTEGRATION_TESTS); \
+	  list test-faults $(FAULT_TESTS); list test-scale $(SCALE_TESTS); list test-e2e $(E2E_TESTS); list test-kernels $(GUEST_TESTS); \
+	  list test-unit $(UNIT_TESTS); } | sort | awk '{print} $$1 == last {twice = 1; print "in two lists: " $$1 > "/dev/stderr"} {last = $$1} END {exit twice}'
+
 .PHONY: test-unit
-test-unit: controlplane cluster-programs image-tar ## What decides, and the API against a real API server
-	$(GO_TEST) ./api/... ./internal/... ./agent ./agent/plan ./controllers/... ./test/util/audit ./test/docs ./test/util/golden ./test/util/memapi/... ./test/histories/... ./test/plugin/... ./test/env/... ./hack/...
+test-unit: ## What plain Go can test: without root, control plane or network
+	$(GO_TEST) $(UNIT_TESTS)
+
+.PHONY: test-api
+test-api: controlplane ## The kinds and the kubectl plugin against a real API server
+	$(GO_TEST) $(API_TESTS)
+
+.PHONY: test-env
+test-env: controlplane cluster-programs image-tar ## What tests stand on: sandbox, control plane, local clusters and image
+	$(GO_TEST) $(ENV_TESTS)
+
+# The integration tests that test-race runs: a few minutes. Some of the others need exact memory or time.
+RACE_INTEGRATION := TestExactTotals TestEditNodeSelector TestLeaderElection TestCertificateReload TestUninstall
+empty :=
+
+.PHONY: test-race
+test-race: controlplane ## The unit tests and a part of the integration tests with the race detector (needs a C compiler)
+	@command -v $$(go env CC) > /dev/null || { echo "The race detector needs a C compiler, and there is no $$(go env CC): install gcc." >&2; exit 1; }
+	@for name in $(RACE_INTEGRATION); do grep -q "^func $$name(" test/integration/*_test.go || { echo "There is no integration test $$name." >&2; exit 1; }; done
+	CGO_ENABLED=1 $(GO_TEST) -race $(UNIT_TESTS)
+	CGO_ENABLED=1 $(GO_TEST) -race -timeout 20m $(INTEGRATION_TESTS) -run '^($(subst $(empty) $(empty),|,$(RACE_INTEGRATION)))$$'
 
 .PHONY: test-kernel
 test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this kernel, and 3 million frames
-	$(GO_TEST) ./bpf/... ./agent/datapath/... ./agent/dispatcher/... ./agent/links/... ./cmd/... ./test/reasons/... ./test/stacks/... ./test/bench/... ./test/util/classify/... ./test/oracle/... ./test/util/frames/... ./test/util/netns/... ./test/util/bpffs/... ./test/util/quiet/...
+	$(GO_TEST) $(KERNEL_TESTS)
 
 .PHONY: test-kernels
 test-kernels: ## The same on Debian's kernels, emulated (KERNELS="5.10 6.1": which; RUN=expression; WRITE=1: docs/kernels.md)
@@ -53,11 +90,11 @@ test-kernels: ## The same on Debian's kernels, emulated (KERNELS="5.10 6.1": whi
 
 .PHONY: test-integration
 test-integration: controlplane ## Controller and agents on one real API server, real frames on three nodes
-	$(GO_TEST) -timeout 20m ./test/integration/...
+	$(GO_TEST) -timeout 20m $(INTEGRATION_TESTS)
 
 .PHONY: test-faults-short
 test-faults-short: controlplane ## Every fault once and 15 random ones, under traffic that is counted
-	$(GO_TEST) -timeout 20m ./test/faults/...
+	$(GO_TEST) -timeout 20m $(FAULT_TESTS)
 
 .PHONY: test-faults
 test-faults: controlplane ## The same with outages of a minute and 100 random faults (SEED=N and COUNT=N: which and how many)
@@ -65,7 +102,7 @@ test-faults: controlplane ## The same with outages of a minute and 100 random fa
 
 .PHONY: test-scale-short
 test-scale-short: controlplane ## 200 simulated nodes on a real API server: what is written stays within the budget
-	$(GO_TEST) -timeout 20m ./test/scale/...
+	$(GO_TEST) -timeout 20m $(SCALE_TESTS)
 
 .PHONY: test-scale
 test-scale: controlplane ## The same at any size, and what it costs (NODES=1000 COUNTERS=20 INTERVAL=10s WINDOW=2m: docs/scale.md)
@@ -88,8 +125,12 @@ test-prometheus: controlplane ## A real Prometheus: metrics, alerts and dashboar
 	cd test/prometheus && $(GO_TEST) ./... $(if $(PICTURE),-picture $(CURDIR)/docs/dashboard.svg)
 
 .PHONY: test-e2e
-test-e2e: cluster-programs ## The image and the chart on real nodes: install, count, add and remove a node, upgrade, uninstall
-	$(GO_TEST) -v -timeout 40m ./test/e2e/...
+test-e2e: $(if $(E2E_EXISTING_CLUSTER),,cluster-programs) ## The image and the chart on real nodes (E2E_EXISTING_CLUSTER=1 E2E_IMAGE=NAME:TAG: on the cluster of the kubeconfig)
+	$(GO_TEST) -v -timeout 40m $(E2E_TESTS)
+
+.PHONY: test-mutation
+test-mutation: ## Change one operator at a time and count which changes the tests notice (PACKAGES="agent controllers": where)
+	go run ./test/mutation $(PACKAGES)
 
 .PHONY: fuzz
 fuzz: ## Fuzz for 30 s each
@@ -145,7 +186,7 @@ fmt: ## Format Go and C
 	clang-format-14 -i --style=file:bpf/.clang-format bpf/*.c bpf/*.h bpf/headers/*.h test/bench/*.c test/kernels/sharing/*.c
 
 .PHONY: lint
-lint: ## Lint, the layering of the packages included
+lint: packages ## Lint, the layering of the packages included
 	$(GOLANGCI_LINT) run ./...
 	cd test/manifests && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
 	cd test/gitops && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...

@@ -163,7 +163,7 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 	}
 	asked := selections(spec)
 	var o outcome
-	o.want, o.selected, o.declined = plan.Desired(asked, s.interfaces, s.attached)
+	o.want, o.selected, o.rejected = plan.Desired(asked, s.interfaces, s.attached)
 	attach, detach := plan.Diff(s.attached, o.want, s.interfaces)
 	o.detach, o.failed = detach, map[int]error{}
 	if !opened || len(attach) == 0 {
@@ -174,7 +174,7 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 		return s, o, err
 	}
 	// The mode that Auto attained is known only now, and so is which counters agree with it.
-	_, o.selected, o.declined = plan.Desired(asked, s.interfaces, s.attached)
+	_, o.selected, o.rejected = plan.Desired(asked, s.interfaces, s.attached)
 	return s, o, nil
 }
 

@@ -108,7 +108,7 @@ func (n *node) Attach(a plan.Attachment) error {
 			}
 		}
 	}
-	n.attached = append(n.attached, plan.Attachment{Index: a.Index, Shared: a.Shared, Program: n.nextID, Map: n.nextID, Pin: a.Name})
+	n.attached = append(n.attached, plan.Attachment{Index: a.Index, ViaDispatcher: a.ViaDispatcher, Program: n.nextID, Map: n.nextID, Pin: a.Name})
 	return nil
 }
 

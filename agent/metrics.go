@@ -143,7 +143,7 @@ func (o observation) counts() (list []prometheus.Metric) {
 			continue // attached or detached in the meantime
 		}
 		p := o.programs[at]
-		live := plan.Attachment{Index: r.Index, Shared: p.Shared, Program: p.ID, Map: p.Map}.Live
+		live := plan.Attachment{Index: r.Index, ViaDispatcher: p.ViaDispatcher, Program: p.ID, Map: p.Map}.Live
 		at = slices.IndexFunc(o.interfaces, live)
 		if at < 0 {
 			continue

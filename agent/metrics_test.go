@@ -48,7 +48,7 @@ func busy() observation {
 			{Map: 11, ID: 30}, // an update was killed
 			{Map: 12, ID: 40, Tag: "ae4c2ac4ab6d1c9e"},
 			{Map: 13},
-			{Map: 15, ID: 50, Shared: true, Tag: "3ddb4658cecffec8"},
+			{Map: 15, ID: 50, ViaDispatcher: true, Tag: "3ddb4658cecffec8"},
 		},
 		readings: []traffic.Reading{
 			reading(10, 2, map[traffic.Class]traffic.Counts{

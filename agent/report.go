@@ -21,7 +21,7 @@ import (
 type outcome struct {
 	want     []plan.Attachment
 	selected map[int][]string // counters by interface index
-	declined []plan.Declined
+	rejected []plan.Rejected
 	failed   map[int]error // by interface index
 	detach   []plan.Attachment
 }
@@ -93,7 +93,7 @@ func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v
 			if h.Refused != nil && o.want[at].Mode == plan.Auto {
 				e.Reason, e.Message = fallback(h.Refused, i)
 			}
-			if h.Shared {
+			if h.ViaDispatcher {
 				e.Coexistence = v1alpha1.CoexistenceDispatcher
 			}
 			booked(&e, h.Map)
@@ -103,17 +103,17 @@ func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v
 		}
 		list = append(list, e)
 	}
-	for _, d := range o.declined {
+	for _, d := range o.rejected {
 		if at := slices.IndexFunc(s.interfaces, func(i plan.Interface) bool { return i.Index == d.Index }); at >= 0 {
-			list = appendFailure(list, declined(entry(s.interfaces[at]), d))
+			list = appendFailure(list, rejected(entry(s.interfaces[at]), d))
 		}
 	}
 	slices.SortStableFunc(list, func(x, y v1alpha1.NodeInterface) int { return cmp.Compare(x.Index, y.Index) })
 	return list
 }
 
-// declined completes the entry of an interface that a counter selects and that is not counted for it.
-func declined(e v1alpha1.NodeInterface, d plan.Declined) v1alpha1.NodeInterface {
+// rejected completes the entry of an interface that a counter selects and that is not counted for it.
+func rejected(e v1alpha1.NodeInterface, d plan.Rejected) v1alpha1.NodeInterface {
 	e.RequestedMode, e.Counters = v1alpha1.AttachMode(d.Wants), uids([]string{d.Counter})
 	e.State, e.Reason = v1alpha1.InterfaceFailed, reasonOf(d.Why)
 	switch {

@@ -22,12 +22,12 @@ func selections(spec v1alpha1.XDPNodeStateSpec) []plan.Selection {
 			continue
 		}
 		selections = append(selections, plan.Selection{
-			Counter: string(c.UID),
-			Primary: c.Primary,
-			Names:   c.Names,
-			Exclude: c.Exclude,
-			Mode:    plan.Mode(cmp.Or(c.AttachMode, v1alpha1.AttachAuto)),
-			Shared:  c.Coexistence == v1alpha1.CoexistenceDispatcher,
+			Counter:       string(c.UID),
+			Primary:       c.Primary,
+			Names:         c.Names,
+			Exclude:       c.Exclude,
+			Mode:          plan.Mode(cmp.Or(c.AttachMode, v1alpha1.AttachAuto)),
+			ViaDispatcher: c.Coexistence == v1alpha1.CoexistenceDispatcher,
 		})
 	}
 	return selections

@@ -1,5 +1,5 @@
-// Package controllers is the cluster's half of the operator: it tells each node's agent which XDPCounters concern
-// it, and sums up in each XDPCounter what the agents report.
+// Package controllers has the two reconcilers of the controller. NodeStateReconciler writes to each XDPNodeState which
+// XDPCounters select the node. XDPCounterReconciler summarizes the reports of the agents in the status of each XDPCounter.
 package controllers
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// nodeSelector returns the selector of the counter's nodes. Without one it selects all. With an error it selects
-// none: the API lets through what is no label, since it cannot check texts without a bound.
+// nodeSelector returns the node selector of a counter. A counter without one selects all nodes. With an error the selector
+// matches no node. The schema of the API cannot validate label keys and values, because their length is not limited there.
 func nodeSelector(c *v1alpha1.XDPCounter) (labels.Selector, error) {
 	if c.Spec.NodeSelector == nil {
 		return labels.Everything(), nil
@@ -29,14 +29,14 @@ func nodeSelector(c *v1alpha1.XDPCounter) (labels.Selector, error) {
 	return selector, nil
 }
 
-// assign returns what the agent of a node shall be told: the counters that select the node, and inactive those
-// that have an account there. The oldest comes first. state is the node's present state, nil if there is none.
-// Without counters nothing is to be told. nodes is how many nodes share the budget.
+// assign returns the spec of a node's state. It lists the counters that select the node, and as inactive those that only have
+// an account there, the oldest first. Without counters no node state is needed. state is the present state, nil if there is
+// none. nodes is how many nodes share the budget.
 func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.XDPNodeState, nodes int, budget Budget) v1alpha1.XDPNodeStateSpec {
 	var spec v1alpha1.XDPNodeStateSpec
 	shortest := time.Hour
 	for _, c := range byAge(counters) {
-		selector, _ := nodeSelector(&c) // an error is for the counter's status to tell
+		selector, _ := nodeSelector(&c) // the counter's status has the error
 		active := selector.Matches(labels.Set(node.Labels)) && !c.Spec.Suspend && c.DeletionTimestamp.IsZero()
 		if !active && !hasAccount(state, c.UID) {
 			continue
@@ -75,8 +75,8 @@ func names(patterns []v1alpha1.InterfacePattern) []string {
 	return names
 }
 
-// hasAccount reports whether the node's agent keeps an account for the counter, or may open one before it learns
-// that it is not to.
+// hasAccount reports whether the node's agent has an account of the counter, or may still open one because it has not seen
+// the present spec.
 func hasAccount(state *v1alpha1.XDPNodeState, uid types.UID) bool {
 	if state == nil {
 		return false
@@ -87,19 +87,19 @@ func hasAccount(state *v1alpha1.XDPNodeState, uid types.UID) bool {
 	return state.Account(uid) != nil
 }
 
-// detached reports whether the node's agent holds nothing and is told to take up nothing. An agent attaches nothing
-// before its first report.
+// detached reports whether nothing is attached on the node and the spec lists no counter. An agent attaches nothing before
+// its first report.
 func detached(state *v1alpha1.XDPNodeState) bool {
 	return state.Status.ObservedGeneration == 0 ||
 		state.Status.ObservedGeneration == state.Generation && len(state.Spec.Counters) == 0 && len(state.Status.Interfaces) == 0
 }
 
-// wantedInterval is the interval that the counter asks for, the API's default if none.
+// wantedInterval returns spec.reportInterval of the counter, or the default of the API.
 func wantedInterval(c *v1alpha1.XDPCounter) time.Duration {
 	return cmp.Or(c.Spec.ReportInterval.Duration, 10*time.Second)
 }
 
-// byAge returns the counters with the oldest first; among those of one second the name decides.
+// byAge returns the counters sorted by age, the oldest first, and then by name.
 func byAge(counters []v1alpha1.XDPCounter) []v1alpha1.XDPCounter {
 	return slices.SortedFunc(slices.Values(counters), func(a, b v1alpha1.XDPCounter) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))

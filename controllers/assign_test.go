@@ -11,42 +11,42 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-func TestWhatANodeIsTold(t *testing.T) {
+func TestAssign(t *testing.T) {
 	inactive := func(b stateBuilder) *v1alpha1.XDPNodeState { s := b.Obj(); return &s }
 	for name, tc := range map[string]struct {
 		counters []v1alpha1.XDPCounter
 		state    *v1alpha1.XDPNodeState
-		want     []string // name, whether active
+		want     []string // name, and whether it is active
 		interval time.Duration
 	}{
-		"no counter, nothing":                          {interval: time.Hour},
-		"a counter without selector selects each node": {counters: []v1alpha1.XDPCounter{counter("a").Obj()}, want: []string{"a true"}},
-		"matchLabels that match":                       {counters: []v1alpha1.XDPCounter{counter("a").Pool("edge").Obj()}, want: []string{"a true"}},
-		"matchLabels that do not":                      {counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, interval: time.Hour},
-		"matchExpressions count too":                   {counters: []v1alpha1.XDPCounter{counter("a").Selector("pool", metav1.LabelSelectorOpNotIn, "edge").Obj()}, interval: time.Hour},
-		"a selector that cannot be read selects none":  {counters: []v1alpha1.XDPCounter{counter("a").Selector("pool", "Near", "edge").Obj()}, interval: time.Hour},
-		"the oldest first, then by name": {
+		"no counters": {interval: time.Hour},
+		"a counter without a selector selects every node": {counters: []v1alpha1.XDPCounter{counter("a").Obj()}, want: []string{"a true"}},
+		"matchLabels that match":                          {counters: []v1alpha1.XDPCounter{counter("a").Pool("edge").Obj()}, want: []string{"a true"}},
+		"matchLabels that do not match":                   {counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, interval: time.Hour},
+		"matchExpressions that do not match":              {counters: []v1alpha1.XDPCounter{counter("a").Selector("pool", metav1.LabelSelectorOpNotIn, "edge").Obj()}, interval: time.Hour},
+		"an invalid selector selects no node":             {counters: []v1alpha1.XDPCounter{counter("a").Selector("pool", "Near", "edge").Obj()}, interval: time.Hour},
+		"counters are sorted by age and then by name": {
 			counters: []v1alpha1.XDPCounter{counter("a").Younger().Obj(), counter("c").Obj(), counter("b").Obj()},
 			want:     []string{"b true", "c true", "a true"},
 		},
-		"the shortest interval of the active ones": {
+		"the interval is the shortest of the active counters": {
 			counters: []v1alpha1.XDPCounter{counter("a").Every(time.Minute).Obj(), counter("b").Every(2 * time.Second).Obj(), counter("c").Every(time.Second).Suspended().Obj()},
 			want:     []string{"a true", "b true"}, interval: 2 * time.Second,
 		},
-		"a suspended counter keeps its account": {
+		"a suspended counter with an account is listed as inactive": {
 			counters: []v1alpha1.XDPCounter{counter("a").Suspended().Obj()}, state: inactive(state("n1").For("a", 5)),
 			want: []string{"a false"}, interval: time.Hour,
 		},
-		"a counter that selects the node no longer keeps its account": {
+		"a counter that no longer selects the node is listed as inactive": {
 			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1").For("a", 5)),
 			want: []string{"a false"}, interval: time.Hour,
 		},
-		"and it is listed while the agent may still open one": {
-			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1").Told("a").Behind()),
+		"a counter without an account is listed while the agent may still open one": {
+			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1").Listing("a").Behind()),
 			want: []string{"a false"}, interval: time.Hour,
 		},
-		"without an account it leaves the list": {
-			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1").Told("a")), interval: time.Hour,
+		"a counter without an account that does not select the node is not listed": {
+			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1").Listing("a")), interval: time.Hour,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestWhatANodeIsTold(t *testing.T) {
 	}
 }
 
-func TestAnEmptySpecCountsThePrimaryInterface(t *testing.T) {
+func TestAssignEmptySpecSelectsPrimaryInterface(t *testing.T) {
 	n := node("n1", "")
 	bare := v1alpha1.XDPCounter{}
 	got := assign([]v1alpha1.XDPCounter{bare, counter("b").Interfaces("ens*").Sharing().Obj()}, &n, nil, 1, Budget{}).Counters
@@ -83,7 +83,7 @@ func TestAnEmptySpecCountsThePrimaryInterface(t *testing.T) {
 	}
 }
 
-func TestWhenANodeStateMayGo(t *testing.T) {
+func TestDetached(t *testing.T) {
 	empty := func(change func(*v1alpha1.XDPNodeState)) *v1alpha1.XDPNodeState {
 		s := state("n1").Obj()
 		change(&s)
@@ -93,13 +93,13 @@ func TestWhenANodeStateMayGo(t *testing.T) {
 		state *v1alpha1.XDPNodeState
 		want  bool
 	}{
-		"nothing told, nothing held":        {empty(func(*v1alpha1.XDPNodeState) {}), true},
-		"the agent has not heard of it yet": {empty(func(s *v1alpha1.XDPNodeState) { s.Generation++ }), false},
-		"the agent is about to detach": {empty(func(s *v1alpha1.XDPNodeState) {
+		"no counters and no interfaces":           {empty(func(*v1alpha1.XDPNodeState) {}), true},
+		"the agent has not seen the present spec": {empty(func(s *v1alpha1.XDPNodeState) { s.Generation++ }), false},
+		"an interface is being detached": {empty(func(s *v1alpha1.XDPNodeState) {
 			s.Status.Interfaces = []v1alpha1.NodeInterface{{State: v1alpha1.InterfaceDetaching}}
 		}), false},
-		"the agent is still told of a counter": {empty(func(s *v1alpha1.XDPNodeState) { s.Spec.Counters = []v1alpha1.NodeCounter{{Name: "a"}} }), false},
-		"an agent that never reported attached nothing": {empty(func(s *v1alpha1.XDPNodeState) {
+		"the spec lists a counter": {empty(func(s *v1alpha1.XDPNodeState) { s.Spec.Counters = []v1alpha1.NodeCounter{{Name: "a"}} }), false},
+		"the agent has never reported": {empty(func(s *v1alpha1.XDPNodeState) {
 			s.Status = v1alpha1.XDPNodeStateStatus{}
 			s.Spec.Counters = []v1alpha1.NodeCounter{{Name: "a"}}
 		}), true},

@@ -218,7 +218,7 @@ func busiest(n int) []traffic.Class {
 func BenchmarkSummarize(b *testing.B) {
 	for _, nodes := range []int{100, 1000, 5000} {
 		b.Run(fmt.Sprintf("%d nodes of 20 counters", nodes), func(b *testing.B) {
-			nodeList, states := fleet(nodes, 20)
+			nodeList, states := nodesWithStates(nodes, 20)
 			c := counter("a").Obj()
 			c.UID = states[0].Spec.Counters[10].UID
 			for b.Loop() {

@@ -11,13 +11,13 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// now is when the tests take place; born is when their objects were made.
+// now is the time of the tests, born the creation time of their objects.
 var (
 	now  = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	born = now.Add(-time.Hour)
 )
 
-// counter builds an XDPCounter of the second generation, whose UID is its name.
+// counterBuilder builds an XDPCounter of generation 2 whose UID is its name.
 type counterBuilder struct{ c v1alpha1.XDPCounter }
 
 func counter(name string) counterBuilder {
@@ -72,13 +72,13 @@ func node(name, pool string) corev1.Node {
 	return corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"pool": pool}}}
 }
 
-// unreachable is the node with nothing heard of its kubelet since then.
+// unreachable returns the node as unreachable since a time.
 func unreachable(n corev1.Node, since time.Time) corev1.Node {
 	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: "NodeStatusUnknown", LastTransitionTime: metav1.NewTime(since)}}
 	return n
 }
 
-// stateBuilder builds the state of a node whose agent reported a second ago, whose UID is "uid-" and its name.
+// stateBuilder builds a node state whose agent reported a second ago. The UID is "uid-" and the name of the node.
 type stateBuilder struct{ s v1alpha1.XDPNodeState }
 
 func state(node string) stateBuilder {
@@ -90,9 +90,9 @@ func state(node string) stateBuilder {
 	}}
 }
 
-// For tells the agent of a counter and lets it have counted that many TCP packets of 100 bytes, all some time ago.
+// For lists a counter and adds an account with that many TCP packets of 100 bytes, and no present traffic.
 func (b stateBuilder) For(uid string, packets int64) stateBuilder {
-	b = b.Told(uid)
+	b = b.Listing(uid)
 	account := v1alpha1.CounterAccount{UID: types.UID(uid), Generation: 2}
 	if packets > 0 {
 		account.Counts = tcp(packets)
@@ -101,7 +101,7 @@ func (b stateBuilder) For(uid string, packets int64) stateBuilder {
 	return b
 }
 
-// Moving lets the latest account grow by 5 packets per second.
+// Moving sets the rates of the latest account to 5 packets per second.
 func (b stateBuilder) Moving() stateBuilder {
 	account := &b.s.Status.Accounts[len(b.s.Status.Accounts)-1]
 	account.Counts[0].PPS, account.Counts[0].BPS = 5, 4000
@@ -113,13 +113,13 @@ func (b stateBuilder) Every(interval time.Duration) stateBuilder {
 	return b
 }
 
-// ToldAt says when the spec was changed.
-func (b stateBuilder) ToldAt(t time.Time) stateBuilder {
+// SpecUpdatedAt sets the time when the spec was changed.
+func (b stateBuilder) SpecUpdatedAt(t time.Time) stateBuilder {
 	b.s.Spec.UpdateTime = &metav1.Time{Time: t}
 	return b
 }
 
-func (b stateBuilder) Told(uid string) stateBuilder {
+func (b stateBuilder) Listing(uid string) stateBuilder {
 	b.s.Spec.Counters = append(b.s.Spec.Counters, v1alpha1.NodeCounter{Name: uid, UID: types.UID(uid), Generation: 2})
 	return b
 }
@@ -129,8 +129,8 @@ func (b stateBuilder) Attached(name string, mode v1alpha1.AttachMode, uids ...ty
 	return b
 }
 
-// Fallen is an interface for which Auto was asked and that is counted in generic mode for the reason.
-func (b stateBuilder) Fallen(name, reason string, uids ...types.UID) stateBuilder {
+// FellBack adds an interface that is counted in generic mode because native mode was refused for the reason.
+func (b stateBuilder) FellBack(name, reason string, uids ...types.UID) stateBuilder {
 	b.s.Status.Interfaces = append(b.s.Status.Interfaces, v1alpha1.NodeInterface{
 		Name: name, State: v1alpha1.InterfaceAttached, Mode: v1alpha1.AttachGeneric, Reason: reason, Message: "why", Counters: uids,
 	})
@@ -179,8 +179,8 @@ func tcp(packets int64) v1alpha1.Counts {
 	return v1alpha1.Counts{{Class: "IPv4/TCP", Packets: packets, Bytes: 100 * packets}}
 }
 
-// fleet is that many nodes, each of which counts for that many counters, as the caches have them.
-func fleet(nodes, counters int) (list []corev1.Node, states []v1alpha1.XDPNodeState) {
+// nodesWithStates returns that many nodes and their states with that many counters, as they are in the caches.
+func nodesWithStates(nodes, counters int) (list []corev1.Node, states []v1alpha1.XDPNodeState) {
 	for i := range nodes {
 		name := fmt.Sprintf("node-%04d", i)
 		list = append(list, node(name, "edge"))

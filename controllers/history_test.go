@@ -3,11 +3,8 @@ package controllers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,258 +13,224 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
-	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/util/audit"
+	"github.com/xdp-operator/xdp-operator/test/util/history"
 	"github.com/xdp-operator/xdp-operator/test/util/memapi"
 )
 
-// Random histories of a cluster, with controllers that see the past, whose calls fail before or after they took effect
-// and who are killed between any two of them. In every version of an XDPCounter that is written the classes sum up to
-// the total and none has fallen, and in the end the totals are what the agents ever reported.
+// Runs random sequences of events in a cluster. The caches of the controllers are out of date, their calls fail before or
+// after they take effect, and they are killed between any two calls. In every written version of an XDPCounter the classes
+// add up to the total and none has decreased. At the end the totals are what the agents have reported.
 //
-// What is lost as stated (lost.go, docs/architecture.md) the model subtracts: a node state deleted or edited by hand
-// while no controller sees it. The total then stalls and never falls.
-func TestRandomHistoriesOfAClusterKeepEveryTotal(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	for history := range 250 {
-		w := newWorld(t, rand.New(rand.NewPCG(seed, uint64(history))), fmt.Sprintf("history %d of seed %d", history, seed))
-		for range 120 {
-			w.step()
+// Documented losses (deleted_states.go, docs/architecture.md) are subtracted: a node state that is deleted or edited by a
+// user while no controller watches it. The total then does not increase for a while, but does not decrease.
+func TestTotalsInRandomHistories(t *testing.T) {
+	history.Run(t, 250, 120, func(h *history.History) history.Scenario {
+		e := &historyEnv{
+			History: h,
+			want:    map[types.UID]traffic.Totals{}, lost: map[types.UID]traffic.Totals{}, highest: audit.Highest{},
+			deleted: map[types.UID]v1alpha1.XDPNodeState{}, edited: map[types.UID]bool{},
 		}
-		w.end()
-	}
+		h.Server.Written = e.check
+		e.startController()
+		return e
+	})
 }
 
-type world struct {
-	t      *testing.T
-	name   string
-	random *rand.Rand
-	clock  *testclock.FakeClock
-	server *memapi.Server
-	live   *memapi.Client // of users and agents
-	log    []string
+// errFault is the error of a call that fails.
+var errFault = history.ErrFault
+
+type historyEnv struct {
+	*history.History
 
 	cache    *memapi.Cache
 	nodes    *NodeStateReconciler
 	counters *XDPCounterReconciler
 	queues   map[reconcile.Reconciler]map[string]bool
-	calls    int // of the controller until the fault, if positive
-	fault    error
 
 	want    map[types.UID]traffic.Totals        // by counter, what agents reported
-	lost    map[types.UID]traffic.Totals        // of it, by counter, as stated
-	highest audit.Highest                       // what the status of each counter told
+	lost    map[types.UID]traffic.Totals        // by counter: the documented loss
+	highest audit.Highest                       // what the status of each counter has shown
 	deleted map[types.UID]v1alpha1.XDPNodeState // by hand, and no controller ended since
 	edited  map[types.UID]bool                  // node states by hand
 }
 
-type crash struct{}
-
-var errFault = errors.New("the call failed")
-
-func newWorld(t *testing.T, random *rand.Rand, name string) *world {
-	w := &world{
-		t: t, name: name, random: random, clock: testclock.NewFakeClock(now),
-		want: map[types.UID]traffic.Totals{}, lost: map[types.UID]traffic.Totals{}, highest: audit.Highest{},
-		deleted: map[types.UID]v1alpha1.XDPNodeState{}, edited: map[types.UID]bool{},
-	}
-	w.server = memapi.New(w.clock.Now)
-	w.server.Written = w.check
-	w.live = &memapi.Client{Server: w.server}
-	w.startController()
-	return w
-}
-
-func (w *world) fatalf(format string, args ...any) {
-	w.t.Helper()
-	w.t.Fatalf("%s: %s\nafter\n%s", w.name, fmt.Sprintf(format, args...), strings.Join(w.log, "\n"))
-}
-
-func (w *world) logf(format string, args ...any) { w.log = append(w.log, fmt.Sprintf(format, args...)) }
-
-// check sees every version of every object.
-func (w *world) check(change memapi.Change) {
+// check is called with every version of every object.
+func (e *historyEnv) check(change memapi.Change) {
 	x, ok := change.New.(*v1alpha1.XDPCounter)
 	if !ok {
 		return
 	}
-	if err := w.highest.CheckCounter(x); err != nil {
-		w.fatalf("%v", err)
+	if err := e.highest.CheckCounter(x); err != nil {
+		e.Fatalf("%v", err)
 	}
 	totals := v1alpha1.TotalsOfProtocols(x.Status.Protocols)
-	if want := w.want[x.UID]; totals.Max(want) != want {
-		w.fatalf("counter %s says %v, more than the %v ever reported", x.UID, totals.Sum(), want.Sum())
+	if want := e.want[x.UID]; totals.Max(want) != want {
+		e.Fatalf("counter %s has %v, more than the reported %v", x.UID, totals.Sum(), want.Sum())
 	}
 }
 
-// startController starts a controller with nothing but what the server has. The one before is no more.
-func (w *world) startController() {
-	for _, state := range w.deleted {
-		w.lose(&state)
+// startController replaces the controller. The new one has only what the server has.
+func (e *historyEnv) startController() {
+	for _, state := range e.deleted {
+		e.lose(&state)
 	}
-	clear(w.deleted)
-	w.cache, w.calls = w.server.NewCache(), 0
-	client := &memapi.Client{Server: w.server, Cache: w.cache, Fault: w.faulty}
-	live := &memapi.Client{Server: w.server, Fault: w.faulty}
-	w.nodes = &NodeStateReconciler{Client: client, Live: live, Clock: w.clock}
-	w.counters = &XDPCounterReconciler{Client: client, Live: live, Clock: w.clock, Events: &events.FakeRecorder{}, Rescuing: w.nodes.Rescuing}
-	w.queues = map[reconcile.Reconciler]map[string]bool{w.nodes: {}, w.counters: {}}
-	w.wake()
+	clear(e.deleted)
+	e.Arm(0, nil)
+	e.cache = e.Server.NewCache()
+	client := &memapi.Client{Server: e.Server, Cache: e.cache, Fault: e.faulty}
+	live := &memapi.Client{Server: e.Server, Fault: e.faulty}
+	e.nodes = &NodeStateReconciler{Client: client, Live: live, Clock: e.Clock}
+	e.counters = &XDPCounterReconciler{Client: client, Live: live, Clock: e.Clock, Events: &events.FakeRecorder{}, Rescuing: e.nodes.Rescuing}
+	e.queues = map[reconcile.Reconciler]map[string]bool{e.nodes: {}, e.counters: {}}
+	e.wake()
 }
 
-// wake asks for everything, as the first list does and from time to time the silence limit.
-func (w *world) wake() {
-	for _, n := range namesOf(w, &corev1.NodeList{}) {
-		w.queues[w.nodes][n] = true
+// wake requests every object, as the first list does and, from time to time, the deadline of the next report.
+func (e *historyEnv) wake() {
+	for _, n := range namesOf(e, &corev1.NodeList{}) {
+		e.queues[e.nodes][n] = true
 	}
-	for _, n := range namesOf(w, &v1alpha1.XDPNodeStateList{}) {
-		w.queues[w.nodes][n] = true
+	for _, n := range namesOf(e, &v1alpha1.XDPNodeStateList{}) {
+		e.queues[e.nodes][n] = true
 	}
-	for _, n := range namesOf(w, &v1alpha1.XDPCounterList{}) {
-		w.queues[w.counters][n] = true
+	for _, n := range namesOf(e, &v1alpha1.XDPCounterList{}) {
+		e.queues[e.counters][n] = true
 	}
 }
 
 // lose lets a deleted node state's share be lost where no copy of it is saved.
-func (w *world) lose(state *v1alpha1.XDPNodeState) {
-	for _, x := range w.allCounters() {
+func (e *historyEnv) lose(state *v1alpha1.XDPNodeState) {
+	for _, x := range e.allCounters() {
 		account := state.Account(x.UID)
 		_, contained := retiredTotals(x.Status.Retired)
 		if account != nil && !contained[state.UID] {
-			w.lost[x.UID] = w.lost[x.UID].Plus(v1alpha1.TotalsOf(account.Counts))
-			w.logf("  lost as stated: %d of %s on %s", account.Sum().Packets, x.UID, state.UID)
+			e.lost[x.UID] = e.lost[x.UID].Plus(v1alpha1.TotalsOf(account.Counts))
+			e.Logf("  lost documented: %d packets of %s on %s", account.Sum().Packets, x.UID, state.UID)
 		}
 	}
 }
 
-// faulty is asked before and after each call of the controller to the server. Others act meanwhile.
-func (w *world) faulty(point string) error {
-	if w.random.IntN(12) == 0 {
-		w.logf("  %s:", point)
-		w.outside()
-	}
-	if w.calls--; w.calls != 0 {
+// faulty is called before and after each call of the controller. Other clients act in between.
+func (e *historyEnv) faulty(point string) error {
+	if e.Still {
 		return nil
 	}
-	if w.fault == nil {
-		w.logf("  the controller is killed %s", point)
-		panic(crash{})
+	if e.Random.IntN(12) == 0 {
+		e.Logf("  %s:", point)
+		e.outside()
 	}
-	w.logf("  the call fails %s", point)
-	return w.fault
+	return e.Call(point)
 }
 
-func (w *world) step() {
-	w.clock.Step(time.Second)
-	switch w.random.IntN(8) {
+// Step implements history.Scenario.
+func (e *historyEnv) Step() {
+	e.Clock.Step(time.Second)
+	switch e.Random.IntN(8) {
 	case 0, 1, 2:
-		w.outside()
+		e.outside()
 	case 3, 4:
-		for range 1 + w.random.IntN(4) {
-			w.deliver(memapi.Kinds()[w.random.IntN(3)])
+		for range 1 + e.Random.IntN(4) {
+			e.deliver(history.OneOf(e.History, memapi.Kinds()...))
 		}
 	case 5, 6:
-		w.calls = 0
-		if w.random.IntN(3) == 0 {
-			w.calls, w.fault = 1+w.random.IntN(8), nil
-			if w.random.IntN(2) == 0 {
-				w.fault = errFault
-			}
+		e.Arm(0, nil)
+		if e.Random.IntN(3) == 0 {
+			e.Arm(1+e.Random.IntN(8), history.OneOf(e.History, nil, errFault))
 		}
-		w.reconcileOne()
+		e.reconcileOne()
 	case 7:
-		if w.random.IntN(4) == 0 {
-			w.logf("the controller starts anew")
-			w.startController()
+		if e.Random.IntN(4) == 0 {
+			e.Logf("the controller restarts")
+			e.startController()
 		}
 	}
 }
 
-// outside is what others than the controller do.
-func (w *world) outside() {
+// outside makes one change of a user, a node or an agent.
+func (e *historyEnv) outside() {
 	ctx := context.Background()
-	name := fmt.Sprintf("n%d", 1+w.random.IntN(3))
-	pool := []string{"edge", "core"}[w.random.IntN(2)]
+	name := history.OneOf(e.History, "n1", "n2", "n3")
+	pool := history.OneOf(e.History, "edge", "core")
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"pool": pool}}}
 	state := &v1alpha1.XDPNodeState{}
-	hasState := w.live.Get(ctx, types.NamespacedName{Name: name}, state) == nil
-	switch event := w.random.IntN(16); event {
+	hasState := e.Exists(name, state)
+	switch event := e.Random.IntN(16); event {
 	case 0, 1:
-		if w.live.Create(ctx, node) == nil {
-			w.logf("node %s joins in pool %s", name, pool)
+		if e.Live.Create(ctx, node) == nil {
+			e.Logf("node %s joins in pool %s", name, pool)
 		}
 	case 2:
-		if w.live.Delete(ctx, node) == nil {
-			w.logf("node %s leaves", name)
+		if e.Live.Delete(ctx, node) == nil {
+			e.Logf("node %s leaves", name)
 		}
 	case 3:
-		if w.live.Get(ctx, types.NamespacedName{Name: name}, node) == nil {
+		if e.Exists(name, node) {
 			node.Labels = map[string]string{"pool": pool}
-			w.must(w.live.Update(ctx, node))
-			w.logf("node %s is in pool %s", name, pool)
+			e.Must(e.Live.Update(ctx, node))
+			e.Logf("node %s is in pool %s", name, pool)
 		}
 	case 4, 5, 6:
-		w.user(event, pool)
+		e.user(event, pool)
 	case 7:
-		if hasState && !retiring(state) && w.random.IntN(3) == 0 {
-			w.logf("node state %s (%s) is deleted by hand", name, state.UID)
-			w.deleted[state.UID] = *state
-			w.must(w.live.Delete(ctx, state))
+		if hasState && !retiring(state) && e.Random.IntN(3) == 0 {
+			e.Logf("node state %s (%s) is deleted by hand", name, state.UID)
+			e.deleted[state.UID] = *state
+			e.Must(e.Live.Delete(ctx, state))
 		}
 	case 8:
-		if hasState && w.random.IntN(6) == 0 {
-			w.logf("the spec of node state %s is edited by hand", name)
-			state.Spec.Counters, w.edited[state.UID] = nil, true
-			w.must(w.live.Update(ctx, state))
+		if hasState && e.Random.IntN(6) == 0 {
+			e.Logf("the spec of node state %s is edited by hand", name)
+			state.Spec.Counters, e.edited[state.UID] = nil, true
+			e.Must(e.Live.Update(ctx, state))
 		}
 	case 9:
-		if hasState && w.random.IntN(6) == 0 {
-			w.logf("the status of node state %s is emptied by hand", name)
-			w.edited[state.UID] = true
-			w.loseAccounts(state)
+		if hasState && e.Random.IntN(6) == 0 {
+			e.Logf("the status of node state %s is emptied by hand", name)
+			e.edited[state.UID] = true
+			e.loseAccounts(state)
 			state.Status = v1alpha1.XDPNodeStateStatus{}
-			w.must(w.live.Status().Update(ctx, state))
+			e.Must(e.Live.Status().Update(ctx, state))
 		}
 	default:
 		if hasState {
-			w.report(state)
+			e.report(state)
 		}
 	}
 }
 
 // user makes, edits and deletes counters.
-func (w *world) user(event int, pool string) {
+func (e *historyEnv) user(event int, pool string) {
 	ctx := context.Background()
-	x := &v1alpha1.XDPCounter{ObjectMeta: metav1.ObjectMeta{Name: []string{"a", "b"}[w.random.IntN(2)]}}
-	there := w.live.Get(ctx, types.NamespacedName{Name: x.Name}, x) == nil
-	x.Spec.Suspend = w.random.IntN(4) == 0
+	x := &v1alpha1.XDPCounter{ObjectMeta: metav1.ObjectMeta{Name: history.OneOf(e.History, "a", "b")}}
+	there := e.Exists(x.Name, x)
+	x.Spec.Suspend = e.Random.IntN(4) == 0
 	x.Spec.NodeSelector = nil
-	if w.random.IntN(2) == 0 {
+	if e.Random.IntN(2) == 0 {
 		x.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": pool}}
 	}
 	switch {
 	case !there:
-		w.must(w.live.Create(ctx, x))
-		w.logf("counter %s is made for pool %s", x.UID, pool)
-	case event == 6 && w.random.IntN(3) == 0:
-		w.logf("counter %s is deleted", x.UID)
-		w.must(w.live.Delete(ctx, x))
+		e.Must(e.Live.Create(ctx, x))
+		e.Logf("counter %s is made for pool %s", x.UID, pool)
+	case event == 6 && e.Random.IntN(3) == 0:
+		e.Logf("counter %s is deleted", x.UID)
+		e.Must(e.Live.Delete(ctx, x))
 	case event != 6:
-		w.logf("counter %s is edited: suspend %v, selector %v", x.UID, x.Spec.Suspend, x.Spec.NodeSelector)
-		w.must(w.live.Update(ctx, x))
+		e.Logf("counter %s is edited: suspend %v, selector %v", x.UID, x.Spec.Suspend, x.Spec.NodeSelector)
+		e.Must(e.Live.Update(ctx, x))
 	}
 }
 
 // report is an agent: it follows its spec and adds some packets to the accounts of active counters.
-func (w *world) report(state *v1alpha1.XDPNodeState) {
+func (e *historyEnv) report(state *v1alpha1.XDPNodeState) {
 	before := state.DeepCopy()
-	reported := metav1.NewMicroTime(w.clock.Now())
+	reported := metav1.NewMicroTime(e.Clock.Now())
 	status := v1alpha1.XDPNodeStateStatus{ObservedGeneration: state.Generation, ReportTime: &reported}
 	grown := map[types.UID]traffic.Totals{}
 	for _, c := range state.Spec.Counters {
@@ -280,8 +243,8 @@ func (w *world) report(state *v1alpha1.XDPNodeState) {
 			totals = v1alpha1.TotalsOf(account.Counts)
 		}
 		if !c.Inactive {
-			n := uint64(w.random.IntN(9))
-			growth[traffic.IP(traffic.IPv4, uint8(1+w.random.IntN(3)))] = traffic.Counts{Packets: n, Bytes: 60 * n}
+			n := uint64(e.Random.IntN(9))
+			growth[traffic.IP(traffic.IPv4, uint8(1+e.Random.IntN(3)))] = traffic.Counts{Packets: n, Bytes: 60 * n}
 			status.Interfaces = append(status.Interfaces, v1alpha1.NodeInterface{Name: "eth0", Map: 1, State: v1alpha1.InterfaceAttached, Counters: []types.UID{c.UID}})
 		}
 		grown[c.UID] = growth
@@ -290,21 +253,21 @@ func (w *world) report(state *v1alpha1.XDPNodeState) {
 	}
 	state.Status = status
 	for uid, growth := range grown { // before the write, which is checked against it
-		w.want[uid] = w.want[uid].Plus(growth)
+		e.want[uid] = e.want[uid].Plus(growth)
 	}
-	w.must(w.live.Status().Update(context.Background(), state))
-	if w.edited[state.UID] {
+	e.Must(e.Live.Status().Update(context.Background(), state))
+	if e.edited[state.UID] {
 		before.Status.Accounts = slices.DeleteFunc(before.Status.Accounts, func(a v1alpha1.CounterAccount) bool { return state.Account(a.UID) != nil })
-		w.loseAccounts(before)
+		e.loseAccounts(before)
 	}
-	w.logf("agent of %s (%s) reports %v", state.Name, state.UID, packetsOf(state))
+	e.Logf("agent of %s (%s) reports %v", state.Name, state.UID, packetsOf(state))
 }
 
 // loseAccounts lets the accounts of a node state be lost, as stated, because of a hand that edited it.
-func (w *world) loseAccounts(state *v1alpha1.XDPNodeState) {
+func (e *historyEnv) loseAccounts(state *v1alpha1.XDPNodeState) {
 	for _, account := range state.Status.Accounts {
-		w.lost[account.UID] = w.lost[account.UID].Plus(v1alpha1.TotalsOf(account.Counts))
-		w.logf("  lost as stated: %d of %s on %s", account.Sum().Packets, account.UID, state.UID)
+		e.lost[account.UID] = e.lost[account.UID].Plus(v1alpha1.TotalsOf(account.Counts))
+		e.Logf("  lost documented: %d packets of %s on %s", account.Sum().Packets, account.UID, state.UID)
 	}
 }
 
@@ -317,8 +280,8 @@ func packetsOf(state *v1alpha1.XDPNodeState) map[types.UID]int64 {
 }
 
 // deliver lets the controller's cache take in one change, and asks for what concerns it.
-func (w *world) deliver(kind memapi.Kind) bool {
-	change, ok := w.cache.Next(kind)
+func (e *historyEnv) deliver(kind memapi.Kind) bool {
+	change, ok := e.cache.Next(kind)
 	if !ok {
 		return false
 	}
@@ -328,27 +291,27 @@ func (w *world) deliver(kind memapi.Kind) bool {
 	}
 	switch kind {
 	case memapi.Nodes:
-		w.queues[w.nodes][object.GetName()] = true
-		for _, n := range namesOf(w, &v1alpha1.XDPCounterList{}) {
-			w.queues[w.counters][n] = true
+		e.queues[e.nodes][object.GetName()] = true
+		for _, n := range namesOf(e, &v1alpha1.XDPCounterList{}) {
+			e.queues[e.counters][n] = true
 		}
 	case memapi.Counters:
 		if change.Old != nil && change.New != nil && change.Old.GetGeneration() == change.New.GetGeneration() {
 			return true
 		}
-		w.queues[w.counters][object.GetName()] = true
-		for _, r := range w.nodes.allNodes(context.Background(), nil) {
-			w.queues[w.nodes][r.Name] = true
+		e.queues[e.counters][object.GetName()] = true
+		for _, r := range e.nodes.allNodes(context.Background(), nil) {
+			e.queues[e.nodes][r.Name] = true
 		}
 	case memapi.NodeStates:
 		state := object.(*v1alpha1.XDPNodeState)
-		w.queues[w.nodes][state.Name] = true
+		e.queues[e.nodes][state.Name] = true
 		for _, c := range state.Spec.Counters {
-			w.queues[w.counters][c.Name] = true
+			e.queues[e.counters][c.Name] = true
 		}
 		if change.New == nil {
 			q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
-			w.nodes.onDeleted().Delete(context.Background(), event.DeleteEvent{Object: state}, q)
+			e.nodes.onDeleted().Delete(context.Background(), event.DeleteEvent{Object: state}, q)
 			q.ShutDown()
 		}
 	}
@@ -356,48 +319,46 @@ func (w *world) deliver(kind memapi.Kind) bool {
 }
 
 // reconcileOne lets the controller do one thing that is asked for, if any.
-func (w *world) reconcileOne() bool {
-	for _, r := range []reconcile.Reconciler{w.nodes, w.counters} {
-		queue := slices.Sorted(maps.Keys(w.queues[r]))
-		if len(queue) == 0 || r == w.nodes && len(w.queues[w.counters]) > 0 && w.random.IntN(2) == 0 {
+func (e *historyEnv) reconcileOne() bool {
+	for _, r := range []reconcile.Reconciler{e.nodes, e.counters} {
+		queue := slices.Sorted(maps.Keys(e.queues[r]))
+		if len(queue) == 0 || r == e.nodes && len(e.queues[e.counters]) > 0 && e.Random.IntN(2) == 0 {
 			continue
 		}
-		w.reconcile(r, queue[w.random.IntN(len(queue))])
+		e.reconcile(r, queue[e.Random.IntN(len(queue))])
 		return true
 	}
 	return false
 }
 
-func (w *world) reconcile(r reconcile.Reconciler, name string) {
-	w.logf("reconcile %T %s", r, name)
-	defer func() {
-		switch e := recover().(type) {
-		case nil:
-		case crash:
-			w.startController()
-		default:
-			panic(e)
+func (e *historyEnv) reconcile(r reconcile.Reconciler, name string) {
+	e.Logf("reconcile %T %s", r, name)
+	delete(e.queues[r], name)
+	e.Run(func() {
+		result, err := r.Reconcile(context.Background(), request(name))
+		if err != nil && !errors.Is(err, errFault) {
+			e.Fatalf("reconcile %s: %v", name, err)
 		}
-	}()
-	delete(w.queues[r], name)
-	result, err := r.Reconcile(context.Background(), request(name))
-	if err != nil && !errors.Is(err, errFault) {
-		w.fatalf("reconcile %s: %v", name, err)
-	}
-	if err != nil || result.RequeueAfter == conflictDelay {
-		w.queues[r][name] = true
-	}
-	for uid := range w.deleted { // what is rescued can be lost no more
-		if r == w.nodes && w.deleted[uid].Name == name && w.rescued(uid) {
-			delete(w.deleted, uid)
+		if err != nil || result.RequeueAfter == conflictDelay {
+			e.queues[r][name] = true
+		}
+		e.keepRescued(r, name)
+	}, e.startController)
+}
+
+// keepRescued drops those node states of which each counter has a copy by now: what is rescued can be lost no more.
+func (e *historyEnv) keepRescued(r reconcile.Reconciler, name string) {
+	for uid := range e.deleted {
+		if r == e.nodes && e.deleted[uid].Name == name && e.rescued(uid) {
+			delete(e.deleted, uid)
 		}
 	}
 }
 
 // rescued reports whether each counter that there is has its copy.
-func (w *world) rescued(uid types.UID) bool {
-	state := w.deleted[uid]
-	for _, x := range w.allCounters() {
+func (e *historyEnv) rescued(uid types.UID) bool {
+	state := e.deleted[uid]
+	for _, x := range e.allCounters() {
 		if _, contained := retiredTotals(x.Status.Retired); state.Account(x.UID) != nil && !contained[uid] {
 			return false
 		}
@@ -405,110 +366,87 @@ func (w *world) rescued(uid types.UID) bool {
 	return true
 }
 
-// end lets everything come to rest and compares.
-func (w *world) end() {
-	w.logf("the end: everything comes to rest")
-	w.random = rand.New(rand.NewPCG(0, 0))
-	w.calls = 0
+// End implements history.Scenario.
+func (e *historyEnv) End() {
 	for round := range 30 {
 		for _, kind := range memapi.Kinds() {
-			for w.deliver(kind) {
+			for e.deliver(kind) {
 			}
 		}
-		w.wake()
-		busy := w.server.Written
+		e.wake()
 		quiet := true
-		w.server.Written = func(c memapi.Change) { quiet = false; busy(c) }
-		w.quietly(func() {
-			for range 100 {
-				if !w.reconcileOne() {
-					break
+		e.Server.Written = func(c memapi.Change) { quiet = false; e.check(c) }
+		for range 100 {
+			if !e.reconcileOne() {
+				break
+			}
+		}
+		if round < 20 {
+			for _, name := range namesOf(e, &v1alpha1.XDPNodeStateList{}) {
+				if state := (&v1alpha1.XDPNodeState{}); e.Exists(name, state) {
+					e.report(state)
 				}
 			}
-			if round < 20 {
-				for _, name := range namesOf(w, &v1alpha1.XDPNodeStateList{}) {
-					state := &v1alpha1.XDPNodeState{}
-					if w.live.Get(context.Background(), types.NamespacedName{Name: name}, state) == nil {
-						w.report(state)
-					}
-				}
-			}
-		})
-		w.server.Written = busy
+		}
 		if quiet && round >= 20 {
-			w.compare()
+			e.compare()
 			return
 		}
 	}
-	w.fatalf("no rest")
+	e.Fatalf("no rest")
 }
 
-// quietly lets nothing come between.
-func (w *world) quietly(do func()) {
-	client, live := w.nodes.Client.(*memapi.Client), w.nodes.Live.(*memapi.Client)
-	client.Fault, live.Fault = nil, nil
-	do()
-	client.Fault, live.Fault = w.faulty, w.faulty
-}
-
-func (w *world) compare() {
+func (e *historyEnv) compare() {
 	there := map[string]bool{}
-	for _, n := range namesOf(w, &corev1.NodeList{}) {
+	for _, n := range namesOf(e, &corev1.NodeList{}) {
 		there[n] = true
 	}
-	for _, n := range namesOf(w, &v1alpha1.XDPNodeStateList{}) {
+	for _, n := range namesOf(e, &v1alpha1.XDPNodeStateList{}) {
 		if !there[n] {
-			w.fatalf("node %s is gone, its node state is not", n)
+			e.Fatalf("node %s is gone, its node state is not", n)
 		}
 	}
-	for _, x := range w.allCounters() {
+	for _, x := range e.allCounters() {
 		got := v1alpha1.TotalsOfProtocols(x.Status.Protocols)
-		want := w.want[x.UID].Since(w.lost[x.UID]).Max(w.highest[x.UID])
-		if w.lost[x.UID] == (traffic.Totals{}) {
-			want = w.want[x.UID]
+		want := e.want[x.UID].Since(e.lost[x.UID]).Max(e.highest[x.UID])
+		if e.lost[x.UID] == (traffic.Totals{}) {
+			want = e.want[x.UID]
 		}
 		if got != want {
-			lost := w.lost[x.UID]
-			w.fatalf("counter %s says %v, want %v, with %v lost as stated; retired %+v", x.UID, got.Sum(), want.Sum(), lost.Sum(), x.Status.Retired)
+			lost := e.lost[x.UID]
+			e.Fatalf("counter %s says %v, want %v, with %v lost as stated; retired %+v", x.UID, got.Sum(), want.Sum(), lost.Sum(), x.Status.Retired)
 		}
 		if r := x.Status.Retired; r != nil {
 			for _, d := range r.Departing {
 				if !there[d.Name] {
-					w.fatalf("counter %s: the copy of %s, which left, is not settled", x.UID, d.Name)
+					e.Fatalf("counter %s: the copy of %s, which left, is not settled", x.UID, d.Name)
 				}
 			}
 		}
 	}
 }
 
-func (w *world) must(err error) {
-	w.t.Helper()
-	if err != nil {
-		w.fatalf("%v", err)
-	}
-}
-
-func (w *world) allCounters() []v1alpha1.XDPCounter {
+func (e *historyEnv) allCounters() []v1alpha1.XDPCounter {
 	list := &v1alpha1.XDPCounterList{}
-	w.must(w.live.List(context.Background(), list))
+	e.Must(e.Live.List(context.Background(), list))
 	return list.Items
 }
 
 // namesOf returns the names of all objects of a kind.
-func namesOf[L any](w *world, list L) (names []string) {
+func namesOf[L any](e *historyEnv, list L) (names []string) {
 	switch l := any(list).(type) {
 	case *corev1.NodeList:
-		w.must(w.live.List(context.Background(), l))
+		e.Must(e.Live.List(context.Background(), l))
 		for _, o := range l.Items {
 			names = append(names, o.Name)
 		}
 	case *v1alpha1.XDPNodeStateList:
-		w.must(w.live.List(context.Background(), l))
+		e.Must(e.Live.List(context.Background(), l))
 		for _, o := range l.Items {
 			names = append(names, o.Name)
 		}
 	case *v1alpha1.XDPCounterList:
-		w.must(w.live.List(context.Background(), l))
+		e.Must(e.Live.List(context.Background(), l))
 		for _, o := range l.Items {
 			names = append(names, o.Name)
 		}

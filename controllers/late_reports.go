@@ -9,12 +9,12 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// An agent counts as silent when what it owes (XDPNodeState.ReportDeadline) is late, or when its node is dead. Nothing here
-// depends on what was found before, so a controller that has just started finds the same; and nothing but a report, or the
-// node's return, ends a silence, so that none comes and goes.
+// An agent is late if its next report is overdue (XDPNodeState.ReportDeadline) or if its node is unreachable. The result depends
+// on the present objects only, so a controller that has just started has the same result. An agent is late until it reports
+// or its node is reachable again, so that the state does not change back and forth.
 
-// lateFrom returns when the agent counts as silent if no other report of it comes. unreachable is since when the node
-// is (see unreachableSince), zero if it is not.
+// lateFrom returns when the agent is late if it does not report again. unreachable is the time since when the node is
+// unreachable (see unreachableSince), zero if it is reachable.
 func lateFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
 	at := state.ReportDeadline()
 	if gone := unreachableFrom(state, unreachable); !gone.IsZero() && gone.Before(at) {
@@ -23,16 +23,16 @@ func lateFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
 	return at
 }
 
-// unreachableFrom returns when the agent counts as silent because its node is out of reach, zero if it does not.
+// unreachableFrom returns when the agent is late because its node is unreachable, zero if it is not for this reason.
 func unreachableFrom(state *v1alpha1.XDPNodeState, unreachable time.Time) time.Time {
-	// An agent that has reported since is alive, whatever has become of its kubelet. Kubernetes' time is in whole seconds.
+	// If the agent has reported since then, it runs, even if its kubelet does not. Kubernetes' time is in whole seconds.
 	if t := state.Status.ReportTime; unreachable.IsZero() || t != nil && !t.Time.Before(unreachable.Add(time.Second)) {
 		return time.Time{}
 	}
 	return unreachable.Add(v1alpha1.ReportTolerance)
 }
 
-// silence says of an agent that counts as silent why it does.
+// lateFailure returns why an agent is late.
 func lateFailure(state *v1alpha1.XDPNodeState, unreachable time.Time) v1alpha1.Failure {
 	reason, cause := v1alpha1.ReasonAgentNotReporting, ""
 	switch gone := unreachableFrom(state, unreachable); {
@@ -49,16 +49,18 @@ func lateFailure(state *v1alpha1.XDPNodeState, unreachable time.Time) v1alpha1.F
 	return v1alpha1.Failure{Node: state.Name, Reason: reason, Message: v1alpha1.FailureMessage(reason, cause, "")}
 }
 
-// unreachableSince returns since when the cluster hears nothing more from a node's kubelet, zero if it does. That the
-// kubelet calls its node not ready says nothing of the agent, and neither does that none was ever heard of.
+// unreachableSince returns the time since when the kubelet of a node has not reported to the cluster, zero if it has. A node
+// that its kubelet reports as not ready is reachable. So is a node whose kubelet has never reported: nothing is known about
+// its agent.
 func unreachableSince(node *corev1.Node) time.Time {
-	const stopped = "NodeStatusUnknown" // by pkg/controller/nodelifecycle of Kubernetes
+	const stopped = "NodeStatusUnknown" // set by pkg/controller/nodelifecycle of Kubernetes
 	if ready := readyOf(node); ready != nil && ready.Status == corev1.ConditionUnknown && ready.Reason == stopped {
 		return ready.LastTransitionTime.Time
 	}
 	return time.Time{}
 }
 
+// readyOf returns the Ready condition of a node, nil if it has none.
 func readyOf(node *corev1.Node) *corev1.NodeCondition {
 	for i := range node.Status.Conditions {
 		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeReady {
@@ -68,7 +70,7 @@ func readyOf(node *corev1.Node) *corev1.NodeCondition {
 	return nil
 }
 
-// unreachableNodes returns the nodes that are out of reach, and since when.
+// unreachableNodes returns the unreachable nodes, and since when they are.
 func unreachableNodes(nodes []corev1.Node) map[string]time.Time {
 	list := map[string]time.Time{}
 	for i := range nodes {
@@ -79,8 +81,7 @@ func unreachableNodes(nodes []corev1.Node) map[string]time.Time {
 	return list
 }
 
-// untilNextLate returns how long it takes until another agent counts as silent if it does not report, zero if none
-// is left.
+// untilNextLate returns after how much time the next agent is late if it does not report, zero if all are late already.
 func untilNextLate(nodes []corev1.Node, states []v1alpha1.XDPNodeState, now time.Time) time.Duration {
 	var wait time.Duration
 	unreachable := unreachableNodes(nodes)

@@ -7,48 +7,48 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-func TestWhenAnAgentCountsAsSilent(t *testing.T) {
+func TestLateFrom(t *testing.T) {
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	const (
-		silent      = v1alpha1.ReasonAgentNotReporting
-		outOfReach  = v1alpha1.ReasonNodeUnreachable
-		asksForPod  = "; remedy: check that the agent's pod runs on the node"
-		asksForNode = "; remedy: check the node; what its interfaces count is reported when it is back"
+		notReporting    = v1alpha1.ReasonAgentNotReporting
+		nodeUnreachable = v1alpha1.ReasonNodeUnreachable
+		asksForPod      = "; remedy: check that the agent's pod runs on the node"
+		asksForNode     = "; remedy: check the node; what its interfaces count is reported when it is back"
 	)
 	quiet, busy := state("n1").For("a", 5), func() stateBuilder { return state("n1").For("a", 5).Moving() }
 	for name, tc := range map[string]struct {
 		state       stateBuilder
-		unreachable time.Time // zero: it is not
+		unreachable time.Time // zero: the node is reachable
 		in          time.Duration
 		reason      string
 		message     string
 	}{
-		"without traffic two heartbeats after its report": {
-			quiet, time.Time{}, 199 * time.Second, silent, "its agent has not reported since 2026-01-01T11:59:59Z" + asksForPod,
+		"without traffic: two heartbeats after the last report": {
+			quiet, time.Time{}, 199 * time.Second, notReporting, "its agent has not reported since 2026-01-01T11:59:59Z" + asksForPod,
 		},
-		"with traffic two intervals and a minute after it": {
-			busy(), time.Time{}, 79 * time.Second, silent, "its agent has not reported since 2026-01-01T11:59:59Z" + asksForPod,
+		"with traffic: two intervals and a minute after the last report": {
+			busy(), time.Time{}, 79 * time.Second, notReporting, "its agent has not reported since 2026-01-01T11:59:59Z" + asksForPod,
 		},
-		"with an interval of an hour too": {
-			busy().Every(time.Hour), time.Time{}, 2*time.Hour + 59*time.Second, silent, "its agent has not reported since 2026-01-01T11:59:59Z" + asksForPod,
+		"with traffic and an interval of an hour: two intervals and a minute after the last report": {
+			busy().Every(time.Hour), time.Time{}, 2*time.Hour + 59*time.Second, notReporting, "its agent has not reported since 2026-01-01T11:59:59Z" + asksForPod,
 		},
-		"three minutes after it was made, if it has never reported": {
-			state("n1").Told("a").NeverReported().BornAt(now), time.Time{}, 3 * time.Minute, silent, "its agent has never reported" + asksForPod,
+		"an agent that has never reported: three minutes after its node state was created": {
+			state("n1").Listing("a").NeverReported().BornAt(now), time.Time{}, 3 * time.Minute, notReporting, "its agent has never reported" + asksForPod,
 		},
-		"three minutes after it was told something else": {
-			state("n1").For("a", 5).SilentSince(ago(30 * time.Minute)).Behind().ToldAt(ago(time.Second)), time.Time{}, 179 * time.Second, silent,
+		"an agent that has not applied the spec: three minutes after the spec was updated": {
+			state("n1").For("a", 5).SilentSince(ago(30 * time.Minute)).Behind().SpecUpdatedAt(ago(time.Second)), time.Time{}, 179 * time.Second, notReporting,
 			"its agent has not applied the spec of 2026-01-01T11:59:59Z" + asksForPod,
 		},
-		"a minute after its node got out of reach": {
-			state("n1").For("a", 5).Every(time.Hour).SilentSince(ago(50 * time.Minute)), ago(40 * time.Second), 20 * time.Second, outOfReach,
+		"an unreachable node: a minute after its kubelet stopped reporting": {
+			state("n1").For("a", 5).Every(time.Hour).SilentSince(ago(50 * time.Minute)), ago(40 * time.Second), 20 * time.Second, nodeUnreachable,
 			"the node has been unreachable since 2026-01-01T11:59:20Z" + asksForNode,
 		},
-		"a minute after it too if it has reported within that second, of which Kubernetes tells no fraction": {
-			state("n1").For("a", 5).Every(time.Hour).SilentSince(ago(40*time.Second - 900*time.Millisecond)), ago(40 * time.Second), 20 * time.Second, outOfReach,
+		"an unreachable node whose agent reported in the same second: a minute after its kubelet stopped reporting": {
+			state("n1").For("a", 5).Every(time.Hour).SilentSince(ago(40*time.Second - 900*time.Millisecond)), ago(40 * time.Second), 20 * time.Second, nodeUnreachable,
 			"the node has been unreachable since 2026-01-01T11:59:20Z" + asksForNode,
 		},
-		"not for its node's sake, if it has reported since": {
-			busy(), ago(10 * time.Minute), 79 * time.Second, silent, "its agent has not reported since 2026-01-01T11:59:59Z" + asksForPod,
+		"an unreachable node whose agent has reported since: as without it": {
+			busy(), ago(10 * time.Minute), 79 * time.Second, notReporting, "its agent has not reported since 2026-01-01T11:59:59Z" + asksForPod,
 		},
 	} {
 		state := tc.state.Obj()
@@ -59,16 +59,16 @@ func TestWhenAnAgentCountsAsSilent(t *testing.T) {
 	}
 }
 
-func TestAnAgentThatDoesWhatItOwesIsNeverSilent(t *testing.T) {
+func TestLateFromIsAfterEveryReportInTime(t *testing.T) {
 	for _, interval := range []time.Duration{time.Second, 10 * time.Second, time.Minute, time.Hour} {
 		last := now
 		quiet, busy := state("n1").For("a", 5).Every(interval).SilentSince(last).Obj(), state("n1").For("a", 5).Moving().Every(interval).SilentSince(last).Obj()
-		const late = 30 * time.Second // passes, jitter, tries
+		const late = 30 * time.Second // duration of passes, jitter and retries
 		if at := lateFrom(&quiet, time.Time{}); !at.After(last.Add(v1alpha1.HeartbeatInterval(interval) + interval/10 + late)) {
-			t.Errorf("every %s: a quiet agent is silent before its heartbeat can be there", interval)
+			t.Errorf("with an interval of %s an agent without traffic is late before its heartbeat can arrive", interval)
 		}
 		if at := lateFrom(&busy, time.Time{}); !at.After(last.Add(interval + interval/10 + late)) {
-			t.Errorf("every %s: a busy agent is silent before its next report can be there", interval)
+			t.Errorf("with an interval of %s an agent with traffic is late before its next report can arrive", interval)
 		}
 	}
 }

@@ -102,7 +102,7 @@ func ofCounters(counters []v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, 
 	return list
 }
 
-// writes counts writes of node states. The zero value is ready to use.
+// writes counts the writes of node states. The zero value is ready to use.
 type writes struct {
 	mu sync.Mutex
 	by map[write]uint64

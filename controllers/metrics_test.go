@@ -20,7 +20,7 @@ import (
 
 var conflict = apierrors.NewConflict(schema.GroupResource{}, "n", errors.New("old"))
 
-// collector returns one of a controller whose caches hold these.
+// collector returns the collector of a controller with these objects in its cache.
 func collector(t *testing.T, objects ...client.Object) *Collector {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -33,7 +33,7 @@ func collector(t *testing.T, objects ...client.Object) *Collector {
 	}
 }
 
-func TestWhatIsServed(t *testing.T) {
+func TestCollector(t *testing.T) {
 	workers, edge, fresh := counter("workers").c, counter("edge").c, counter("fresh").c
 	workers.Status.Nodes = &v1alpha1.NodeNumbers{Selected: 3, Ready: 1, Failed: 1}
 	workers.Status.ReportInterval = &metav1.Duration{Duration: 20 * time.Second}
@@ -53,21 +53,21 @@ func TestWhatIsServed(t *testing.T) {
 	c := collector(t, &workers, &edge, &fresh,
 		state("n1", 5*time.Second, false, "workers"),
 		state("n2", 90*time.Second, false, "workers", "gone"),
-		state("n3", 30*time.Minute, true, "workers", "edge"), // does not count for them any more
-		state("n4", 0, false, "fresh"),                       // told an hour ago
+		state("n3", 30*time.Minute, true, "workers", "edge"), // inactive
+		state("n4", 0, false, "fresh"),                       // created an hour ago
 	)
 	for operation, errs := range map[string][]error{"create": {nil, nil}, "update": {nil, conflict, errors.New("away")}, "delete": {nil}} {
 		for _, err := range errs {
 			if got := c.States.writes.count(operation, err); !errors.Is(got, err) {
-				t.Errorf("counting %v returns %v", err, got)
+				t.Errorf("count(%v) returns %v", err, got)
 			}
 		}
 	}
 	scrape.Check(t, "testdata/controller.metrics", c)
 }
 
-// TestTheNumberOfSeries holds the formula of docs/metrics.md against controllers of which nothing is missing.
-func TestTheNumberOfSeries(t *testing.T) {
+// TestMaxSeries compares the formula in docs/metrics.md with controllers that serve all series.
+func TestMaxSeries(t *testing.T) {
 	for _, counters := range []int{0, 1, 20} {
 		var objects []client.Object
 		state := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
@@ -84,7 +84,7 @@ func TestTheNumberOfSeries(t *testing.T) {
 			}
 		}
 		if got := scrape.Series(t, c); got != MaxSeries(counters) {
-			t.Errorf("%d counters are %d series, want %d", counters, got, MaxSeries(counters))
+			t.Errorf("%d counters have %d series, want %d", counters, got, MaxSeries(counters))
 		}
 	}
 }

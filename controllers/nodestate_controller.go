@@ -20,24 +20,24 @@ import (
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters,verbs=get;list;watch
 // +kubebuilder:rbac:groups=xdp-operator.io,resources=xdpcounters/status,verbs=patch
 
-// NodeStateReconciler keeps one XDPNodeState per node that an XDPCounter concerns. It alone creates them, writes
-// their spec and deletes them.
+// NodeStateReconciler maintains one XDPNodeState per node that an XDPCounter selects. It is the only one that creates them,
+// writes their spec and deletes them.
 type NodeStateReconciler struct {
 	Client client.Client
-	Live   client.Reader // reads past the cache
+	Live   client.Reader // without a cache
 	Clock  clock.PassiveClock
 	Budget Budget
 
-	// SpecWriters is how many node states are reconciled, and so how many specs are written, at the same time. Zero: 1.
+	// SpecWriters is how many node states are reconciled, and their specs written, at the same time. Zero means 1.
 	SpecWriters int
 
 	deleted deletedStates
 	writes  writes
-	nodes   nodeCount // kept by the watch; zero without one, so that no interval is stretched
+	nodes   nodeCount // updated by the watch; zero without a watch, so that no interval is extended
 	pace    specPace
 }
 
-// Reconcile brings the state of the node named in the request in line with the nodes and counters there are.
+// Reconcile creates, updates, retires or deletes the node state of the node in the request.
 func (r *NodeStateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	state, err := get(ctx, r.Client, req.NamespacedName, &v1alpha1.XDPNodeState{})
 	if err != nil {
@@ -112,11 +112,11 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 	return nil
 }
 
-// retire adds what the agent of a departed node has counted to the counters' retired share, then deletes the
-// node's state. See retire.go. counters are those read before.
+// retire adds the accounts of a departed node to the retired shares of the counters, and then deletes the node state. See
+// retire.go. counters are the counters as they were read before.
 func (r *NodeStateReconciler) retire(ctx context.Context, cached *v1alpha1.XDPNodeState, counters []v1alpha1.XDPCounter) error {
-	// The cache may still show a state whose share has long been added. While the state is there it has not been, and
-	// if that changes from here on, the counters change too and are not written.
+	// The cache may still have a node state whose share is added already. If the API server has it, it is not. If that changes
+	// after this read, the counters change too, and writing them fails with a conflict.
 	state, err := get(ctx, r.Live, client.ObjectKeyFromObject(cached), &v1alpha1.XDPNodeState{})
 	if err != nil || state == nil || state.UID != cached.UID {
 		return err
@@ -134,20 +134,20 @@ func (r *NodeStateReconciler) retire(ctx context.Context, cached *v1alpha1.XDPNo
 	return r.delete(ctx, state)
 }
 
-// rescue adds the shares of node states that somebody else deleted. See lost.go.
+// rescue adds the shares of node states that somebody else deleted. See deleted_states.go.
 func (r *NodeStateReconciler) rescue(ctx context.Context, node string, counters []v1alpha1.XDPCounter) error {
 	for _, state := range r.deleted.of(node) {
 		if err := r.copyShare(ctx, state, counters); err != nil {
 			return err
 		}
-		ctrl.LoggerFrom(ctx).Info("Kept the totals of a node state that was deleted", "uid", state.UID)
+		ctrl.LoggerFrom(ctx).Info("Kept the counts of a node state that was deleted", "uid", state.UID)
 		r.deleted.forget(state)
 	}
 	return nil
 }
 
-// Rescuing reports that the share of a node state that somebody deleted is still being copied to the counters. It may be
-// called at any time.
+// Rescuing reports whether the share of a node state that somebody else deleted has yet to be copied to all counters. It is
+// safe for concurrent use.
 func (r *NodeStateReconciler) Rescuing(state types.UID) bool { return r.deleted.has(state) }
 
 // copyShare copies the accounts of a node state to the counters, each under the UID of the state.
@@ -169,7 +169,7 @@ func (r *NodeStateReconciler) copyShare(ctx context.Context, state *v1alpha1.XDP
 	return nil
 }
 
-// delete deletes the state if it is still as it was read: an agent that reported meanwhile is heard first.
+// delete deletes the node state if it has not changed since it was read. Otherwise the agent's new report is processed first.
 func (r *NodeStateReconciler) delete(ctx context.Context, state *v1alpha1.XDPNodeState) error {
 	err := client.IgnoreNotFound(r.Client.Delete(ctx, state, client.Preconditions{UID: &state.UID, ResourceVersion: &state.ResourceVersion}))
 	if r.writes.count("delete", err) != nil {
@@ -178,10 +178,10 @@ func (r *NodeStateReconciler) delete(ctx context.Context, state *v1alpha1.XDPNod
 	return nil
 }
 
-// saveRetired writes the retired share of a counter, provided that the counter is still as it was read: the share
-// is an accumulator, so it must not be computed from something old.
+// saveRetired writes the retired share of a counter if the counter has not changed since it was read. The share is an
+// accumulator, so it must not be computed from an old value.
 func saveRetired(ctx context.Context, c client.Client, counter *v1alpha1.XDPCounter, retired *v1alpha1.Retired) error {
-	next := counter.DeepCopy() // what counter points to may be the cache's
+	next := counter.DeepCopy() // counter may point into the cache
 	next.Status.Retired = retired
 	patch := client.MergeFromWithOptions(counter, client.MergeFromWithOptimisticLock{})
 	if err := c.Status().Patch(ctx, next, patch, fieldOwner); err != nil {

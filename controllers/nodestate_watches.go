@@ -18,8 +18,8 @@ import (
 )
 
 // SetupWithManager registers the reconciler with the manager. A node is reconciled when it is created, deleted or labelled,
-// when its node state is edited or deleted, and when its agent finishes a cleanup. All
-// nodes are reconciled when a counter is created, edited or deleted, and when the number of nodes has changed much.
+// when its node state is edited or deleted, and when its agent finishes a cleanup. All nodes are reconciled when a counter is
+// created, edited or deleted, and when the number of nodes has changed much.
 func (r *NodeStateReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("xdpnodestate").

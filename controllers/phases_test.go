@@ -14,11 +14,11 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
-// phasesDir holds an XDPCounter of every phase of its life. Others judge them: kstatus and Argo CD in test/gitops, and
-// kubectl in api/v1alpha1.
+// phasesDir contains an XDPCounter in every phase. Tests of kstatus and Argo CD in test/gitops and of kubectl in api/v1alpha1
+// read them.
 const phasesDir = "../test/gitops/phases"
 
-// asCreated is the status that the API server gives a new object (the default in the CRD).
+// asCreated returns the status of a new object, which is the default in the CRD.
 func asCreated() v1alpha1.XDPCounterStatus {
 	return v1alpha1.XDPCounterStatus{Conditions: []metav1.Condition{{
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonPending,
@@ -26,7 +26,7 @@ func asCreated() v1alpha1.XDPCounterStatus {
 	}}}
 }
 
-func TestTheObjectsOfEveryPhase(t *testing.T) {
+func TestPhases(t *testing.T) {
 	counted := v1alpha1.Counts{
 		{Class: "IPv4/TCP", Packets: 81_000, Bytes: 90_000_000, PPS: 1_200, BPS: 11_000_000},
 		{Class: "IPv4/UDP", Packets: 17_000, Bytes: 8_000_000, PPS: 300, BPS: 990_000},
@@ -34,13 +34,13 @@ func TestTheObjectsOfEveryPhase(t *testing.T) {
 		{Class: "ARP", Packets: 100, Bytes: 4_200, PPS: 20, BPS: 10_000},
 	}
 	counting := func(node string) stateBuilder {
-		b := state(node).Told("edge").Attached("eth0", v1alpha1.AttachNative, "edge")
+		b := state(node).Listing("edge").Attached("eth0", v1alpha1.AttachNative, "edge")
 		b.s.Status.Accounts = []v1alpha1.CounterAccount{{
 			UID: "edge", Generation: 2, Counts: counted,
 		}}
 		return b
 	}
-	stopped := func(node string) stateBuilder { // and its agent has said so
+	stopped := func(node string) stateBuilder { // and its agent has reported it
 		b := counting(node)
 		b.s.Status.Interfaces = nil
 		account := &b.s.Status.Accounts[0]
@@ -53,9 +53,9 @@ func TestTheObjectsOfEveryPhase(t *testing.T) {
 		counter counterBuilder
 		nodes   []corev1.Node
 		states  []stateBuilder
-		before  []stateBuilder // of an earlier status, if any
+		before  []stateBuilder // the node states of an earlier status, if any
 	}{
-		"reconciling": {edge, nodes, []stateBuilder{counting("n1"), state("n2").Told("edge").Behind()}, nil},
+		"reconciling": {edge, nodes, []stateBuilder{counting("n1"), state("n2").Listing("edge").Behind()}, nil},
 		"ready":       {edge, nodes, []stateBuilder{counting("n1"), counting("n2")}, nil},
 		"partially-attached": {
 			edge, nodes, []stateBuilder{
@@ -95,8 +95,8 @@ func TestTheObjectsOfEveryPhase(t *testing.T) {
 				c.Status = summarize(&c, nodes, objects(tc.before), now.Add(-4*time.Second))
 			}
 			c.Status = summarize(&c, tc.nodes, objects(tc.states), now)
-			if again := summarize(&c, tc.nodes, objects(tc.states), now.Add(time.Second)); needsWrite(c.Status, again) {
-				t.Errorf("a second later, with nothing new, the status is another (-first +second):\n%s", cmp.Diff(c.Status, again))
+			if second := summarize(&c, tc.nodes, objects(tc.states), now.Add(time.Second)); needsWrite(c.Status, second) {
+				t.Errorf("a second later the status differs without a reason (-first +second):\n%s", cmp.Diff(c.Status, second))
 			}
 			expectGolden(t, name, c)
 		})
@@ -108,7 +108,7 @@ func TestTheObjectsOfEveryPhase(t *testing.T) {
 	})
 	ready := edge.Obj()
 	ready.Status = summarize(&ready, nodes, []v1alpha1.XDPNodeState{counting("n1").Obj(), counting("n2").Obj()}, now)
-	t.Run("edited", func(t *testing.T) { // and the controller has not looked at it yet
+	t.Run("edited", func(t *testing.T) { // and the controller has not seen it yet
 		c := ready
 		c.Generation++
 		expectGolden(t, "edited", c)
@@ -138,7 +138,7 @@ func expectGolden(t *testing.T, phase string, c v1alpha1.XDPCounter) {
 	golden.Check(t, filepath.Join(phasesDir, phase+".yaml"), string(got))
 }
 
-func TestReconcilingAndStalledAreThereWhileTheyAreTrue(t *testing.T) {
+func TestSetConditions(t *testing.T) {
 	nodes := []corev1.Node{node("n1", "")}
 	c := counter("a").Obj()
 	c.Status = asCreated()
@@ -158,21 +158,21 @@ func TestReconcilingAndStalledAreThereWhileTheyAreTrue(t *testing.T) {
 			t.Errorf("conditions (-want +got):\n%s", diff)
 		}
 	}
-	waiting, counting := state("n1").Told("a").Behind(), state("n1").For("a", 1).Attached("eth0", v1alpha1.AttachNative, "a")
+	waiting, counting := state("n1").Listing("a").Behind(), state("n1").For("a", 1).Attached("eth0", v1alpha1.AttachNative, "a")
 	failing := state("n1").For("a", 1).Failed("eth0", v1alpha1.ReasonXDPHookInUse, "a")
 	other := state("n1").For("a", 1).Failed("eth0", v1alpha1.ReasonMTUTooLarge, "a")
 
-	expect(waiting, "Ready=Unknown Pending since 1h0m1s", "Reconciling=True Pending since 0s") // since it was made
+	expect(waiting, "Ready=Unknown Pending since 1h0m1s", "Reconciling=True Pending since 0s") // since its creation
 	expect(waiting, "Ready=Unknown Pending since 1h0m2s", "Reconciling=True Pending since 1s")
 	expect(counting, "Ready=True AllInterfacesAttached since 0s")
 	expect(counting, "Ready=True AllInterfacesAttached since 1s")
 	expect(failing, "Ready=False NothingAttached since 0s", "Stalled=True NothingAttached since 0s")
-	expect(other, "Ready=False NothingAttached since 1s", "Stalled=True NothingAttached since 1s") // the same, for another reason
+	expect(other, "Ready=False NothingAttached since 1s", "Stalled=True NothingAttached since 1s") // the same condition with another reason
 	expect(counting, "Ready=True AllInterfacesAttached since 0s")
 }
 
-// Caches list in no order. What is told must not depend on it, or every look would be a write.
-func TestTheOrderOfNodesDoesNotShow(t *testing.T) {
+// Caches list objects in random order. If the status depended on it, every reconcile would write.
+func TestSummarizeIgnoresTheOrderOfNodes(t *testing.T) {
 	c := counter("a").Obj()
 	c.Status = asCreated()
 	var nodes []corev1.Node
@@ -181,7 +181,7 @@ func TestTheOrderOfNodesDoesNotShow(t *testing.T) {
 		nodes = append(nodes, node(name, ""))
 		switch i % 4 {
 		case 0:
-			states = append(states, state(name).Told("a").Behind().Obj())
+			states = append(states, state(name).Listing("a").Behind().Obj())
 		case 1:
 			states = append(states, state(name).For("a", 1).SilentSince(born).Obj())
 		case 2:
@@ -193,10 +193,10 @@ func TestTheOrderOfNodesDoesNotShow(t *testing.T) {
 		for range nodes {
 			nodes = append(nodes[1:], nodes[0])
 			if next := summarize(&c, nodes, states, now); needsWrite(c.Status, next) {
-				t.Fatalf("in another order of the nodes (-one +other):\n%s", cmp.Diff(c.Status, next))
+				t.Fatalf("the status changes with the order of the nodes (-first +second):\n%s", cmp.Diff(c.Status, next))
 			}
 		}
-		states = states[:1] // then all are waited for
+		states = states[:1] // then all nodes are pending
 		c.Status = summarize(&c, nodes, states, now)
 	}
 }

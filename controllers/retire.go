@@ -12,19 +12,23 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// A node that leaves keeps its share of the totals. Its node state is marked as retiring, from when on nothing but its
-// end lies before it. Its share is copied into status.retired.departing of each counter under the UID of the node
-// state, which from then on is not added itself; then the node state is deleted, provided that it has not changed
-// since; then the copy is added to status.retired.counts and dropped. Each step can be made again without harm, so a
-// crash between any two of them neither loses nor doubles anything.
+// The counts of a departed node stay in the totals. This takes four steps:
+//
+//  1. The node state is annotated as retiring. From then on it can only be deleted.
+//  2. Its accounts are copied to status.retired.departing of each counter, with the UID of the node state. From then on the
+//     node state itself is not added to the totals.
+//  3. The node state is deleted, provided that it has not changed.
+//  4. The copy is added to status.retired.counts and removed from status.retired.departing.
+//
+// Each step is idempotent, so a crash between any two of them neither loses counts nor adds them twice.
 
-// retiring reports that the node state is being retired, or was when it was deleted.
+// retiring reports whether the node state is being retired, or was when it was deleted.
 func retiring(state *v1alpha1.XDPNodeState) bool {
 	return state != nil && metav1.HasAnnotation(state.ObjectMeta, v1alpha1.AnnotationRetiring)
 }
 
-// depart returns the retired share with the account of the departing node's state copied into it. changed is
-// false if it was there already, as it is now.
+// depart returns the retired share with a copy of the account of a departing node. changed is false if the same copy was
+// there already.
 func depart(r *v1alpha1.Retired, state *v1alpha1.XDPNodeState, account v1alpha1.CounterAccount) (next *v1alpha1.Retired, changed bool) {
 	next = &v1alpha1.Retired{}
 	if r != nil {
@@ -43,9 +47,9 @@ func depart(r *v1alpha1.Retired, state *v1alpha1.XDPNodeState, account v1alpha1.
 	return next, true
 }
 
-// keeps returns the UIDs of the copies that are not settled yet: of node states that the caches show, and of the latest
-// that is gone of each node that there is. That one may have been deleted by hand, and its copying may be repeated: it
-// has to be known again (see lost.go).
+// keeps returns the UIDs of the copies that must not be merged yet: those of node states in the cache, and of each existing
+// node that of the latest node state. That one may have been deleted by a user, and copying it may be repeated, which has to
+// be recognized by its UID (see deleted_states.go).
 func keeps(r *v1alpha1.Retired, nodes []corev1.Node, states []v1alpha1.XDPNodeState) map[types.UID]bool {
 	kept, latest := map[types.UID]bool{}, map[string]types.UID{}
 	for _, d := range r.Departing {
@@ -60,7 +64,7 @@ func keeps(r *v1alpha1.Retired, nodes []corev1.Node, states []v1alpha1.XDPNodeSt
 	return kept
 }
 
-// settle returns the retired share with the copies of those node states that are gone added up.
+// mergeDeparted returns the retired share with the copies of deleted node states added to its counts.
 func mergeDeparted(r *v1alpha1.Retired, gone func(v1alpha1.DepartingNode) bool) (next *v1alpha1.Retired, changed bool) {
 	if r == nil {
 		return nil, false
@@ -78,7 +82,7 @@ func mergeDeparted(r *v1alpha1.Retired, gone func(v1alpha1.DepartingNode) bool) 
 	return next, changed
 }
 
-// retiredTotals returns the whole retired share, and the UIDs of the node states whose share it contains.
+// retiredTotals returns the sum of the retired share, and the UIDs of the node states that it contains.
 func retiredTotals(r *v1alpha1.Retired) (totals traffic.Totals, contained map[types.UID]bool) {
 	contained = map[types.UID]bool{}
 	if r == nil {

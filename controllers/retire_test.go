@@ -18,8 +18,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/memapi"
 )
 
-// leaving is a cluster with one counter and one node on which it has counted 7 packets.
-type leaving struct {
+// departureEnv is a cluster with one counter and one node with 7 packets.
+type departureEnv struct {
 	t        *testing.T
 	live     *memapi.Client
 	client   *memapi.Client // of the controller
@@ -27,199 +27,200 @@ type leaving struct {
 	counters *XDPCounterReconciler
 }
 
-func newLeaving(t *testing.T) *leaving {
+func newDepartureEnv(t *testing.T) *departureEnv {
 	t.Helper()
-	w := &leaving{t: t}
+	e := &departureEnv{t: t}
 	clock := testclock.NewFakeClock(now)
 	server := memapi.New(clock.Now)
-	w.live = &memapi.Client{Server: server}
+	e.live = &memapi.Client{Server: server}
 	a, n1 := counter("a").Obj(), node("n1", "")
-	w.must(w.live.Create(t.Context(), &a))
-	w.must(w.live.Create(t.Context(), &n1))
+	e.must(e.live.Create(t.Context(), &a))
+	e.must(e.live.Create(t.Context(), &n1))
 	s := state("n1").For(string(a.UID), 7).Obj()
 	status := s.Status
-	w.must(w.live.Create(t.Context(), &s))
+	e.must(e.live.Create(t.Context(), &s))
 	s.Status = status
-	w.must(w.live.Status().Update(t.Context(), &s))
+	e.must(e.live.Status().Update(t.Context(), &s))
 
-	w.client = &memapi.Client{Server: server, Cache: server.NewCache()}
-	w.nodes = &NodeStateReconciler{Client: w.client, Live: w.live, Clock: clock}
-	w.counters = &XDPCounterReconciler{Client: w.client, Live: w.live, Clock: clock, Events: &recorder{}, Rescuing: w.nodes.Rescuing}
-	return w
+	e.client = &memapi.Client{Server: server, Cache: server.NewCache()}
+	e.nodes = &NodeStateReconciler{Client: e.client, Live: e.live, Clock: clock}
+	e.counters = &XDPCounterReconciler{Client: e.client, Live: e.live, Clock: clock, Events: &recorder{}, Rescuing: e.nodes.Rescuing}
+	return e
 }
 
-func (w *leaving) must(err error) {
-	w.t.Helper()
+func (e *departureEnv) must(err error) {
+	e.t.Helper()
 	if err != nil {
-		w.t.Fatal(err)
+		e.t.Fatal(err)
 	}
 }
 
-func (w *leaving) see(kinds ...memapi.Kind) {
+// see updates the controller's cache.
+func (e *departureEnv) see(kinds ...memapi.Kind) {
 	for _, kind := range kinds {
 		for more := true; more; {
-			_, more = w.client.Cache.Next(kind)
+			_, more = e.client.Cache.Next(kind)
 		}
 	}
 }
 
-func (w *leaving) reconcile(r reconcile.Reconciler, name string) error {
+func (e *departureEnv) reconcile(r reconcile.Reconciler, name string) error {
 	_, err := r.Reconcile(context.Background(), request(name))
 	return err
 }
 
-func (w *leaving) expectTotal(want int64) {
-	w.t.Helper()
+func (e *departureEnv) expectTotal(want int64) {
+	e.t.Helper()
 	x := &v1alpha1.XDPCounter{}
-	w.must(w.live.Get(w.t.Context(), types.NamespacedName{Name: "a"}, x))
+	e.must(e.live.Get(e.t.Context(), types.NamespacedName{Name: "a"}, x))
 	if got := x.Status.Total.Packets; got != want {
-		w.t.Errorf("the total is %d packets, want %d; retired %+v", got, want, x.Status.Retired)
+		e.t.Errorf("the total is %d packets, want %d; retired %+v", got, want, x.Status.Retired)
 	}
 }
 
-// add lets the agent of the node report more packets.
-func (w *leaving) add(packets int64) {
-	w.t.Helper()
+// add writes a report of the node with more packets.
+func (e *departureEnv) add(packets int64) {
+	e.t.Helper()
 	x, s := &v1alpha1.XDPCounter{}, &v1alpha1.XDPNodeState{}
-	w.must(w.live.Get(w.t.Context(), types.NamespacedName{Name: "a"}, x))
-	w.must(w.live.Get(w.t.Context(), types.NamespacedName{Name: "n1"}, s))
+	e.must(e.live.Get(e.t.Context(), types.NamespacedName{Name: "a"}, x))
+	e.must(e.live.Get(e.t.Context(), types.NamespacedName{Name: "n1"}, s))
 	account := s.Account(x.UID)
 	if account == nil {
 		s.Status.Accounts = []v1alpha1.CounterAccount{{UID: x.UID}}
 		account = &s.Status.Accounts[0]
 	}
 	account.Counts = tcp(int64(account.Sum().Packets) + packets)
-	w.must(w.live.Status().Update(w.t.Context(), s))
+	e.must(e.live.Status().Update(e.t.Context(), s))
 }
 
-func TestANodeThatIsBackBeforeItIsRetiredIsRetiredAndCountedOn(t *testing.T) {
-	w := newLeaving(t)
+func TestRetireNodeThatJoinsAgain(t *testing.T) {
+	e := newDepartureEnv(t)
 	n1 := node("n1", "")
-	w.must(w.live.Delete(t.Context(), &n1))
-	w.see(memapi.Kinds()...)
-	w.client.Fault = func(point string) error {
+	e.must(e.live.Delete(t.Context(), &n1))
+	e.see(memapi.Kinds()...)
+	e.client.Fault = func(point string) error {
 		if point == "before delete" {
-			return errFault // the controller ends here
+			return errFault // as if the controller crashed here
 		}
 		return nil
 	}
-	if err := w.reconcile(w.nodes, "n1"); !errors.Is(err, errFault) {
+	if err := e.reconcile(e.nodes, "n1"); !errors.Is(err, errFault) {
 		t.Fatal(err)
 	}
-	w.client.Fault = nil
+	e.client.Fault = nil
 	n1 = node("n1", "")
-	w.must(w.live.Create(t.Context(), &n1))
-	for range 2 { // the old node state goes, a new one is made
-		w.see(memapi.Kinds()...)
-		w.must(w.reconcile(w.nodes, "n1"))
+	e.must(e.live.Create(t.Context(), &n1))
+	for range 2 { // first the old node state is deleted, then a new one is created
+		e.see(memapi.Kinds()...)
+		e.must(e.reconcile(e.nodes, "n1"))
 	}
-	w.add(2)
-	w.see(memapi.Kinds()...)
-	w.must(w.reconcile(w.counters, "a"))
-	w.expectTotal(9)
+	e.add(2)
+	e.see(memapi.Kinds()...)
+	e.must(e.reconcile(e.counters, "a"))
+	e.expectTotal(9)
 }
 
-func TestANodeStateThatTheCacheStillShowsIsNotCountedTwice(t *testing.T) {
-	w := newLeaving(t)
+func TestRetireWithOutdatedCacheAddsOnce(t *testing.T) {
+	e := newDepartureEnv(t)
 	n1 := node("n1", "")
-	w.must(w.live.Delete(t.Context(), &n1))
-	w.see(memapi.Nodes)
-	w.must(w.reconcile(w.nodes, "n1"))
-	w.see(memapi.Counters)
+	e.must(e.live.Delete(t.Context(), &n1))
+	e.see(memapi.Nodes)
+	e.must(e.reconcile(e.nodes, "n1"))
+	e.see(memapi.Counters)
 	for range 2 {
-		w.must(w.reconcile(w.counters, "a"))
-		w.see(memapi.Counters)
-		w.expectTotal(7)
-		w.must(w.reconcile(w.nodes, "n1")) // asked for by something else
-		w.see(memapi.Counters)
+		e.must(e.reconcile(e.counters, "a"))
+		e.see(memapi.Counters)
+		e.expectTotal(7)
+		e.must(e.reconcile(e.nodes, "n1")) // a second request for the node
+		e.see(memapi.Counters)
 	}
-	w.see(memapi.Kinds()...)
-	w.must(w.reconcile(w.counters, "a"))
-	w.expectTotal(7)
+	e.see(memapi.Kinds()...)
+	e.must(e.reconcile(e.counters, "a"))
+	e.expectTotal(7)
 }
 
-// Where one controller follows another its caches may be behind what the other did.
-func TestAControllerThatFollowsAnotherNeitherSettlesTooEarlyNorRetiresAgain(t *testing.T) {
-	w := newLeaving(t)
+// After a change of the leader, the caches of the new leader may be older than what the previous leader wrote.
+func TestRetireAfterChangeOfLeader(t *testing.T) {
+	e := newDepartureEnv(t)
 	n1 := node("n1", "")
-	w.must(w.live.Delete(t.Context(), &n1))
-	other := &leaving{
-		t: t, live: w.live, nodes: &NodeStateReconciler{Client: w.live, Live: w.live, Clock: w.counters.Clock},
-		counters: &XDPCounterReconciler{Client: w.live, Live: w.live, Clock: w.counters.Clock, Events: &recorder{}},
+	e.must(e.live.Delete(t.Context(), &n1))
+	other := &departureEnv{
+		t: t, live: e.live, nodes: &NodeStateReconciler{Client: e.live, Live: e.live, Clock: e.counters.Clock},
+		counters: &XDPCounterReconciler{Client: e.live, Live: e.live, Clock: e.counters.Clock, Events: &recorder{}},
 	}
-	w.live.Fault = func(point string) error {
+	e.live.Fault = func(point string) error {
 		if point == "before delete" {
 			return errFault
 		}
 		return nil
 	}
-	if err := w.reconcile(other.nodes, "n1"); !errors.Is(err, errFault) {
+	if err := e.reconcile(other.nodes, "n1"); !errors.Is(err, errFault) {
 		t.Fatal(err)
 	}
-	w.live.Fault = nil
-	w.see(memapi.Kinds()...)
+	e.live.Fault = nil
+	e.see(memapi.Kinds()...)
 
-	behind := &memapi.Client{Server: w.live.Server, Cache: w.live.Server.NewCache()}
-	behind.Cache.Forget(memapi.NodeStates, "n1") // it was not told of it yet
-	w.must(w.reconcile(&XDPCounterReconciler{Client: behind, Live: w.live, Clock: w.counters.Clock, Events: &recorder{}}, "a"))
-	w.must(w.reconcile(other.counters, "a"))
-	w.expectTotal(7)
+	behind := &memapi.Client{Server: e.live.Server, Cache: e.live.Server.NewCache()}
+	behind.Cache.Forget(memapi.NodeStates, "n1") // as if it had not received the node state yet
+	e.must(e.reconcile(&XDPCounterReconciler{Client: behind, Live: e.live, Clock: e.counters.Clock, Events: &recorder{}}, "a"))
+	e.must(e.reconcile(other.counters, "a"))
+	e.expectTotal(7)
 
-	w.must(w.reconcile(other.nodes, "n1"))
-	w.must(w.reconcile(other.counters, "a")) // it is settled
-	w.see(memapi.Counters)
-	w.must(w.reconcile(w.nodes, "n1")) // whose cache still shows the node state
-	w.must(w.reconcile(other.counters, "a"))
-	w.expectTotal(7)
+	e.must(e.reconcile(other.nodes, "n1"))
+	e.must(e.reconcile(other.counters, "a")) // merges the copy
+	e.see(memapi.Counters)
+	e.must(e.reconcile(e.nodes, "n1")) // its cache still has the node state
+	e.must(e.reconcile(other.counters, "a"))
+	e.expectTotal(7)
 }
 
-func TestANodeStateDeletedByHandKeepsItsShareOnce(t *testing.T) {
-	w := newLeaving(t)
+func TestDeletedNodeStateIsAddedOnce(t *testing.T) {
+	e := newDepartureEnv(t)
 	s := &v1alpha1.XDPNodeState{}
-	w.must(w.live.Get(t.Context(), types.NamespacedName{Name: "n1"}, s))
-	w.must(w.live.Delete(t.Context(), s))
+	e.must(e.live.Get(t.Context(), types.NamespacedName{Name: "n1"}, s))
+	e.must(e.live.Delete(t.Context(), s))
 	deleted := func(unknown bool) {
 		q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
 		defer q.ShutDown()
-		w.nodes.onDeleted().Delete(t.Context(), event.DeleteEvent{Object: s, DeleteStateUnknown: unknown}, q)
+		e.nodes.onDeleted().Delete(t.Context(), event.DeleteEvent{Object: s, DeleteStateUnknown: unknown}, q)
 		if q.Len() == 0 != unknown {
-			t.Errorf("with the end unknown %v, %d requests", unknown, q.Len())
+			t.Errorf("with DeleteStateUnknown %v there are %d requests", unknown, q.Len())
 		}
 	}
 	deleted(true)
 	deleted(false)
-	for range 2 { // the answer to the first copy is lost
-		w.see(memapi.Kinds()...)
+	for range 2 { // the response to the first copy is lost
+		e.see(memapi.Kinds()...)
 		lose := errFault
-		w.client.Fault = func(point string) error {
+		e.client.Fault = func(point string) error {
 			if point == "after patch status" {
 				defer func() { lose = nil }()
 				return lose
 			}
 			return nil
 		}
-		_ = w.reconcile(w.nodes, "n1")
-		w.client.Fault = nil
-		w.see(memapi.Kinds()...)
-		w.must(w.reconcile(w.counters, "a"))
-		w.expectTotal(7)
+		_ = e.reconcile(e.nodes, "n1")
+		e.client.Fault = nil
+		e.see(memapi.Kinds()...)
+		e.must(e.reconcile(e.counters, "a"))
+		e.expectTotal(7)
 	}
-	w.must(w.reconcile(w.nodes, "n1"))
-	w.add(2)
-	w.see(memapi.Kinds()...)
-	w.must(w.reconcile(w.counters, "a"))
-	w.expectTotal(9)
+	e.must(e.reconcile(e.nodes, "n1"))
+	e.add(2)
+	e.see(memapi.Kinds()...)
+	e.must(e.reconcile(e.counters, "a"))
+	e.expectTotal(9)
 
-	// Its node leaves: the new share is added, the old one settled.
-	w.must(w.live.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}))
-	w.see(memapi.Kinds()...)
-	w.must(w.reconcile(w.nodes, "n1"))
-	w.see(memapi.Kinds()...)
-	w.must(w.reconcile(w.counters, "a"))
-	w.expectTotal(9)
+	// The node departs: the new share is added, and the old one is merged.
+	e.must(e.live.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}))
+	e.see(memapi.Kinds()...)
+	e.must(e.reconcile(e.nodes, "n1"))
+	e.see(memapi.Kinds()...)
+	e.must(e.reconcile(e.counters, "a"))
+	e.expectTotal(9)
 	x := &v1alpha1.XDPCounter{}
-	w.must(w.live.Get(t.Context(), client.ObjectKey{Name: "a"}, x))
+	e.must(e.live.Get(t.Context(), client.ObjectKey{Name: "a"}, x))
 	if len(x.Status.Retired.Departing) != 0 {
-		t.Errorf("not settled: %+v", x.Status.Retired)
+		t.Errorf("the copy is not merged: %+v", x.Status.Retired)
 	}
 }

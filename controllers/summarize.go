@@ -14,11 +14,10 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// maxFailures is how many failures a status lists. How many there are stands in the numbers.
+// maxFailures is how many failures a status lists. status.nodes and status.interfaces have their full numbers.
 const maxFailures = 10
 
-// summarize returns the status of a counter from the nodes, the node states and the time. Its retired share is
-// that of the counter as it is.
+// summarize computes the status of a counter from the nodes, the node states and the time. It copies status.retired.
 func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XDPNodeState, now time.Time) v1alpha1.XDPCounterStatus {
 	byName := make(map[string]*v1alpha1.XDPNodeState, len(states))
 	for i := range states {
@@ -48,8 +47,8 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 	setConditions(&status.Conditions, s.ready(c), c, now)
 
 	totals, rates, last := sum(c, states, unreachable, now)
-	// The caches may be behind what was last written. Each figure is a lower bound of the truth, so the larger
-	// of two is the better one, and no total ever falls.
+	// The caches may be older than the status. Counts never decrease, so the larger value is the newer one, and a total that
+	// was written never decreases.
 	totals = totals.Max(v1alpha1.TotalsOfProtocols(c.Status.Protocols))
 	total, rate := totals.Sum(), rates.Sum()
 	status.Total = &v1alpha1.Total{
@@ -65,9 +64,9 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 	return status
 }
 
-// sum adds up the accounts of all node states, of nodes that are no longer selected too, and the retired share. What a
-// silent node counted stays, its rates do not. Nobody knows what a node counts now, so its rates are those that it told
-// last; it tells zero when there is nothing any more.
+// sum adds the accounts of all node states, including those of nodes that are no longer selected, and the retired share. The
+// totals of a node that is late are included, its rates are not. The rates of the other nodes are those of their latest
+// reports; a node reports zero when its traffic ends.
 func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, unreachable map[string]time.Time, now time.Time) (totals traffic.Totals, rates traffic.Rates, last *metav1.Time) {
 	totals, contained := retiredTotals(c.Status.Retired)
 	for i := range states {
@@ -87,21 +86,21 @@ func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, unreachable map
 	return totals, rates, last
 }
 
-// survey is what is found out about the selected nodes, one after the other.
+// nodeSummary collects the results of the nodes, which are added one after another.
 type nodeSummary struct {
-	invalid           error // what is wrong with the selector
+	invalid           error // the error of the selector
 	nodes             v1alpha1.NodeNumbers
 	interfaces        v1alpha1.InterfaceNumbers
-	pending           []string // nodes whose agent has yet to take the spec up
-	leaving           []string // nodes where nothing is to be counted any more, and still is
-	late              []string // nodes whose agent should have reported by now and has not
+	pending           []string // nodes whose agent has not applied the spec yet
+	leaving           []string // nodes that are no longer selected and still count
+	late              []string // nodes that have not reported in time
 	failures          []v1alpha1.Failure
 	skipped           []string      // node/interface
-	fellBackToGeneric []string      // interfaces that are counted in generic mode since native was refused
+	fellBackToGeneric []string      // interfaces in generic mode because native mode was refused
 	reportInterval    time.Duration // the longest
 }
 
-// node adds one selected node. state is nil if the node has none yet.
+// node adds a selected node. state is nil if the node has no node state yet.
 func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
 	s.nodes.Selected++
 	if state == nil {
@@ -119,27 +118,27 @@ func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.
 		s.pending = append(s.pending, name)
 		return
 	}
-	found := summarizeInterfaces(state, c.UID)
-	s.interfaces.Native += found.native
-	s.interfaces.Generic += found.generic
-	s.interfaces.Attached += found.native + found.generic
-	s.interfaces.Failed += int32(len(found.failed))
-	s.interfaces.Skipped += int32(len(found.skipped))
-	for _, i := range found.skipped {
+	onNode := summarizeInterfaces(state, c.UID)
+	s.interfaces.Native += onNode.native
+	s.interfaces.Generic += onNode.generic
+	s.interfaces.Attached += onNode.native + onNode.generic
+	s.interfaces.Failed += int32(len(onNode.failed))
+	s.interfaces.Skipped += int32(len(onNode.skipped))
+	for _, i := range onNode.skipped {
 		s.skipped = append(s.skipped, name+"/"+i.Name)
 	}
-	for _, i := range found.fellBackToGeneric {
+	for _, i := range onNode.fellBackToGeneric {
 		s.fellBackToGeneric = append(s.fellBackToGeneric, name+"/"+i.Name+" ("+i.Reason+")")
 	}
 	switch {
-	case len(found.failed) > 0:
+	case len(onNode.failed) > 0:
 		s.nodes.Failed++
-		for _, i := range found.failed {
+		for _, i := range onNode.failed {
 			s.failures = append(s.failures, v1alpha1.Failure{Node: name, Interface: i.Name, Reason: i.Reason, Message: i.Message})
 		}
-	case found.pending:
+	case onNode.pending:
 		s.pending = append(s.pending, name)
-	case found.native+found.generic == 0:
+	case onNode.native+onNode.generic == 0:
 		s.nodes.Failed++
 		s.failures = append(s.failures, v1alpha1.Failure{
 			Node: name, Reason: v1alpha1.ReasonNoInterfacesMatched,
@@ -150,8 +149,7 @@ func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.
 	}
 }
 
-// left adds a node on which nothing is to be counted any more, until its agent has detached what was. A silent agent is
-// not waited for.
+// left adds a node that is not selected, if its agent has not detached everything yet. A node that is late is not waited for.
 func (s *nodeSummary) left(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
 	if now.After(lateFrom(state, unreachable)) {
 		return
@@ -161,15 +159,16 @@ func (s *nodeSummary) left(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState,
 	}
 }
 
-// found is what one counter has on one node.
+// interfaceSummary collects the interfaces of one counter on one node.
 type interfaceSummary struct {
 	native, generic   int32
 	pending           bool
 	failed            []v1alpha1.NodeInterface
 	skipped           []v1alpha1.NodeInterface
-	fellBackToGeneric []v1alpha1.NodeInterface // that Auto counts in generic mode, since native was refused
+	fellBackToGeneric []v1alpha1.NodeInterface // in generic mode because native mode was refused
 }
 
+// summarizeInterfaces returns the interfaces of the counter on the node.
 func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfaceSummary) {
 	for _, i := range state.Status.Interfaces {
 		if !slices.Contains(i.Counters, uid) {
@@ -194,7 +193,7 @@ func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfa
 	return f
 }
 
-// sort gives everything an order that does not depend on that of the nodes, which caches list in none.
+// sort sorts all lists. Caches list objects in random order, and the status must not change with it.
 func (s *nodeSummary) sort() {
 	for _, names := range [][]string{s.pending, s.leaving, s.late, s.skipped, s.fellBackToGeneric} {
 		slices.Sort(names)

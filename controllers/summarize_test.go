@@ -15,7 +15,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-func TestWhatTheReadyConditionSays(t *testing.T) {
+func TestSummarizeReadyCondition(t *testing.T) {
 	edge := []corev1.Node{node("n1", "edge"), node("n2", "edge"), node("n3", "core")}
 	good := func(name string) stateBuilder {
 		return state(name).For("a", 5).Attached("eth0", v1alpha1.AttachNative, "a")
@@ -33,16 +33,16 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 		numbers  string // ready/selected failed; attached native generic failed
 		failures []string
 	}{
-		"all is well": {
+		"all interfaces are counted": {
 			counter("a").Pool("edge"), objs(good("n1"), good("n2").Attached("eth1", v1alpha1.AttachGeneric, "a")),
 			"True AllInterfacesAttached: 3 interfaces are being counted on 2 nodes", "2/2 0; 3 2 1 0", nil,
 		},
-		"an interface whose frames are counted at another is well": {
+		"an interface whose frames are counted on another interface is no failure": {
 			counter("a").Pool("core"), objs(good("n3").Skipped("bond0", "a").Skipped("br0", "b")),
 			"True AllInterfacesAttached: 1 interface is being counted on 1 node; the frames of 1 more interface are already counted there: n3/bond0", "1/1 0; 1 1 0 0", nil,
 		},
-		"generic, since native was refused: it is counted, and said": {
-			counter("a").Pool("edge"), objs(good("n1"), good("n2").Fallen("eth1", v1alpha1.ReasonMTUTooLarge, "a")),
+		"an interface in generic mode because native mode was refused is counted and mentioned": {
+			counter("a").Pool("edge"), objs(good("n1"), good("n2").FellBack("eth1", v1alpha1.ReasonMTUTooLarge, "a")),
 			"True AllInterfacesAttached: 3 interfaces are being counted on 2 nodes; 1 in generic mode because native mode was refused: n2/eth1 (MTUTooLarge)",
 			"2/2 0; 3 2 1 0", nil,
 		},
@@ -50,7 +50,7 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 			counter("a").Pool("none"), objs(state("n1").For("a", 5)),
 			"False NoNodesSelected: spec.nodeSelector selects no node", "0/0 0; 0 0 0 0", nil,
 		},
-		"a selector that holds something that is no label": {
+		"the selector has an invalid label key": {
 			counter("a").Selector("a b", metav1.LabelSelectorOpExists), objs(good("n1")),
 			`False InvalidNodeSelector: spec.nodeSelector: key: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')`,
 			"0/0 0; 0 0 0 0", nil,
@@ -59,32 +59,32 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 			counter("a").Suspended(), objs(state("n1").For("a", 5), good("n2").SilentSince(born)),
 			"True Suspended: counting is suspended; the totals are kept", "0/0 0; 0 0 0 0", nil,
 		},
-		"suspended, and some agents still count": {
+		"suspended while some nodes still count": {
 			counter("a").Suspended(), objs(good("n2"), good("n1")),
 			"Unknown Pending: waiting for 2 nodes to stop counting: n1, n2", "0/0 0; 0 0 0 0", nil,
 		},
-		"an agent that counts where nothing is selected any more is waited for": {
+		"a node that is no longer selected still counts": {
 			counter("a").Pool("core"), objs(good("n1"), good("n3")),
 			"Unknown Pending: waiting for 1 node to stop counting: n1", "1/1 0; 1 1 0 0", nil,
 		},
-		"a node that has no state yet is waited for": {
+		"a node without a node state is pending": {
 			counter("a").Pool("edge"), objs(good("n1")),
 			"Unknown Pending: 1 of 2 nodes have not applied the spec yet: n2", "1/2 0; 1 1 0 0", nil,
 		},
-		"so is an agent that has not seen its spec": {
-			counter("a").Pool("core"), objs(state("n3").Told("a").Behind()),
+		"a node whose agent has not seen the spec is pending": {
+			counter("a").Pool("core"), objs(state("n3").Listing("a").Behind()),
 			"Unknown Pending: 1 of 1 node has not applied the spec yet: n3", "0/1 0; 0 0 0 0", nil,
 		},
-		"a node state that changed for another counter's sake does not disturb": {
+		"a node whose agent has not seen a change for another counter is ready": {
 			counter("a").Pool("core"), objs(good("n3").Behind()),
 			"True AllInterfacesAttached: 1 interface is being counted on 1 node", "1/1 0; 1 1 0 0", nil,
 		},
-		"an interface whose turn has not come is waited for": {
-			counter("a").Pool("core"), objs(state("n3").Told("a").Failed("eth0", v1alpha1.ReasonPending, "a")),
+		"a node with an interface that is about to be attached is pending": {
+			counter("a").Pool("core"), objs(state("n3").Listing("a").Failed("eth0", v1alpha1.ReasonPending, "a")),
 			"Unknown Pending: 1 of 1 node has not applied the spec yet: n3", "0/1 0; 0 0 0 0", nil,
 		},
-		"no interface matches anywhere": {
-			counter("a").Pool("edge"), objs(state("n1").Told("a"), state("n2").Told("a").Attached("eth9", v1alpha1.AttachNative, "b")),
+		"no interface matches on any node": {
+			counter("a").Pool("edge"), objs(state("n1").Listing("a"), state("n2").Listing("a").Attached("eth9", v1alpha1.AttachNative, "b")),
 			"False NoInterfacesMatched: spec.interfaces selects no interface on 2 nodes: n1, n2", "0/2 2; 0 0 0 0",
 			[]string{"n1  NoInterfacesMatched", "n2  NoInterfacesMatched"},
 		},
@@ -94,25 +94,25 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 			[]string{"n2 eth1 XDPHookInUse"},
 		},
 		"all interfaces fail": {
-			counter("a").Pool("core"), objs(state("n3").Told("a").Failed("eth0", v1alpha1.ReasonXDPHookInUse, "a")),
+			counter("a").Pool("core"), objs(state("n3").Listing("a").Failed("eth0", v1alpha1.ReasonXDPHookInUse, "a")),
 			"False NothingAttached: 1 of 1 node has failures: n3/eth0 (XDPHookInUse)", "0/1 1; 0 0 0 1",
 			[]string{"n3 eth0 XDPHookInUse"},
 		},
-		"another counter's failure is not ours": {
+		"the failure of another counter is ignored": {
 			counter("a").Pool("core"), objs(good("n3").Failed("eth1", v1alpha1.ReasonXDPHookInUse, "b")),
 			"True AllInterfacesAttached: 1 interface is being counted on 1 node", "1/1 0; 1 1 0 0", nil,
 		},
-		"an agent is silent": {
+		"a node has not reported in time": {
 			counter("a").Pool("edge"), objs(good("n1"), good("n2").SilentSince(now.Add(-201*time.Second))),
 			"False AgentNotReporting: 1 of 2 nodes have not reported in time: n2", "1/2 1; 1 1 0 0",
 			[]string{"n2  AgentNotReporting"},
 		},
-		"a late heartbeat is not silence yet": {
+		"a heartbeat that is not overdue yet": {
 			counter("a").Pool("core"), objs(good("n3").SilentSince(now.Add(-199 * time.Second))),
 			"True AllInterfacesAttached: 1 interface is being counted on 1 node", "1/1 0; 1 1 0 0", nil,
 		},
-		"an agent that never reported is silent in the end": {
-			counter("a").Pool("core"), objs(state("n3").Told("a").NeverReported()),
+		"a node that has never reported": {
+			counter("a").Pool("core"), objs(state("n3").Listing("a").NeverReported()),
 			"False AgentNotReporting: 1 of 1 node has not reported in time: n3", "0/1 1; 0 0 0 0",
 			[]string{"n3  AgentNotReporting"},
 		},
@@ -143,7 +143,7 @@ func TestWhatTheReadyConditionSays(t *testing.T) {
 	}
 }
 
-func TestTotalsAddUpWhatEveryNodeEverCounted(t *testing.T) {
+func TestSummarizeTotals(t *testing.T) {
 	nodes := []corev1.Node{node("n1", "edge")}
 	five, seven := state("n1").For("a", 5).Obj(), state("n2").For("a", 7).For("b", 1000).Obj()
 	arp := v1alpha1.ProtocolCounts{Family: "ARP", Protocol: "ARP", Packets: 2, Bytes: 84}
@@ -151,16 +151,16 @@ func TestTotalsAddUpWhatEveryNodeEverCounted(t *testing.T) {
 		counter counterBuilder
 		want    int64
 	}{
-		"all nodes, also those that are no longer selected": {counter("a").Pool("edge"), 12},
-		"and those that have left":                          {counter("a").Retired(v1alpha1.Retired{Counts: tcp(100)}), 112},
-		"a departing node's state is not added twice": {
+		"nodes that are no longer selected are included": {counter("a").Pool("edge"), 12},
+		"departed nodes are included":                    {counter("a").Retired(v1alpha1.Retired{Counts: tcp(100)}), 112},
+		"the state of a departing node is not added twice": {
 			counter("a").Retired(v1alpha1.Retired{Counts: tcp(100), Departing: []v1alpha1.DepartingNode{{Name: "n2", UID: "uid-n2", Counts: tcp(7)}}}), 112,
 		},
-		"another state of the same name is another share": {
+		"a new node state with the name of a departed node is added": {
 			counter("a").Retired(v1alpha1.Retired{Departing: []v1alpha1.DepartingNode{{Name: "n2", UID: "older", Counts: tcp(7)}}}), 19,
 		},
-		"a cache that is behind does not let a total fall": {counter("a").Reported(arp), 14},
-		"suspended": {counter("a").Suspended(), 12},
+		"a total does not decrease when the cache is out of date": {counter("a").Reported(arp), 14},
+		"a suspended counter keeps its totals":                    {counter("a").Suspended(), 12},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tc.counter.Obj()
@@ -173,8 +173,8 @@ func TestTotalsAddUpWhatEveryNodeEverCounted(t *testing.T) {
 	}
 }
 
-func TestTheStatusInFull(t *testing.T) {
-	n1 := state("n1").Told("a").Attached("eth0", v1alpha1.AttachNative, "a").Obj()
+func TestSummarizeStatus(t *testing.T) {
+	n1 := state("n1").Listing("a").Attached("eth0", v1alpha1.AttachNative, "a").Obj()
 	n1.Status.Accounts = []v1alpha1.CounterAccount{{UID: "a", Generation: 2, Counts: v1alpha1.Counts{
 		{Class: "IPv4/TCP", Packets: 100_000, Bytes: 90_000_000, PPS: 1500, BPS: 11_991_936},
 		{Class: "IPv4/ICMP", Packets: 2_000, Bytes: 196_000},
@@ -217,22 +217,22 @@ func TestTheStatusInFull(t *testing.T) {
 	expectSumsAgree(t, s)
 }
 
-func TestRatesAreThoseOfTheNodesThatAreHeardOf(t *testing.T) {
-	lively := state("n2").For("a", 7).Moving().Obj()
+func TestSummarizeRates(t *testing.T) {
+	busy := state("n2").For("a", 7).Moving().Obj()
 	for name, tc := range map[string]struct {
 		other stateBuilder
 		node  corev1.Node
 		want  int64 // packets per second
 	}{
-		"another one with traffic":                        {state("n1").For("a", 5).Moving(), node("n1", ""), 10},
-		"a quiet one":                                     {state("n1").For("a", 5), node("n1", ""), 5},
-		"one whose next report is late":                   {state("n1").For("a", 5).Moving().SilentSince(now.Add(-81 * time.Second)), node("n1", ""), 5},
-		"one whose next report may still come":            {state("n1").For("a", 5).Moving().SilentSince(now.Add(-79 * time.Second)), node("n1", ""), 10},
-		"one that is out of reach":                        {state("n1").For("a", 5).Moving().SilentSince(now.Add(-62 * time.Second)), unreachable(node("n1", ""), now.Add(-61*time.Second)), 5},
-		"one with a dead kubelet whose agent is heard of": {state("n1").For("a", 5).Moving(), unreachable(node("n1", ""), born), 10},
+		"another node with traffic":                                      {state("n1").For("a", 5).Moving(), node("n1", ""), 10},
+		"another node without traffic":                                   {state("n1").For("a", 5), node("n1", ""), 5},
+		"another node that is late":                                      {state("n1").For("a", 5).Moving().SilentSince(now.Add(-81 * time.Second)), node("n1", ""), 5},
+		"another node that is not late yet":                              {state("n1").For("a", 5).Moving().SilentSince(now.Add(-79 * time.Second)), node("n1", ""), 10},
+		"another node that is unreachable":                               {state("n1").For("a", 5).Moving().SilentSince(now.Add(-62 * time.Second)), unreachable(node("n1", ""), now.Add(-61*time.Second)), 5},
+		"another node whose kubelet has stopped and whose agent reports": {state("n1").For("a", 5).Moving(), unreachable(node("n1", ""), born), 10},
 	} {
 		c := counter("a").Obj()
-		s := summarize(&c, []corev1.Node{tc.node}, []v1alpha1.XDPNodeState{tc.other.Obj(), lively}, now)
+		s := summarize(&c, []corev1.Node{tc.node}, []v1alpha1.XDPNodeState{tc.other.Obj(), busy}, now)
 		if s.Total.PacketsPerSecond != tc.want || s.Total.BitsPerSecond != 800*tc.want || s.Total.Packets != 12 {
 			t.Errorf("with %s: %d packets/s, %d bits/s and %d packets; want %d packets/s of 100 bytes, and 12", name,
 				s.Total.PacketsPerSecond, s.Total.BitsPerSecond, s.Total.Packets, tc.want)
@@ -243,7 +243,7 @@ func TestRatesAreThoseOfTheNodesThatAreHeardOf(t *testing.T) {
 	}
 }
 
-func TestOnlyTheFirstFailuresAreListed(t *testing.T) {
+func TestSummarizeListsTheFirstFailures(t *testing.T) {
 	c := counter("a").Obj()
 	var nodes []corev1.Node
 	var states []v1alpha1.XDPNodeState
@@ -279,9 +279,9 @@ func expectSumsAgree(t *testing.T, s v1alpha1.XDPCounterStatus) {
 	}
 }
 
-func TestADepartedNodeIsAddedOnceWhereverItCrashes(t *testing.T) {
-	// The whole is what the status would tell: the retired share and the states that it does not contain.
-	whole := func(r *v1alpha1.Retired, states ...v1alpha1.XDPNodeState) int64 {
+func TestDepartAndMergeDeparted(t *testing.T) {
+	// total is what the status would have: the retired share and the states that it does not contain.
+	total := func(r *v1alpha1.Retired, states ...v1alpha1.XDPNodeState) int64 {
 		c := counter("a").Obj()
 		c.Status.Retired = r
 		return summarize(&c, nil, states, now).Total.Packets
@@ -299,38 +299,38 @@ func TestADepartedNodeIsAddedOnceWhereverItCrashes(t *testing.T) {
 		}
 	}
 	before := &v1alpha1.Retired{Counts: tcp(100)}
-	expect("before", whole(before, leaving), 107)
+	expect("before the departure", total(before, leaving), 107)
 
 	copied, changed := depart(before, &leaving, leaving.Status.Accounts[0])
 	if !changed {
-		t.Fatal("the first copy changes nothing")
+		t.Fatal("the first copy is not reported as a change")
 	}
-	expect("copied, the state still there", whole(copied, leaving), 107)
+	expect("copied, the node state still exists", total(copied, leaving), 107)
 	if _, changed := depart(copied, &leaving, leaving.Status.Accounts[0]); changed {
-		t.Error("the same copy again is a change")
+		t.Error("the same copy is reported as a change")
 	}
-	if same, changed := mergeDeparted(copied, gone()); changed || whole(same, leaving) != 107 {
-		t.Error("what is still there is settled")
+	if same, changed := mergeDeparted(copied, gone()); changed || total(same, leaving) != 107 {
+		t.Error("the copy of an existing node state is merged")
 	}
 
 	later := state("n1").For("a", 9).Obj() // the agent reported once more, so the delete was refused
 	copied, changed = depart(copied, &later, later.Status.Accounts[0])
 	if !changed || len(copied.Departing) != 1 {
-		t.Errorf("a later copy does not replace the earlier: %v", copied)
+		t.Errorf("a later copy does not replace the earlier one: %v", copied)
 	}
-	expect("copied again", whole(copied, later), 109)
-	expect("deleted", whole(copied), 109)
+	expect("copied again", total(copied, later), 109)
+	expect("deleted", total(copied), 109)
 
-	settled, changed := mergeDeparted(copied, gone("uid-n1"))
-	if !changed || len(settled.Departing) != 0 {
-		t.Errorf("what is gone is not settled: %v", settled)
+	merged, changed := mergeDeparted(copied, gone("uid-n1"))
+	if !changed || len(merged.Departing) != 0 {
+		t.Errorf("the copy of a deleted node state is not merged: %v", merged)
 	}
-	expect("settled", whole(settled), 109)
-	if again, changed := mergeDeparted(settled, gone("uid-n1")); changed || whole(again) != 109 {
-		t.Error("what is settled is settled again")
+	expect("merged", total(merged), 109)
+	if twice, changed := mergeDeparted(merged, gone("uid-n1")); changed || total(twice) != 109 {
+		t.Error("a copy is merged twice")
 	}
 	if none, changed := mergeDeparted(nil, gone("x")); none != nil || changed {
-		t.Error("nothing retired, yet something settled")
+		t.Error("merging without a retired share changes something")
 	}
-	expect("the node is back under its name", whole(settled, state("n1").For("a", 1).Obj()), 110)
+	expect("a new node with the same name", total(merged, state("n1").For("a", 1).Obj()), 110)
 }

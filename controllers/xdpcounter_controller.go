@@ -25,29 +25,29 @@ import (
 // startupGracePeriod is how long a controller that has started waits before it reports that agents are late.
 const startupGracePeriod = 30 * time.Second
 
-// XDPCounterReconciler sums up in each XDPCounter's status what the nodes report. It alone writes that status,
-// but for the retired share, to which NodeStateReconciler adds.
+// XDPCounterReconciler summarizes the reports of the nodes in the status of each XDPCounter. It is the only writer of the
+// status, with one exception: NodeStateReconciler adds to status.retired.
 type XDPCounterReconciler struct {
 	Client client.Client
-	Live   client.Reader // reads past the cache
+	Live   client.Reader // without a cache
 	Clock  clock.PassiveClock
 	Events events.EventRecorder
 
-	// StatusInterval is how often the status may be written for the mere growth of totals. What changes state
-	// is written at once.
+	// StatusInterval is the minimum time between two writes of the status if only totals have changed. A change of state is
+	// written at once.
 	StatusInterval time.Duration
 
-	// Rescuing reports that the share of a node state is still being copied (NodeStateReconciler.Rescuing), so that
-	// its copy has to be known until it is done. nil: none is.
+	// Rescuing reports whether the share of a node state is still being copied (NodeStateReconciler.Rescuing). Its copy is not
+	// merged until then. nil means never.
 	Rescuing func(types.UID) bool
 
 	notified notified
 	once     sync.Once
-	began    time.Time    // the first Reconcile
-	states   atomic.Int64 // how many node states there were when last looked
+	began    time.Time    // of the first Reconcile
+	states   atomic.Int64 // the number of node states in the last Reconcile
 }
 
-// Reconcile brings the status of one counter up to date.
+// Reconcile updates the status of a counter and sends its events.
 func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	counter, err := get(ctx, r.Client, req.NamespacedName, &v1alpha1.XDPCounter{})
 	if counter == nil {
@@ -83,8 +83,9 @@ func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	return ctrl.Result{RequeueAfter: untilNextLate(nodes.Items, states.Items, now)}, nil
 }
 
-// early returns how long it is too early yet to say that agents are silent, zero if it is not. After an outage of the API
-// server, which ends a controller that leads, nothing may have come in from anybody. What was told before stays told.
+// startupGrace returns how long to wait before agents are reported as late, zero if there is no need to wait. After an outage
+// of the API server, which ends the leading controller, no agent may have reported yet. A status that already reports late
+// agents is updated without waiting.
 func (r *XDPCounterReconciler) startupGrace(old, next v1alpha1.XDPCounterStatus, now time.Time) time.Duration {
 	r.once.Do(func() { r.began = now })
 	if hasLateReports(old) || !hasLateReports(next) {
@@ -93,15 +94,15 @@ func (r *XDPCounterReconciler) startupGrace(old, next v1alpha1.XDPCounterStatus,
 	return max(0, r.began.Add(startupGracePeriod).Sub(now))
 }
 
+// hasLateReports reports whether the status has agents that are late.
 func hasLateReports(s v1alpha1.XDPCounterStatus) bool {
 	return slices.ContainsFunc(s.Failures, func(f v1alpha1.Failure) bool {
 		return f.Reason == v1alpha1.ReasonAgentNotReporting || f.Reason == v1alpha1.ReasonNodeUnreachable
 	})
 }
 
-// settle adds the shares of departed nodes to the retired counts, once nothing can bring them up again: when the
-// cache shows the state no more, from which the totals are computed, and the API server has none, which the cache may
-// not know yet.
+// mergeDeparted adds the copies of departed nodes to the retired counts when their node state is deleted for certain: neither
+// the cache, from which the totals are computed, nor the API server, which may be ahead of the cache, has it.
 func (r *XDPCounterReconciler) mergeDeparted(ctx context.Context, counter *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XDPNodeState) error {
 	if counter.Status.Retired == nil || len(counter.Status.Retired.Departing) == 0 {
 		return nil
@@ -125,10 +126,10 @@ func (r *XDPCounterReconciler) mergeDeparted(ctx context.Context, counter *v1alp
 	return saveRetired(ctx, r.Client, counter, retired)
 }
 
-// apply writes the status, provided that the counter is still as it was read: the totals contain its retired
-// share, and must not be computed from an old one.
+// apply writes the status if the counter has not changed since it was read. The totals contain status.retired, and must not
+// be computed from an old value of it.
 func (r *XDPCounterReconciler) apply(ctx context.Context, counter *v1alpha1.XDPCounter, status v1alpha1.XDPCounterStatus) error {
-	status.Retired = nil // not ours to apply: it is saved by compare-and-swap
+	status.Retired = nil // written by saveRetired only
 	applied := &applyv1alpha1.XDPCounterStatusApplyConfiguration{}
 	if err := convert(status, applied); err != nil {
 		return err
@@ -144,7 +145,7 @@ func (r *XDPCounterReconciler) apply(ctx context.Context, counter *v1alpha1.XDPC
 	return nil
 }
 
-// news reports whether a status is worth writing. A report that brings nothing but its own time is not.
+// needsWrite reports whether a status differs in more than the time of the last report.
 func needsWrite(old, next v1alpha1.XDPCounterStatus) bool {
 	next.LastReportTime = old.LastReportTime
 	return !equality.Semantic.DeepEqual(old, next)

@@ -19,14 +19,13 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
-// Attach makes the interface a.Index counted in a.Mode. What is there already is left alone; its program is replaced
-// over the same map, without a gap, if it is another version than ours, or chosen anew if the interface's MTU has
-// changed. The mode of what is there is not judged.
+// Attach attaches the counting program to the interface a.Index in a.Mode. If the interface is counted already, Attach
+// changes nothing, except that it replaces the program over the same map, without a gap, if it is of another version or if
+// the interface's MTU has changed. It does not check the mode of the present attachment.
 //
-// Errors wrap those of package plan: ErrPending if counts of an earlier attachment to an interface of this index are
-// still there, which Detach gives up; the others as the kernel's errno and words tell (see refusal). Auto takes generic
-// mode for those that lie with the driver, and Attached tells which it was. After an error nothing is left that was not
-// there before.
+// Errors wrap those of package plan: ErrPending if there are counts of an earlier attachment to an interface of this index,
+// which Detach removes; for the others see explainAttachError. Auto uses generic mode if xdp.AnotherVariantMayWork, and
+// Attached then returns the error of native mode. After an error nothing is left that was not there before.
 func (d *Datapath) Attach(a plan.Attachment) error {
 	if err := d.attach(a); err != nil {
 		return fmt.Errorf("attach %s: %w", a.Name, err)
@@ -36,12 +35,12 @@ func (d *Datapath) Attach(a plan.Attachment) error {
 
 func (d *Datapath) attach(a plan.Attachment) error {
 	f := d.folder(a.Index)
-	if a.Shared {
-		return d.share(f, a)
+	if a.ViaDispatcher {
+		return d.attachToDispatcher(f, a)
 	}
 	counts, _, err := d.counts(f)
 	if errors.Is(err, os.ErrNotExist) {
-		// An earlier attempt may have been killed before it had counts.
+		// An earlier attempt may have been killed before the map was pinned.
 		if err := d.detach(f); err != nil {
 			return permission(err)
 		}
@@ -77,12 +76,12 @@ func (d *Datapath) attach(a plan.Attachment) error {
 	if err != nil || !present.Outdated {
 		return err
 	}
-	delete(d.mtus, present.Map) // to be noted anew: if nothing can be done about this one, once is enough to say so
+	delete(d.mtus, present.Map) // stored again by the next look: if the update fails, it is not repeated for the same MTU
 	return d.update(f, l, counts)
 }
 
-// attachNew makes the folder and all in it, in such an order that what is left by a crash can be told: a link is
-// pinned only beside the program and the map that it needs.
+// attachNew creates the folder and the pins in it. The order makes the state after a crash unambiguous: a link is pinned
+// only beside the program and the map that it uses.
 func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 	defer func() {
 		if err != nil {
@@ -98,15 +97,15 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 		return err
 	}
 	defer counts.Close()
-	before := look(a.Index)
-	l, program, refused, err := attachLink(&d.words, d.spec, counts, a)
+	before := readDeviceFacts(a.Index)
+	l, program, refused, err := attachLink(&d.extack, d.spec, counts, a)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	defer program.Close()
 	if refused != nil {
-		if err := f.note(refused, before); err != nil {
+		if err := f.saveFallbackReason(refused, before); err != nil {
 			return err
 		}
 	}
@@ -119,12 +118,11 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 	return nil
 }
 
-// update puts our program in the place of the one that runs, over the same counts. No frame goes uncounted: the
-// kernel exchanges the pointer.
+// update replaces the running program by ours, over the same map. No frame is missed: the kernel exchanges a pointer.
 func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
 	program, err := choose(d.spec, counts, func(program *ebpf.Program) error {
 		if err := l.Update(program); err != nil {
-			return xdp.Sentinel(fmt.Errorf("update the program: %w", err))
+			return xdp.WrapErrno(fmt.Errorf("update the program: %w", err))
 		}
 		return nil
 	})
@@ -132,29 +130,29 @@ func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
 		return err
 	}
 	defer program.Close()
-	// A crash before the pin is replaced shows: the link's program is then not the pinned one.
+	// After a crash before this pin the link's program is not the pinned one, which otherVersion detects.
 	return f.pinProgram(program)
 }
 
-// attachLink attaches the program in the mode, for Auto natively if the driver can, else generically: refused then says
-// why native mode was not to be had.
-func attachLink(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.Attachment) (l link.Link, program *ebpf.Program, refused, err error) {
+// attachLink attaches the program in the mode. Auto is native mode if the driver accepts it, and otherwise generic mode;
+// refused is then the error of native mode.
+func attachLink(listener *extackListener, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.Attachment) (l link.Link, program *ebpf.Program, refused, err error) {
 	switch a.Mode {
 	case plan.Native:
-		l, program, err = attachNative(w, spec, counts, a.Index)
+		l, program, err = attachNative(listener, spec, counts, a.Index)
 		return l, program, nil, err
 	case plan.Generic:
-		l, program, err = attachGeneric(w, spec, counts, a.Index)
+		l, program, err = attachGeneric(listener, spec, counts, a.Index)
 		return l, program, nil, err
 	case plan.Auto:
-		// Both modes are asked for by name: left to choose, the kernel does not try the other one after an error.
-		l, program, native := attachNative(w, spec, counts, a.Index)
-		if native == nil || !xdp.IsTheDrivers(native) {
+		// Without a mode in the flags the kernel does not try generic mode after an error.
+		l, program, native := attachNative(listener, spec, counts, a.Index)
+		if native == nil || !xdp.AnotherVariantMayWork(native) {
 			return l, program, nil, native
 		}
-		l, program, err := attachGeneric(w, spec, counts, a.Index)
+		l, program, err := attachGeneric(listener, spec, counts, a.Index)
 		if err != nil {
-			// Why native was not to be had is told, but what counts is why generic was not.
+			// Only the error of generic mode is wrapped; that of native mode is added as text.
 			return nil, nil, nil, fmt.Errorf("generic: %w (native: %v)", err, native) //nolint:errorlint // on purpose: see above
 		}
 		return l, program, native, nil
@@ -163,28 +161,28 @@ func attachLink(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.At
 	}
 }
 
-func attachNative(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
+func attachNative(listener *extackListener, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
 	program, err = choose(spec, counts, func(program *ebpf.Program) (err error) {
-		l, err = attachXDP(w, program, index, link.XDPDriverMode)
+		l, err = attachXDP(listener, program, index, link.XDPDriverMode)
 		return err
 	})
 	return l, program, err
 }
 
-// attachGeneric needs no choice: here the kernel makes one buffer of every frame.
-func attachGeneric(w *words, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
+// attachGeneric uses one variant only: in generic mode the kernel makes one buffer of every frame.
+func attachGeneric(listener *extackListener, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
 	if program, err = oneBuffer.load(spec, counts); err != nil {
 		return nil, nil, err
 	}
-	if l, err = attachXDP(w, program, index, link.XDPGenericMode); err != nil {
+	if l, err = attachXDP(listener, program, index, link.XDPGenericMode); err != nil {
 		program.Close()
 		return nil, nil, err
 	}
 	return l, program, nil
 }
 
-func attachXDP(w *words, program *ebpf.Program, index int, mode link.XDPAttachFlags) (l link.Link, err error) {
-	said, err := w.during(func() (err error) {
+func attachXDP(listener *extackListener, program *ebpf.Program, index int, mode link.XDPAttachFlags) (l link.Link, err error) {
+	message, err := listener.run(func() (err error) {
 		l, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: mode})
 		return err
 	})
@@ -192,17 +190,17 @@ func attachXDP(w *words, program *ebpf.Program, index int, mode link.XDPAttachFl
 		return l, nil
 	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
-		err = errno // which says all that the rest says
+		err = errno // the text around it adds nothing
 	}
-	return nil, refusal(err, said, index, mode == link.XDPDriverMode)
+	return nil, explainAttachError(err, message, index, mode == link.XDPDriverMode)
 }
 
-// free returns an error that wraps plan.ErrHookInUse if a program holds the hook in whichever mode. The kernel would say
-// so too, but not whose it is, and only to a program that was loaded for it.
+// free returns an error that wraps plan.ErrHookInUse if a program is on the hook, in any mode. The kernel returns an error
+// too, but it does not name the program, and only after our program was loaded.
 func free(index int) error {
 	l, err := netlink.LinkByIndex(index)
 	if err != nil {
-		return nil //nolint:nilerr // to attach will tell
+		return nil //nolint:nilerr // attaching returns the error
 	}
 	if hook := xdp.HookOf(l); hook.Mode != "" {
 		return busy(hook, unix.EBUSY)
@@ -210,8 +208,7 @@ func free(index int) error {
 	return nil
 }
 
-// Detach stops the counting of the attachment in the folder a.Pin and gives up its counts. It is no error if it is
-// gone already.
+// Detach detaches the program whose pins are in the folder a.Pin, and removes its counts. It is no error if there is none.
 func (d *Datapath) Detach(a plan.Attachment) error {
 	f := folder{path: filepath.Clean(a.Pin)}
 	if !slices.ContainsFunc(d.layouts, func(l *layout) bool { return filepath.Dir(f.path) == d.layoutPins(l) }) {
@@ -224,19 +221,19 @@ func (d *Datapath) Detach(a plan.Attachment) error {
 	return nil
 }
 
-// detach leaves nothing of the folder and its attachment.
+// detach detaches the program and removes the folder.
 func (d *Datapath) detach(f folder) error {
 	if err := detachLink(f.linkPin()); err != nil {
 		return err
 	}
-	if err := d.leave(f); err != nil {
+	if err := d.leaveDispatcher(f); err != nil {
 		return err
 	}
 	return f.remove()
 }
 
-// detachLink detaches at once what is pinned there, if it is a link. By itself the kernel does so only some time
-// after the last pin is gone: until then an Attach would find the hook in use.
+// detachLink detaches the link that is pinned there, if it is one. Without that the kernel detaches it some time after the
+// last pin is removed, and until then Attach would find the hook in use.
 func detachLink(pin string) error {
 	l, err := openLink(pin)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {
@@ -251,24 +248,24 @@ func detachLink(pin string) error {
 	return nil
 }
 
-// removeEmpty removes those folders above the attachments that have none left.
+// removeEmpty removes the folders of layouts, and the root, if they are empty.
 func (d *Datapath) removeEmpty() {
-	// Not being empty is how they refuse.
+	// Folders that are not empty are not removed, with an error that is ignored.
 	for _, l := range d.layouts {
 		_ = os.Remove(d.layoutPins(l))
 	}
 	_ = os.Remove(d.root())
 }
 
-// Cleanup detaches and removes everything of the project in the bpffs, of any layout, whether this version knows it
-// or not. It goes on after errors, and is no error if there is nothing. The error wraps plan.ErrUpperHasProgram where a
-// dispatcher cannot be left, since an interface above has a program of somebody else.
+// Cleanup detaches and removes everything of the project in the bpffs, of any layout, also of unknown ones. It continues
+// after errors. It is no error if there is nothing. The error wraps plan.ErrUpperHasProgram if our program cannot be removed
+// from a dispatcher because an interface above has another program.
 func (d *Datapath) Cleanup() error {
 	err := d.detachAll()
 	if err != nil {
-		err = d.detachAll() // what was in the way may have been ours: the program of an interface above a shared one
+		err = d.detachAll() // the program in the way may have been ours, on an interface above the dispatcher
 	}
-	if err == nil { // else the counts tell which programs are still ours
+	if err == nil { // after an error the maps are needed to find our programs in dispatchers
 		err = os.RemoveAll(d.root())
 	}
 	if err != nil {
@@ -284,8 +281,8 @@ func (d *Datapath) detachAll() error {
 		case errors.Is(err, os.ErrNotExist):
 		case err != nil:
 			errs = append(errs, err)
-		case !entry.IsDir(): // a pin, whatever of
-			errs = append(errs, detachLink(path), d.leave(folder{path: filepath.Dir(path)}))
+		case !entry.IsDir(): // a pin of any kind
+			errs = append(errs, detachLink(path), d.leaveDispatcher(folder{path: filepath.Dir(path)}))
 		}
 		return nil
 	}

@@ -1,20 +1,20 @@
-// Package datapath is the kernel's edge: it puts the counting program on interfaces, finds it there again and reads
-// its counts. All that it knows is in the pins of a bpffs, so a restart changes nothing:
+// Package datapath attaches the counting program to interfaces, finds it again after a restart, and reads its counts. Its
+// whole state is in the pins of a bpffs:
 //
 //	<bpffs>/xdp-operator/v<layout>/<ifindex>/counts     the map, one table per possible CPU (bpf/counter.h)
-//	                                        /refusal    a symbolic link that leads nowhere: why Auto is generic here
+//	                                        /refusal    a symbolic link without a target file: why Auto is generic here
 //	                                        /program    the program that counts into it
 //	                                        /link       the attachment of the program to the interface
 //
-// They are made in this order, and removed in the other after the link was detached. A folder without a link is an
-// attachment that is gone but whose counts may be wanted; one without counts is of no use to anybody.
+// They are created in this order, and removed in the reverse order after the link was detached. A folder without a link
+// belongs to an attachment that is gone; its counts may still be needed. A folder without counts is removed.
 //
-// Where the hook is shared there is no program, link or refusal: programs and links are in the folder of the dispatcher
-// (package dispatcher), and ours is the program that uses the map. While such a hook is being changed, what is to be
-// cleared up should we be killed is beside the map:
+// If the hook is shared, there is no program, link or refusal: the programs and links are in the folder of the dispatcher
+// (package dispatcher), and our program is the one that uses the map. While the dispatcher is changed, these pins are beside
+// the map, so that a change that is killed can be cleaned up:
 //
-//	/dispatcher  the dispatcher that is being made
-//	/replaced    the one that it takes the place of
+//	/dispatcher  the new dispatcher
+//	/replaced    the one that it replaces
 //
 // Kernel 5.10 and later; CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, before 5.11 also CAP_SYS_RESOURCE or a raised limit
 // of locked memory.
@@ -40,28 +40,27 @@ import (
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
-// Datapath is the project's part of one bpffs. Read may be called at any time; the others one after another.
+// Datapath has the project's pins in one bpffs. Read and Programs may be called concurrently, the other methods not.
 type Datapath struct {
 	bpffs   string
 	bootID  string
 	cpus    int
-	layouts []*layout // that can be read, the present one last
+	layouts []*layout // those that can be read, the current one last
 	spec    *ebpf.CollectionSpec
 
-	tags func() (tags, error) // of the programs of spec, found out once
+	tags func() (tags, error) // of the programs of spec, read once
 
-	words words // of the kernel, when it refuses
+	extack extackListener // of the kernel, when it refuses
 
-	// mtus holds, by map ID, the MTU that the interface had when its program was chosen, or when this process first
-	// saw it.
+	// mtus has, by map ID, the MTU that the interface had when its program was chosen, or when this process first read it.
 	mtus map[uint32]int
 
 	mu     sync.Mutex
-	tables map[uint32]table // by map ID, mapped when first read
+	tables map[uint32]table // by map ID, mapped at the first read
 }
 
-// Open returns the attachments pinned in a bpffs, ready to be read and changed. It changes nothing itself. bootID is
-// what names the kernel's present life in each traffic.MapID (/proc/sys/kernel/random/boot_id).
+// Open returns the Datapath of a bpffs. It changes nothing. bootID identifies the kernel's boot in each traffic.MapID
+// (/proc/sys/kernel/random/boot_id).
 //
 // The error wraps plan.ErrBPFFSNotMounted if there is no bpffs at that path.
 func Open(bpffs, bootID string) (*Datapath, error) {
@@ -72,8 +71,8 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 	if fs.Type != unix.BPF_FS_MAGIC {
 		return nil, fmt.Errorf("%w at %s", plan.ErrBPFFSNotMounted, bpffs)
 	}
-	// Kernels before 5.11 charge maps to this limit. Later ones do not need it, and where it may not be raised it
-	// may still suffice: the kernel says so when a map is made.
+	// Kernels before 5.11 charge maps to this limit. Later ones do not need it. An error is ignored, because the present limit
+	// may be large enough; if it is not, creating a map fails.
 	_ = rlimit.RemoveMemlock()
 
 	cpus, err := ebpf.PossibleCPU()
@@ -89,7 +88,7 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 	return d, nil
 }
 
-// Close unmaps what was read. It never detaches.
+// Close unmaps the maps that were read. It detaches nothing.
 func (d *Datapath) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -97,11 +96,11 @@ func (d *Datapath) Close() error {
 	for id := range d.tables {
 		errs = append(errs, d.forget(id))
 	}
-	return errors.Join(append(errs, d.words.Close())...)
+	return errors.Join(append(errs, d.extack.Close())...)
 }
 
-// ProgramTag returns the kernel's tag of the program that Attach loads for an ordinary MTU, 16 hexadecimal digits that
-// change with its instructions; "" if the program cannot be loaded here.
+// ProgramTag returns the kernel's tag of the program that Attach loads for an ordinary MTU: 16 hexadecimal digits that
+// depend on its instructions. It is "" if the program cannot be loaded.
 func (d *Datapath) ProgramTag() string {
 	tags, err := d.tags()
 	if err != nil {
@@ -110,11 +109,11 @@ func (d *Datapath) ProgramTag() string {
 	return tags[oneBuffer]
 }
 
-// Attached returns one fact per folder of pins that holds counts, also where the link or the interface is gone.
-// Folders without counts, left by an Attach that was killed, are removed with what else is in them. What is pinned
-// there and is not of this package is left out; Attach says so when it is in the way.
+// Attached returns one attachment per folder that has counts, also if the link or the interface is gone. Folders without
+// counts, which an Attach that was killed leaves, are removed. Pins of other programs are left out; Attach returns an error
+// if they are in its way.
 //
-// The error says so if there are pins of a newer layout: their counts could not be told from new ones later.
+// It is an error if there are pins of a newer layout: later their counts could not be distinguished from new ones.
 func (d *Datapath) Attached() ([]plan.Attachment, error) {
 	if err := d.finishMoves(); err != nil {
 		return nil, err
@@ -129,7 +128,7 @@ func (d *Datapath) Attached() ([]plan.Attachment, error) {
 	}
 	var attached []plan.Attachment
 	for _, f := range folders {
-		if err := d.settle(f); err != nil {
+		if err := d.cleanInterruptedChange(f); err != nil {
 			return nil, err
 		}
 		a, err := d.attachment(f, interfaces)
@@ -151,26 +150,26 @@ func (d *Datapath) Attached() ([]plan.Attachment, error) {
 	return attached, nil
 }
 
-// attachment returns what a folder holds. The error wraps os.ErrNotExist if it holds no counts.
+// attachment returns the attachment of a folder. The error wraps os.ErrNotExist if the folder has no counts.
 func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attachment, error) {
 	a, err := d.pinned(f)
 	if err != nil || a.Index == 0 {
 		return a, err
 	}
-	if a.Shared {
+	if a.ViaDispatcher {
 		a.Outdated, err = d.otherMember(f, a)
 		return a, err
 	}
 	other, err := d.otherVersion(f, a.Program)
 	a.Outdated = d.mtuChanged(a, interfaces) || other || f.layout != d.current()
-	if then, refused := f.refused(); refused != nil {
-		a.Improved = then.improved(refused, look(a.Index))
+	if then, refused := f.loadFallbackReason(); refused != nil {
+		a.Improved = then.improved(refused, readDeviceFacts(a.Index))
 	}
 	return a, err
 }
 
-// mtuChanged reports that the interface has not the MTU any more for which its program was chosen. An MTU that is not
-// known is noted, and no change.
+// mtuChanged reports whether the interface's MTU has changed since its program was chosen. If that MTU is not known, the
+// present one is stored.
 func (d *Datapath) mtuChanged(a plan.Attachment, interfaces []net.Interface) bool {
 	at := slices.IndexFunc(interfaces, func(i net.Interface) bool { return i.Index == a.Index })
 	if at < 0 {
@@ -182,7 +181,7 @@ func (d *Datapath) mtuChanged(a plan.Attachment, interfaces []net.Interface) boo
 	return d.mtus[a.Map] != interfaces[at].MTU
 }
 
-// pinned is attachment without a judgement of the program's version.
+// pinned returns the attachment of a folder without Outdated and Improved.
 func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
 	counts, id, err := d.counts(f)
 	if err != nil {
@@ -195,15 +194,15 @@ func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
 	if err != nil {
 		return plan.Attachment{}, err
 	}
-	_, refused := f.refused()
-	return plan.Attachment{Index: l.index, Shared: l.shared, Program: l.program, Map: id, Pin: f.path, Refused: refused}, nil
+	_, refused := f.loadFallbackReason()
+	return plan.Attachment{Index: l.index, ViaDispatcher: l.viaDispatcher, Program: l.program, Map: id, Pin: f.path, Refused: refused}, nil
 }
 
-// Read returns one reading per attachment, also of those whose link or interface is gone: what was counted since the
-// map was made. Packets are frames at the XDP hook, bytes run from the Ethernet header without FCS. A frame that is
-// just being counted may be in Packets and not yet in Bytes.
+// Read returns one reading per attachment, also of those whose link or interface is gone: the totals since the map was
+// created. Packets are frames at the XDP hook; bytes are counted from the Ethernet header on, without FCS. A frame that is
+// being counted at this moment may be in Packets and not yet in Bytes.
 //
-// The error is of no single attachment: a map that cannot be read now must not look like one that is gone.
+// If one map cannot be read, Read returns an error and no readings: the map must not look as if it were gone.
 func (d *Datapath) Read() ([]traffic.Reading, error) {
 	folders, err := d.folders()
 	if err != nil {
@@ -225,7 +224,7 @@ func (d *Datapath) Read() ([]traffic.Reading, error) {
 		}
 	}
 	for id := range d.tables {
-		if !seen[id] { // detached: a mapping would keep the kernel's memory
+		if !seen[id] { // detached; the mapping would keep the kernel's memory allocated
 			if err := d.forget(id); err != nil {
 				return nil, err
 			}
@@ -266,17 +265,17 @@ func (d *Datapath) forget(id uint32) error {
 	return nil
 }
 
-// root is the folder of all pins of the project, of any layout.
+// root is the folder of the project's pins of all layouts.
 func (d *Datapath) root() string {
 	return filepath.Join(d.bpffs, "xdp-operator")
 }
 
-// layoutPins is the folder of the pins of one layout.
+// layoutPins is the folder of one layout.
 func (d *Datapath) layoutPins(l *layout) string {
 	return filepath.Join(d.root(), "v"+strconv.Itoa(l.version))
 }
 
-// folder returns the folder of the pins that Attach makes for an interface.
+// folder returns the folder of an interface in the current layout.
 func (d *Datapath) folder(index int) folder { return d.folderOf(d.current(), index) }
 
 func (d *Datapath) folderOf(l *layout, index int) folder {

@@ -236,12 +236,12 @@ func TestTheKernelIsHeard(t *testing.T) {
 	}
 	h := newHost(t)
 	bridge := h.net.Bridge(t, "br0")
-	refuse := func(w *words, index int) string {
+	refuse := func(w *extackListener, index int) string {
 		t.Helper()
 		var said string
 		var err error
 		h.net.Do(func() {
-			said, err = w.during(func() error {
+			said, err = w.run(func() error {
 				l, err := link.AttachXDP(link.XDPOptions{Program: passes(t), Interface: index, Flags: link.XDPDriverMode})
 				if err == nil {
 					l.Close()
@@ -255,7 +255,7 @@ func TestTheKernelIsHeard(t *testing.T) {
 		return said
 	}
 	const unsupported = "Underlying driver does not support XDP in native mode"
-	var w words
+	var w extackListener
 	defer w.Close()
 	for name, tc := range map[string]struct {
 		index int

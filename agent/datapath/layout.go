@@ -13,7 +13,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// layout is how the counts of an attachment lie in their map: for each possible CPU slots pairs of packets and bytes.
+// layout is the format of the map of an attachment. For each possible CPU the map has a number of slots: pairs of packets and
+// bytes.
 type layout struct {
 	version int // LAYOUT of counter.h, and in the path of the pins
 	slots   int
@@ -29,14 +30,13 @@ func layout1() *layout {
 	return l
 }
 
-// current is the layout of the programs that Attach loads. Those before it are only read, and left by adopt.
+// current is the layout of the programs that Attach loads. Earlier layouts are only read; adopt replaces them.
 func (d *Datapath) current() *layout { return d.layouts[len(d.layouts)-1] }
 
-// adopt makes what an earlier layout has attached to the interface count in the present one: its link gets our program
-// over a new map, at once, and its folder keeps the counts, which do not change any more. From then on that folder is
-// one of an attachment that is gone.
+// adopt changes an attachment of an earlier layout to the current one. Its link gets our program with a new map, without a gap.
+// The old folder keeps the old counts, which do not change any more: it then belongs to an attachment that is gone.
 //
-// The error wraps os.ErrNotExist if no earlier layout has anything attached there.
+// The error wraps os.ErrNotExist if no earlier layout has an attachment to the interface.
 func (d *Datapath) adopt(a plan.Attachment) error {
 	for _, earlier := range d.layouts[:len(d.layouts)-1] {
 		old := d.folderOf(earlier, a.Index)
@@ -59,8 +59,8 @@ func (d *Datapath) adopt(a plan.Attachment) error {
 	return os.ErrNotExist
 }
 
-// move gives the link a program over a new map. The program is pinned before it runs, so that finishMove can tell
-// what a crash has left.
+// move gives the link a program with a new map. The program is pinned before it runs, so that finishMoves can detect a move
+// that a crash has interrupted.
 func (d *Datapath) move(l link.Link, old, to folder) (err error) {
 	counts, err := d.makeCounts(to)
 	if err != nil {
@@ -72,7 +72,7 @@ func (d *Datapath) move(l link.Link, old, to folder) (err error) {
 			return err
 		}
 		if err := l.Update(program); err != nil {
-			return xdp.Sentinel(fmt.Errorf("update the program: %w", err))
+			return xdp.WrapErrno(fmt.Errorf("update the program: %w", err))
 		}
 		return nil
 	})
@@ -83,10 +83,10 @@ func (d *Datapath) move(l link.Link, old, to folder) (err error) {
 	return finishMove(old, to)
 }
 
-// finishMove pins the link beside the program that it runs, after the note that may belong to it.
+// finishMove moves the pins of the fallbackReason, if there is one, and of the link to the folder of the program that runs.
 func finishMove(old, to folder) error {
-	if err := os.Rename(old.notePin(), to.notePin()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return permission(fmt.Errorf("move the note: %w", err))
+	if err := os.Rename(old.fallbackReasonPin(), to.fallbackReasonPin()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return permission(fmt.Errorf("move the reason for generic mode: %w", err))
 	}
 	if err := os.Rename(old.linkPin(), to.linkPin()); err != nil {
 		return permission(fmt.Errorf("pin the link: %w", err))
@@ -94,8 +94,8 @@ func finishMove(old, to folder) error {
 	return nil
 }
 
-// finishMoves completes what a killed Attach has left of a move between layouts: the link runs the program that is
-// pinned in the new folder, but is pinned in the old one.
+// finishMoves completes moves between layouts that were killed: the link runs the program that is pinned in the new folder,
+// but the link's pin is still in the old folder.
 func (d *Datapath) finishMoves() error {
 	for _, earlier := range d.layouts[:len(d.layouts)-1] {
 		folders, err := d.foldersOf(earlier.version)
@@ -105,7 +105,7 @@ func (d *Datapath) finishMoves() error {
 		for _, old := range folders {
 			l, err := old.link()
 			if err != nil || l.index == 0 {
-				continue // told of elsewhere
+				continue // attachment returns the error
 			}
 			to := d.folder(l.index)
 			if id, _, err := to.program(); err != nil || id != l.program {

@@ -4,7 +4,7 @@ package datapath
 
 import "github.com/xdp-operator/xdp-operator/api/traffic"
 
-// layouts has one more than there is, so that tests can migrate to it.
+// layouts has one more layout than the released program, so that tests can migrate to it.
 func layouts() []*layout { return []*layout{layout1(), layout2()} }
 
 // layout2 is that of counter.h with NEXT_LAYOUT.

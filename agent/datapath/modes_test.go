@@ -136,8 +136,8 @@ func (h *host) queues(t *testing.T) (index int) {
 // speaks reports whether the kernel has the tracepoint that tells why (Linux 6.6).
 func speaks(t *testing.T) bool {
 	t.Helper()
-	var w words
-	err := w.listen()
+	var w extackListener
+	err := w.start()
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
@@ -403,26 +403,26 @@ func TestNativeIsTriedAgainWhenWhatWasInItsWayHasChanged(t *testing.T) {
 }
 
 func TestWhatImprovesASituation(t *testing.T) {
-	then := situation{MTU: 9000, Rx: 1, Tx: 1, Combined: 4, Offloads: []string{"rx-gro-hw", "rx-lro"}, Announce: cannot, Members: []int{4, 5}}
+	then := deviceFacts{MTU: 9000, Rx: 1, Tx: 1, Combined: 4, Offloads: []string{"rx-gro-hw", "rx-lro"}, Announce: cannot, Members: []int{4, 5}}
 	all := []error{
 		plan.ErrMTUTooLarge, plan.ErrNotEnoughQueues, plan.ErrOffloadConflict, plan.ErrMemberHasProgram, plan.ErrNativeUnsupported,
 		plan.ErrNativeRefused, plan.ErrOutOfMemory,
 	}
 	for name, tc := range map[string]struct {
-		change func(*situation)
-		want   []error // causes for which it is an improvement
+		change func(*deviceFacts)
+		want   []error // fallbackCauses for which it is an improvement
 	}{
-		"nothing changes":               {func(*situation) {}, nil},
-		"a smaller MTU":                 {func(s *situation) { s.MTU = 3000 }, []error{plan.ErrMTUTooLarge, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
-		"a larger MTU":                  {func(s *situation) { s.MTU = 9500 }, nil},
-		"other queues":                  {func(s *situation) { s.Combined = 2 }, []error{plan.ErrNotEnoughQueues, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
-		"there can be more queues only": {func(s *situation) { s.Most = 64 }, nil},
-		"one of the offloads is off":    {func(s *situation) { s.Offloads = []string{"rx-lro"} }, []error{plan.ErrOffloadConflict}},
-		"the driver announces XDP":      {func(s *situation) { s.Announce = can }, []error{plan.ErrNativeUnsupported}},
-		"a newer kernel says nothing":   {func(s *situation) { s.Announce = "" }, nil},
-		"a member's program is gone":    {func(s *situation) { s.Members = []int{5} }, []error{plan.ErrMemberHasProgram, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
-		"another member has one":        {func(s *situation) { s.Members = []int{4, 5, 6} }, nil},
-		"the interface cannot be seen":  {func(s *situation) { s.MTU, s.Rx, s.Tx, s.Combined = 0, 0, 0, 0 }, nil},
+		"nothing changes":               {func(*deviceFacts) {}, nil},
+		"a smaller MTU":                 {func(s *deviceFacts) { s.MTU = 3000 }, []error{plan.ErrMTUTooLarge, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
+		"a larger MTU":                  {func(s *deviceFacts) { s.MTU = 9500 }, nil},
+		"other queues":                  {func(s *deviceFacts) { s.Combined = 2 }, []error{plan.ErrNotEnoughQueues, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
+		"there can be more queues only": {func(s *deviceFacts) { s.Most = 64 }, nil},
+		"one of the offloads is off":    {func(s *deviceFacts) { s.Offloads = []string{"rx-lro"} }, []error{plan.ErrOffloadConflict}},
+		"the driver announces XDP":      {func(s *deviceFacts) { s.Announce = can }, []error{plan.ErrNativeUnsupported}},
+		"a newer kernel says nothing":   {func(s *deviceFacts) { s.Announce = "" }, nil},
+		"a member's program is gone":    {func(s *deviceFacts) { s.Members = []int{5} }, []error{plan.ErrMemberHasProgram, plan.ErrNativeRefused, plan.ErrOutOfMemory}},
+		"another member has one":        {func(s *deviceFacts) { s.Members = []int{4, 5, 6} }, nil},
+		"the interface cannot be seen":  {func(s *deviceFacts) { s.MTU, s.Rx, s.Tx, s.Combined = 0, 0, 0, 0 }, nil},
 	} {
 		now := then
 		tc.change(&now)
@@ -436,44 +436,44 @@ func TestWhatImprovesASituation(t *testing.T) {
 
 // What drivers say that are not to be had here: their words from the kernel's sources, the errno with them.
 func TestMeaningOfADriversRefusal(t *testing.T) {
-	jumbo := situation{MTU: 9000, Announce: can}
+	jumbo := deviceFacts{MTU: 9000, Announce: can}
 	for name, tc := range map[string]struct {
 		errno unix.Errno
 		said  string
-		s     situation
+		s     deviceFacts
 		want  error
 	}{
-		"virtio_net: an offload of the host":       {unix.EOPNOTSUPP, "virtio_net: Can't set XDP while host is implementing GRO_HW/CSUM, disable GRO_HW/CSUM first", situation{}, plan.ErrOffloadConflict},
-		"virtio_net: the MTU":                      {unix.EINVAL, "virtio_net: MTU too large to enable XDP", situation{}, plan.ErrMTUTooLarge},
-		"virtio_net before 5.13: the rings":        {unix.ENOMEM, "virtio_net: Too few free TX rings available", situation{}, plan.ErrNotEnoughQueues},
-		"virtio_net: an old host":                  {unix.EINVAL, "virtio_net: XDP expects header/data in single page, any_header_sg required", situation{}, plan.ErrNativeUnsupported},
-		"the kernel: header split":                 {unix.EBUSY, "unable to install XDP to device using tcp-data-split", situation{}, plan.ErrOffloadConflict},
-		"the kernel: memory of a device":           {unix.EBUSY, "unable to install XDP to device using memory provider", situation{}, plan.ErrOffloadConflict},
-		"ena: the channels":                        {unix.EINVAL, "Failed to set xdp program, the Rx/Tx channel count should be at most half of the maximum allowed channel count", situation{}, plan.ErrNotEnoughQueues},
-		"ice: the MTU":                             {unix.EOPNOTSUPP, "MTU is too large for linear frames and XDP prog does not support frags", situation{}, plan.ErrMTUTooLarge},
-		"igb: the MTU in other words":              {unix.EINVAL, "XDP RX buffer size is too small for the frame size", situation{}, plan.ErrMTUTooLarge},
-		"stmmac: the MTU in yet others":            {unix.EOPNOTSUPP, "Jumbo frames not supported", situation{}, plan.ErrMTUTooLarge},
-		"a driver's own words":                     {unix.EINVAL, "Firmware is too old", situation{}, plan.ErrNativeRefused},
+		"virtio_net: an offload of the host":       {unix.EOPNOTSUPP, "virtio_net: Can't set XDP while host is implementing GRO_HW/CSUM, disable GRO_HW/CSUM first", deviceFacts{}, plan.ErrOffloadConflict},
+		"virtio_net: the MTU":                      {unix.EINVAL, "virtio_net: MTU too large to enable XDP", deviceFacts{}, plan.ErrMTUTooLarge},
+		"virtio_net before 5.13: the rings":        {unix.ENOMEM, "virtio_net: Too few free TX rings available", deviceFacts{}, plan.ErrNotEnoughQueues},
+		"virtio_net: an old host":                  {unix.EINVAL, "virtio_net: XDP expects header/data in single page, any_header_sg required", deviceFacts{}, plan.ErrNativeUnsupported},
+		"the kernel: header split":                 {unix.EBUSY, "unable to install XDP to device using tcp-data-split", deviceFacts{}, plan.ErrOffloadConflict},
+		"the kernel: memory of a device":           {unix.EBUSY, "unable to install XDP to device using memory provider", deviceFacts{}, plan.ErrOffloadConflict},
+		"ena: the channels":                        {unix.EINVAL, "Failed to set xdp program, the Rx/Tx channel count should be at most half of the maximum allowed channel count", deviceFacts{}, plan.ErrNotEnoughQueues},
+		"ice: the MTU":                             {unix.EOPNOTSUPP, "MTU is too large for linear frames and XDP prog does not support frags", deviceFacts{}, plan.ErrMTUTooLarge},
+		"igb: the MTU in other words":              {unix.EINVAL, "XDP RX buffer size is too small for the frame size", deviceFacts{}, plan.ErrMTUTooLarge},
+		"stmmac: the MTU in yet others":            {unix.EOPNOTSUPP, "Jumbo frames not supported", deviceFacts{}, plan.ErrMTUTooLarge},
+		"a driver's own words":                     {unix.EINVAL, "Firmware is too old", deviceFacts{}, plan.ErrNativeRefused},
 		"not a word: a large MTU":                  {unix.EINVAL, "", jumbo, plan.ErrMTUTooLarge},
 		"not a word: mlx4 says EOPNOTSUPP":         {unix.EOPNOTSUPP, "", jumbo, plan.ErrMTUTooLarge},
-		"not a word: LRO":                          {unix.EINVAL, "", situation{MTU: 1500, Offloads: []string{"rx-lro"}}, plan.ErrOffloadConflict},
-		"not a word: more than half of the queues": {unix.EINVAL, "", situation{MTU: 1500, Combined: 8, Most: 8, Announce: can}, plan.ErrNotEnoughQueues},
-		"not a word, and nothing unusual":          {unix.EINVAL, "", situation{MTU: 1500}, plan.ErrNativeRefused},
-		"not a word, an old kernel: EOPNOTSUPP":    {unix.EOPNOTSUPP, "", situation{MTU: 9000}, plan.ErrNativeUnsupported},
-		"not a word: the driver says it has none":  {unix.EINVAL, "", situation{MTU: 9000, Announce: cannot}, plan.ErrNativeUnsupported},
-		"not a word: no memory":                    {unix.ENOMEM, "", situation{MTU: 1500}, plan.ErrOutOfMemory},
-		"an errno of the kernel's own":             {unix.Errno(524), "", situation{MTU: 1500}, plan.ErrNativeUnsupported},
+		"not a word: LRO":                          {unix.EINVAL, "", deviceFacts{MTU: 1500, Offloads: []string{"rx-lro"}}, plan.ErrOffloadConflict},
+		"not a word: more than half of the queues": {unix.EINVAL, "", deviceFacts{MTU: 1500, Combined: 8, Most: 8, Announce: can}, plan.ErrNotEnoughQueues},
+		"not a word, and nothing unusual":          {unix.EINVAL, "", deviceFacts{MTU: 1500}, plan.ErrNativeRefused},
+		"not a word, an old kernel: EOPNOTSUPP":    {unix.EOPNOTSUPP, "", deviceFacts{MTU: 9000}, plan.ErrNativeUnsupported},
+		"not a word: the driver says it has none":  {unix.EINVAL, "", deviceFacts{MTU: 9000, Announce: cannot}, plan.ErrNativeUnsupported},
+		"not a word: no memory":                    {unix.ENOMEM, "", deviceFacts{MTU: 1500}, plan.ErrOutOfMemory},
+		"an errno of the kernel's own":             {unix.Errno(524), "", deviceFacts{MTU: 1500}, plan.ErrNativeUnsupported},
 		"no rights":                                {unix.EPERM, "", jumbo, plan.ErrPermission},
 		"the hook is held, whatever else":          {unix.EBUSY, "", jumbo, plan.ErrHookInUse},
 	} {
-		if got := meaning(tc.errno, tc.said, true, tc.s, plan.Hook{}, false); !errors.Is(got, tc.want) {
+		if got := classifyAttachError(tc.errno, tc.said, true, tc.s, plan.Hook{}, false); !errors.Is(got, tc.want) {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 	}
-	if got := meaning(unix.EEXIST, "", true, situation{}, plan.Hook{}, true); !errors.Is(got, plan.ErrUpperHasProgram) {
+	if got := classifyAttachError(unix.EEXIST, "", true, deviceFacts{}, plan.Hook{}, true); !errors.Is(got, plan.ErrUpperHasProgram) {
 		t.Errorf("a free hook under an interface with a program: %v", got)
 	}
-	if got := meaning(unix.EINVAL, "", false, jumbo, plan.Hook{}, false); got != nil {
+	if got := classifyAttachError(unix.EINVAL, "", false, jumbo, plan.Hook{}, false); got != nil {
 		t.Errorf("generic mode knows no driver: %v", got)
 	}
 }
@@ -486,11 +486,11 @@ func TestNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := strings.Repeat("ä\"", 4<<10)
-	s := situation{MTU: 9000, Offloads: []string{"rx-lro"}}
-	if err := f.note(errors.Join(plan.ErrMTUTooLarge, errors.New(long)), s); err != nil {
+	s := deviceFacts{MTU: 9000, Offloads: []string{"rx-lro"}}
+	if err := f.saveFallbackReason(errors.Join(plan.ErrMTUTooLarge, errors.New(long)), s); err != nil {
 		t.Fatal(err)
 	}
-	got, refused := f.refused()
+	got, refused := f.loadFallbackReason()
 	if diff := cmp.Diff(s, got); diff != "" || !errors.Is(refused, plan.ErrMTUTooLarge) {
 		t.Errorf("read %v (-want +got):\n%s", refused, diff)
 	}
@@ -498,10 +498,10 @@ func TestNotes(t *testing.T) {
 		"counts":                                 nil,
 		`{"cause":"OfTheFuture","message":"so"}`: plan.ErrNativeRefused,
 	} {
-		if err := errors.Join(os.Remove(f.notePin()), os.Symlink(target, f.notePin())); err != nil {
+		if err := errors.Join(os.Remove(f.fallbackReasonPin()), os.Symlink(target, f.fallbackReasonPin())); err != nil {
 			t.Fatal(err)
 		}
-		if _, refused := f.refused(); !errors.Is(refused, want) {
+		if _, refused := f.loadFallbackReason(); !errors.Is(refused, want) {
 			t.Errorf("%s: %v", target, refused)
 		}
 	}
@@ -509,4 +509,22 @@ func TestNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.expectNothingPinned(t)
+}
+
+// TestFallbackReasonFormat: a fallbackReason is in the pins of running systems, so its format must not change.
+func TestFallbackReasonFormat(t *testing.T) {
+	const stored = `{"cause":"MTUTooLarge","message":"x: the MTU is too large for native XDP","situation":{"mtu":9000,"rx":1,"tx":2,"combined":4,"most":8,` +
+		`"offloads":["rx-lro"],"announce":"can","members":[5]}}`
+	f := folder{path: t.TempDir()}
+	facts := deviceFacts{MTU: 9000, Rx: 1, Tx: 2, Combined: 4, Most: 8, Offloads: []string{"rx-lro"}, Announce: can, Members: []int{5}}
+	if err := f.saveFallbackReason(fmt.Errorf("x: %w", plan.ErrMTUTooLarge), facts); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.Readlink(f.path + "/refusal"); err != nil || text != stored {
+		t.Errorf("%s, %v, want %s", text, err, stored)
+	}
+	then, refused := f.loadFallbackReason()
+	if diff := cmp.Diff(facts, then); diff != "" || !errors.Is(refused, plan.ErrMTUTooLarge) {
+		t.Errorf("%v (-stored +loaded):\n%s", refused, diff)
+	}
 }

@@ -17,10 +17,10 @@ import (
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
-// errForeign is a pin that is not of this package.
+// errForeign is the error for a pin that this package did not create.
 var errForeign = errors.New("not a pin of xdp-operator")
 
-// folder is where the pins of one attachment are. It need not exist.
+// folder has the pins of one attachment. It may not exist.
 type folder struct {
 	path   string
 	layout *layout // of the counts
@@ -30,11 +30,11 @@ func (f folder) counts() string     { return filepath.Join(f.path, "counts") }
 func (f folder) programPin() string { return filepath.Join(f.path, "program") }
 func (f folder) linkPin() string    { return filepath.Join(f.path, "link") }
 
-// errNewer is a layout that an older version of this package cannot know.
-var errNewer = errors.New("the pins are of a newer version: run that one, or give its counts up with \"agent cleanup\"")
+// errNewer is the error for a layout that this version does not know.
+var errNewer = errors.New("the pins are of a newer version: run that version, or remove them and their counts with \"agent cleanup\"")
 
-// folders returns those that there are, of all layouts that are known, whatever they hold. With pins of another layout
-// the error wraps errNewer: what they have counted would else be counted again once they can be read.
+// folders returns the folders of all known layouts, whatever they contain. The error wraps errNewer if there are pins of
+// another layout: otherwise their counts would be added twice as soon as they can be read.
 func (d *Datapath) folders() ([]folder, error) {
 	entries, err := os.ReadDir(d.root())
 	if errors.Is(err, os.ErrNotExist) {
@@ -47,7 +47,7 @@ func (d *Datapath) folders() ([]folder, error) {
 	for _, e := range entries {
 		version, err := strconv.Atoi(strings.TrimPrefix(e.Name(), "v"))
 		if err != nil || e.Name() != "v"+strconv.Itoa(version) || !e.IsDir() {
-			continue // whoever made it, it is not of this project
+			continue // not created by this project
 		}
 		of, err := d.foldersOf(version)
 		if err != nil {
@@ -68,7 +68,7 @@ func (d *Datapath) foldersOf(version int) ([]folder, error) {
 	for _, e := range entries {
 		index, err := strconv.Atoi(e.Name())
 		if err != nil || index <= 0 || !e.IsDir() {
-			continue // whoever made something else here, it is not an attachment
+			continue // not an attachment
 		}
 		at := slices.IndexFunc(d.layouts, func(l *layout) bool { return l.version == version })
 		if at < 0 {
@@ -115,7 +115,7 @@ func (f folder) program() (id uint32, tag string, err error) {
 	return uint32(programID), info.Tag, nil
 }
 
-// makeCounts makes the folder and a map, all zero, which it pins there.
+// makeCounts creates the folder, and a map of zeros that it pins there.
 func (d *Datapath) makeCounts(f folder) (*ebpf.Map, error) {
 	if err := os.MkdirAll(f.path, 0o700); err != nil {
 		return nil, permission(fmt.Errorf("make the folder of the pins: %w", err))
@@ -130,8 +130,8 @@ func (d *Datapath) makeCounts(f folder) (*ebpf.Map, error) {
 	return counts, nil
 }
 
-// pinProgram pins the program in the place of the one that is pinned. Renamed over it, since there has to be one at
-// any time; the name has no dot, which bpffs refuses.
+// pinProgram pins the program and replaces the pinned one. It renames the pin, so that there is one at any time. The temporary
+// name has no dot, because bpffs does not allow dots.
 func (f folder) pinProgram(program *ebpf.Program) error {
 	temporary := f.programPin() + "_new"
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -146,13 +146,13 @@ func (f folder) pinProgram(program *ebpf.Program) error {
 	return nil
 }
 
-// linkState is what a link is attached to. It is zero without a link, and once the link was detached or the interface
-// deleted: the link then lives on but leads nowhere.
+// linkState is what a link is attached to. It is zero if there is no link, and after the link was detached or the interface was
+// deleted: the link then still exists, but it is attached to nothing.
 type linkState struct {
-	index   int
-	program uint32
-	shared  bool   // it is no link: a dispatcher calls our program, and is the program
-	tag     string // of our program, if shared
+	index         int
+	program       uint32
+	viaDispatcher bool   // there is no link: program is a dispatcher that calls our program
+	tag           string // of our program, if viaDispatcher
 }
 
 func (f folder) link() (linkState, error) {
@@ -178,7 +178,7 @@ func openLink(pin string) (link.Link, error) {
 func stateOf(l link.Link) (linkState, error) {
 	info, err := l.Info()
 	if err != nil {
-		return linkState{}, fmt.Errorf("look at the link: %w", err)
+		return linkState{}, fmt.Errorf("read the link's information: %w", err)
 	}
 	xdp := info.XDP()
 	if xdp == nil || xdp.Ifindex == 0 {
@@ -187,8 +187,8 @@ func stateOf(l link.Link) (linkState, error) {
 	return linkState{index: int(xdp.Ifindex), program: uint32(info.Program)}, nil
 }
 
-// remove removes the folder and what is in it. The counts go last, so that what a killed remove leaves can still be
-// read, or is nothing.
+// remove removes the folder and its pins. The counts are last, so that after a remove that was killed either they can still
+// be read or nothing is left.
 func (f folder) remove() error {
 	var errs []error
 	entries, err := os.ReadDir(f.path)
@@ -210,8 +210,8 @@ func (f folder) remove() error {
 	return nil
 }
 
-// pinError tells what is no pin of ours from an error of the kernel: a pin of another kind, which opens well but is not
-// what was asked for, and a folder, which the kernel calls a matter of rights.
+// pinError returns errForeign for a pin of another kind, which can be opened but has the wrong type, and for a folder, for which
+// the kernel returns EACCES. Other errors are the kernel's.
 func pinError(path string, err error) error {
 	_, errno := errors.AsType[syscall.Errno](err)
 	if info, statErr := os.Lstat(path); !errno || statErr == nil && info.IsDir() {

@@ -10,8 +10,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 )
 
-// Programs returns what runs for each attachment that Read reads. Like Read it may be called at any time. Runs and their
-// time are of the program, not of the attachment: they start again at zero when a new version takes its place.
+// Programs returns the program of each attachment that Read reads. It may be called concurrently with the other methods. Runs
+// and RunTime belong to the program, not to the attachment: they start at zero when a new version replaces it.
 func (d *Datapath) Programs() ([]plan.Program, error) {
 	folders, err := d.folders()
 	if err != nil {
@@ -43,8 +43,8 @@ func (d *Datapath) programOf(f folder) (plan.Program, error) {
 	if err != nil {
 		return plan.Program{}, err
 	}
-	p := plan.Program{Map: id, ID: l.program, Shared: l.shared, Tag: l.tag}
-	if p.Shared {
+	p := plan.Program{Map: id, ID: l.program, ViaDispatcher: l.viaDispatcher, Tag: l.tag}
+	if p.ViaDispatcher {
 		return p, nil
 	}
 	pinned, err := ebpf.LoadPinnedProgram(f.programPin(), nil)
@@ -60,7 +60,7 @@ func (d *Datapath) programOf(f folder) (plan.Program, error) {
 		return plan.Program{}, fmt.Errorf("%s: %w", f.programPin(), err)
 	}
 	if pinnedID, _ := info.ID(); uint32(pinnedID) != p.ID {
-		return p, nil // an update that was killed before it was done
+		return p, nil // an update was killed before it was complete
 	}
 	p.Tag = info.Tag
 	statistics, err := pinned.Stats()

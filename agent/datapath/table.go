@@ -10,10 +10,10 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// table is a map's memory as the program writes it (bpf/counter.h).
+// table is the memory of a map, in the format of bpf/counter.h.
 type table []uint64
 
-// mapTable maps the counts into memory, for reading only: ebpf.Map.Memory would let us write.
+// mapTable maps the counts into memory, read-only. ebpf.Map.Memory would map them writable.
 func mapTable(counts *ebpf.Map) (table, error) {
 	memory, err := unix.Mmap(counts.FD(), 0, int(counts.ValueSize()), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
@@ -26,8 +26,8 @@ func (t table) unmap() error {
 	return unix.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(t))), len(t)*8))
 }
 
-// snapshot adds the counts of all CPUs to the totals. Each number is loaded whole, since the program is counting
-// meanwhile; packets and bytes are not loaded together.
+// snapshot adds the counts of all CPUs to the totals. Each number is loaded atomically, because the program counts at the same
+// time; packets and bytes are not loaded together.
 func (l *layout) snapshot(t table, totals *traffic.Totals) {
 	for ; len(t) >= 2*l.slots; t = t[2*l.slots:] {
 		cpu := t[:2*l.slots]

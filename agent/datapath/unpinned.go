@@ -15,26 +15,26 @@ import (
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
-// Unpinned is the counting program on interfaces for as long as this process lives. Only the process holds it, so the
-// kernel detaches it when the process ends, whatever ends it, and no bpffs is needed. It is for a program that counts
-// for itself; an agent, whose counts shall outlive it, has a Datapath. Its methods are called one after another.
+// Unpinned attaches the counting program for the lifetime of the process. Nothing is pinned, so the kernel detaches the program
+// when the process ends, for whatever cause, and no bpffs is needed. It is for a command that counts for itself. An agent,
+// whose counts must survive a restart, uses Datapath. Its methods must not be called concurrently.
 type Unpinned struct {
 	bootID string
 	layout *layout
 	spec   *ebpf.CollectionSpec
-	words  words
+	extack extackListener
 	held   []held
 }
 
-// held is one attachment. Its table stays readable after its link was detached.
+// held is one attachment. Its table can be read after its link was detached.
 type held struct {
 	id      uint32 // of the map
 	link    link.Link
 	table   table
-	refused error // why native mode was not to be had
+	refused error // why native mode was refused
 }
 
-// OpenUnpinned attaches nothing yet. bootID is what names the kernel's present life in each traffic.MapID.
+// OpenUnpinned attaches nothing. bootID identifies the kernel's boot in each traffic.MapID.
 func OpenUnpinned(bootID string) (*Unpinned, error) {
 	_ = rlimit.RemoveMemlock() // as in Open
 	cpus, err := ebpf.PossibleCPU()
@@ -48,10 +48,10 @@ func OpenUnpinned(bootID string) (*Unpinned, error) {
 	return &Unpinned{bootID: bootID, layout: layouts()[len(layouts())-1], spec: spec}, nil
 }
 
-// Attach makes the interface a.Index counted in a.Mode. Unlike Datapath.Attach it is an error if it is counted already,
-// also by this Unpinned.
+// Attach attaches the counting program to the interface a.Index in a.Mode. Unlike for Datapath.Attach, it is an error if the
+// interface is counted already, also by this Unpinned.
 //
-// Errors wrap those of package plan as Datapath.Attach's do. After an error nothing is attached that was not before.
+// Errors wrap those of package plan as those of Datapath.Attach do. After an error nothing is left that was not there before.
 func (u *Unpinned) Attach(a plan.Attachment) error {
 	h, err := u.attach(a)
 	if err != nil {
@@ -69,26 +69,26 @@ func (u *Unpinned) attach(a plan.Attachment) (h held, err error) {
 	if err != nil {
 		return held{}, permission(fmt.Errorf("make the map: %w", err))
 	}
-	defer counts.Close() // the mapping and the program hold it
+	defer counts.Close() // the mapping and the program keep it
 	id, err := mapID(counts)
 	if err != nil {
 		return held{}, permission(err)
 	}
-	// Before it is attached, so that what can be counted can be read.
+	// Mapped before the program is attached, so that all counts can be read.
 	t, err := mapTable(counts)
 	if err != nil {
 		return held{}, permission(fmt.Errorf("map the counts into memory: %w", err))
 	}
-	l, program, refused, err := attachLink(&u.words, u.spec, counts, a)
+	l, program, refused, err := attachLink(&u.extack, u.spec, counts, a)
 	if err != nil {
 		return held{}, errors.Join(err, t.unmap())
 	}
-	defer program.Close() // the link holds it
+	defer program.Close() // the link keeps it
 	return held{id: id, link: l, table: t, refused: refused}, nil
 }
 
-// Attached returns one fact per attachment in the order in which they were made: Index, Program, Map and Refused. Index and
-// Program are 0 once the interface is gone or the program was detached.
+// Attached returns the attachments in the order of their creation, with Index, Program, Map and Refused. Index and Program are
+// 0 after the interface was deleted or the program was detached.
 func (u *Unpinned) Attached() ([]plan.Attachment, error) {
 	var attached []plan.Attachment
 	for _, h := range u.held {
@@ -101,8 +101,8 @@ func (u *Unpinned) Attached() ([]plan.Attachment, error) {
 	return attached, nil
 }
 
-// Read returns one reading per attachment in the order in which they were made, as Datapath.Read does, also of those
-// that were detached.
+// Read returns one reading per attachment in the order of their creation, as Datapath.Read does, also of those that were
+// detached.
 func (u *Unpinned) Read() ([]traffic.Reading, error) {
 	readings := make([]traffic.Reading, len(u.held))
 	for i, h := range u.held {
@@ -117,30 +117,30 @@ func (u *Unpinned) Read() ([]traffic.Reading, error) {
 	return readings, nil
 }
 
-// Detach takes the program off all interfaces, at once and not some time later as the kernel does by itself. What was
-// counted can still be read. It is no error if an interface is gone, or to do it twice.
+// Detach detaches the program from all interfaces immediately; without it the kernel does so some time after Close. The counts
+// can still be read. It is no error if an interface is gone, or if Detach is called twice.
 func (u *Unpinned) Detach() error {
 	var errs []error
 	for _, h := range u.held {
 		if err := h.link.Detach(); err != nil {
-			errs = append(errs, fmt.Errorf("detach: %w", xdp.Sentinel(err)))
+			errs = append(errs, fmt.Errorf("detach: %w", xdp.WrapErrno(err)))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Close detaches and gives up the counts.
+// Close detaches and releases the counts.
 func (u *Unpinned) Close() error {
 	errs := []error{u.Detach()}
 	for _, h := range u.held {
 		errs = append(errs, h.link.Close(), h.table.unmap())
 	}
 	u.held = nil
-	return errors.Join(append(errs, u.words.Close())...)
+	return errors.Join(append(errs, u.extack.Close())...)
 }
 
-// Pinned returns what Attached does but changes nothing, for those who look on while an agent works with the same
-// pins: what a killed Attach left stays, since it may be one that is not done yet, and Outdated is not judged.
+// Pinned returns the same attachments as Attached but changes nothing. It is for a process that reads while an agent works with
+// the same pins: a folder without counts stays, since an Attach of the agent may be running. Outdated is not set.
 func (d *Datapath) Pinned() ([]plan.Attachment, error) {
 	folders, err := d.folders()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
-// variant names one of the two programs that count alike.
+// variant is one of the two programs, which count in the same way.
 type variant string
 
 const (
@@ -23,8 +23,8 @@ const (
 	manyBuffers variant = "many buffers" // bpf.NewFragsProgram: any MTU
 )
 
-// variants are what may run natively, in the order in which they are tried. Which one an interface needs is for its
-// driver to say: how large an MTU fits into one buffer differs between drivers, and a veth looks at its peer's.
+// variants are the programs for native mode, in the order in which they are tried. Only the driver knows which one an
+// interface needs: drivers differ in the largest MTU that fits into one buffer, and a veth checks its peer's MTU.
 var variants = []variant{oneBuffer, manyBuffers}
 
 // load returns the variant as a program that counts into the map.
@@ -40,8 +40,8 @@ func (v variant) load(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Progra
 	return program, nil
 }
 
-// choose tries the variants in turn until one is taken, and returns its program. If none is, what counts is why the
-// first was refused, unless that was for an MTU with which the next has no difficulty.
+// choose calls try with each variant until one succeeds, and returns its program. If none does, it returns the error of the
+// first one, or that of the second if the first failed because of the MTU.
 func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, try func(*ebpf.Program) error) (*ebpf.Program, error) {
 	var refused error
 	for _, v := range variants {
@@ -56,7 +56,7 @@ func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, try func(*ebpf.Program)
 				refused = err
 			}
 		}
-		if !xdp.IsTheDrivers(err) {
+		if !xdp.AnotherVariantMayWork(err) {
 			break
 		}
 	}
@@ -66,8 +66,8 @@ func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, try func(*ebpf.Program)
 // tags are the kernel's tags of those variants that can be loaded.
 type tags map[variant]string
 
-// findTags loads the programs for nothing but their tags: kernels differ in how they compute them (SHA-1, from 6.18
-// SHA-256). The error is that of the variant that every kernel has to take.
+// findTags loads the programs only to read their tags, since kernels compute them differently (SHA-1, from 6.18 on SHA-256).
+// The error is that of the variant that every kernel has to accept.
 func (d *Datapath) findTags() (tags, error) {
 	counts, err := bpf.NewMap(d.spec)
 	if err != nil {
@@ -93,12 +93,12 @@ func (d *Datapath) findTags() (tags, error) {
 	return found, nil
 }
 
-// otherVersion reports that the program that the link runs is another one than Attach would load, in whatever variant, or
-// is not pinned beside it.
+// otherVersion reports whether the link runs a program that is no variant of the one that Attach loads, or that is not the
+// pinned one.
 func (d *Datapath) otherVersion(f folder, runs uint32) (bool, error) {
 	ours, err := d.tags()
 	if err != nil {
-		return false, nil //nolint:nilerr // a program that cannot be loaded here is nothing better to offer
+		return false, nil //nolint:nilerr // a program that cannot be loaded cannot replace it
 	}
 	id, tag, err := f.program()
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {

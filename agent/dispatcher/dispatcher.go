@@ -18,11 +18,11 @@ import (
 
 // Hook is the XDP hook of one interface.
 type Hook struct {
-	Bpffs   string   // the path of the BPF file system, the same for all that share hooks
+	Bpffs   string   // the path of the BPF file system, which must be the same for all programs that share hooks
 	Index   int      // the interface, in the network namespace of the calling thread
-	Journal string   // a folder there for what a change that is killed would leave; nobody else has it
+	Journal string   // a folder there for the pins of a change in progress, used by nothing else
 	Maps    []uint32 // IDs of maps: programs that use one of them are ours
-	Between func()   // called between the steps of a change, for a test that ends there; nil otherwise
+	Between func()   // called between the steps of a change, for tests that stop there; otherwise nil
 }
 
 func (h Hook) between() {
@@ -31,22 +31,22 @@ func (h Hook) between() {
 	}
 }
 
-// Program is what shall take part.
+// Program is a program that Join adds.
 type Program struct {
-	Name  string // its function's, by which others sort it
-	Frags bool   // it can take frames of many buffers
+	Name  string // of its function; the order of the programs depends on it
+	Frags bool   // it accepts frames in several buffers
 	Load  func(bpf.Place) (*ebpf.Program, error)
 }
 
-// Membership is what takes part of ours. It is zero where nothing does.
+// Membership is our program in a dispatcher. It is zero if there is none.
 type Membership struct {
 	Dispatcher uint32 // the ID of the program that is attached to the interface
 	Program    uint32 // the ID of ours
 	Tag        string // the kernel's, of ours
 }
 
-// Membership finds out whether the dispatcher on the hook calls a program of ours. It changes nothing, and asks for no
-// more rights than to open pins.
+// Membership returns which program of ours the dispatcher on the hook calls. It changes nothing, and needs only the permission
+// to open pins.
 func (h Hook) Membership() (Membership, error) {
 	for {
 		on, err := attached(h.Index)
@@ -60,14 +60,15 @@ func (h Hook) Membership() (Membership, error) {
 		if err != nil || m.Program != 0 {
 			return m, err
 		}
-		// A dispatcher is pinned before it is attached, and as long as it is. So it may be another one by now.
+		// The pins of a dispatcher exist before it is attached and while it is. If they are missing, the dispatcher has been
+		// replaced since attached was called.
 		if again, err := attached(h.Index); err == nil && again == on {
 			return Membership{}, nil
 		}
 	}
 }
 
-// ours returns which of a dispatcher's programs is ours.
+// ours returns the first program of ours in a dispatcher.
 func (h Hook) ours(id uint32) (Membership, error) {
 	for i := range Places {
 		p, err := ebpf.LoadPinnedProgram(filepath.Join(h.folder(id), place(i)+"-prog"), nil)
@@ -91,14 +92,14 @@ func (h Hook) isOurs(info *ebpf.ProgramInfo) bool {
 	return slices.ContainsFunc(ids, func(id ebpf.MapID) bool { return slices.Contains(h.Maps, uint32(id)) })
 }
 
-// Join makes the program one of those that are called on the hook, in the place of one of ours if there is one: by the
-// dispatcher that is there, then in its mode, or by the first one if nothing is there. All others go on, and no frame
-// passes any of them by.
+// Join adds the program to those that are called on the hook, and replaces a program of ours if there is one. If a dispatcher
+// is attached, its mode stays; if nothing is attached, Join attaches a dispatcher. The other programs continue, and none of
+// them misses a frame.
 //
-// Errors wrap those of package plan: ErrHookInUse if what is there is no dispatcher, or one in another mode;
-// ErrDispatcherRefused, with the reason, and ErrNotLoaded too if it is that; ErrUpperHasProgram, ErrPermission,
-// ErrInterfaceGone; and those of a driver that refuses native mode, for which Auto takes generic mode. Nothing was changed
-// then.
+// Errors wrap those of package plan: ErrHookInUse if the attached program is no dispatcher, or a dispatcher in another mode;
+// ErrDispatcherRefused with the cause, and also ErrNotLoaded if that is the cause; ErrUpperHasProgram, ErrPermission,
+// ErrInterfaceGone; and those of a driver that refuses native mode, for which Auto uses generic mode. After an error nothing
+// has changed.
 func (h Hook) Join(mode plan.Mode, p Program) error {
 	if err := mayShare(); err != nil {
 		return err
@@ -106,18 +107,18 @@ func (h Hook) Join(mode plan.Mode, p Program) error {
 	return h.change(func() error { return h.join(mode, p) })
 }
 
-// Leave takes every program of ours out, also out of what a killed process has left, and with the last program the
-// dispatcher too. It is no error if there is none. Others go on. The error wraps plan.ErrUpperHasProgram as long as an
-// interface above has a program.
+// Leave removes every program of ours, also from dispatchers that a killed process left. If no other program is left, it
+// detaches the dispatcher. The other programs continue. It is no error if there is no program of ours. The error wraps
+// plan.ErrUpperHasProgram if an interface above has a program.
 func (h Hook) Leave() error {
 	if _, err := os.Stat(h.root()); errors.Is(err, os.ErrNotExist) {
-		return nil // nobody shares anything
+		return nil // there is no dispatcher
 	}
 	return h.change(h.leave)
 }
 
-// Settle removes what a change has left that was killed. It is cheap if there is nothing.
-func (h Hook) Settle() error {
+// CleanInterruptedChange removes the pins of a change that was killed. It is cheap if there are none.
+func (h Hook) CleanInterruptedChange() error {
 	for _, pin := range h.journal() {
 		if _, err := os.Lstat(pin); err == nil {
 			unlock, err := h.lock()
@@ -125,16 +126,17 @@ func (h Hook) Settle() error {
 				return err
 			}
 			defer unlock()
-			return h.settle()
+			return h.cleanInterruptedChange()
 		}
 	}
 	return nil
 }
 
-// ErrNotLoaded is, beside plan.ErrDispatcherRefused, a program that the kernel does not load. It may load another one.
-var ErrNotLoaded = errors.New("the kernel refuses it")
+// ErrNotLoaded is wrapped together with plan.ErrDispatcherRefused if the kernel does not load the program. It may load another
+// one.
+var ErrNotLoaded = errors.New("the kernel does not load it")
 
-// attempts are how often a change is tried when others change the hook at the same time.
+// attempts is how often a change is tried while other processes change the hook.
 const attempts = 10
 
 func (h Hook) change(do func() error) error {
@@ -144,7 +146,7 @@ func (h Hook) change(do func() error) error {
 	}
 	defer unlock()
 	for range attempts {
-		if err = h.settle(); err == nil {
+		if err = h.cleanInterruptedChange(); err == nil {
 			err = do()
 		}
 		if !errors.Is(err, errChanged) {
@@ -163,13 +165,13 @@ func (h Hook) join(mode plan.Mode, p Program) error {
 	if now.program != nil && mode != plan.Auto && mode != now.mode {
 		return fmt.Errorf("%w: the dispatcher is attached in %s mode", plan.ErrHookInUse, now.mode)
 	}
-	newcomer := member{name: p.Name, priority: priority, actions: actions, ours: true}
+	added := member{name: p.Name, priority: priority, actions: actions, ours: true}
 	if p.Frags {
-		newcomer.flags = flagFrags
+		added.flags = flagFrags
 	}
-	next := with(without(now.members), newcomer)
+	next := with(without(now.members), added)
 	if len(next) > Places {
-		return fmt.Errorf("%w: the dispatcher calls %d programs, which is the most it can", plan.ErrDispatcherRefused, Places)
+		return fmt.Errorf("%w: the dispatcher calls %d programs, which is the maximum", plan.ErrDispatcherRefused, Places)
 	}
 	modes := []plan.Mode{now.mode}
 	if now.program == nil {
@@ -219,8 +221,8 @@ func (h Hook) leaveDispatcher() error {
 	return h.unpin(now.id)
 }
 
-// sweep removes the pins of dispatchers that call a program of ours and are not attached. Nobody is about to attach one
-// of them: who made it made it from a dispatcher with our program, and expects that one on the hook.
+// sweep removes the pins of dispatchers that call a program of ours and are not attached. No other process is about to attach
+// one of them: it was created from a dispatcher with our program, and can only replace that one.
 func (h Hook) sweep() error {
 	on, err := attached(h.Index)
 	if err != nil && !errors.Is(err, plan.ErrInterfaceGone) && !errors.Is(err, plan.ErrHookInUse) {
@@ -245,7 +247,7 @@ func (h Hook) sweep() error {
 	return nil
 }
 
-// present is the dispatcher that is attached. Without one it is zero.
+// present is the dispatcher that is attached, the zero value if there is none.
 type present struct {
 	program *ebpf.Program
 	id      uint32
@@ -260,7 +262,7 @@ func (p present) close() {
 	closeAll(p.members)
 }
 
-// read returns what is on the hook. The caller closes it, also with an error.
+// read returns the dispatcher on the hook. The caller closes it, also after an error.
 func (h Hook) read() (now present, err error) {
 	on, err := attached(h.Index)
 	if err != nil || on.Program == 0 {
@@ -281,20 +283,20 @@ func (h Hook) read() (now present, err error) {
 		if again, e := attached(h.Index); e == nil && again != on {
 			return now, fmt.Errorf("%w: %w", errChanged, err)
 		}
-		return now, fmt.Errorf("%w: the dispatcher's programs are not all pinned below %s, as libxdp does it, and would be lost: %w", plan.ErrDispatcherRefused, h.root(), err)
+		return now, fmt.Errorf("%w: not all of the dispatcher's programs are pinned below %s, so they would be lost: %w", plan.ErrDispatcherRefused, h.root(), err)
 	}
 	return now, nil
 }
 
-// configuration returns a dispatcher's. The error wraps plan.ErrHookInUse if the program is none.
+// configuration returns the config of a dispatcher. The error wraps plan.ErrHookInUse if the program is not a dispatcher.
 func configuration(p *ebpf.Program) (config, error) {
 	info, err := p.Info()
 	if err != nil {
-		return config{}, fmt.Errorf("look at the program on the hook: %w", err)
+		return config{}, fmt.Errorf("read the information of the program on the hook: %w", err)
 	}
 	maps, _ := info.MapIDs()
 	if info.Name != program || len(maps) != 1 {
-		return config{}, fmt.Errorf("%w: %s is no dispatcher, so that it cannot be shared", plan.ErrHookInUse, info.Name)
+		return config{}, fmt.Errorf("%w: %s is not a dispatcher, so the hook cannot be shared", plan.ErrHookInUse, info.Name)
 	}
 	constants, err := ebpf.NewMapFromID(maps[0])
 	if err != nil {
@@ -315,16 +317,16 @@ func configuration(p *ebpf.Program) (config, error) {
 	return c, nil
 }
 
-// replace puts a new dispatcher, which calls these members, in the place of the present one, in the first of the modes
-// that is to be had. It is seen in the journal from before anything is pinned until all is done.
+// replace creates a dispatcher that calls these members, and replaces the present one, in the first of the modes that the
+// driver accepts. The journal has both from before the first pin until the end.
 func (h Hook) replace(now present, next []member, p Program, modes []plan.Mode) (err error) {
 	made, err := build(next, p)
 	defer made.close()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, h.settle()) }() // which removes the pins of whichever is not attached
-	if err := h.note(made.program, now.program); err != nil {
+	defer func() { err = errors.Join(err, h.cleanInterruptedChange()) }() // removes the pins of the one that is not attached
+	if err := h.writeJournal(made.program, now.program); err != nil {
 		return err
 	}
 	h.between()
@@ -335,20 +337,20 @@ func (h Hook) replace(now present, next []member, p Program, modes []plan.Mode) 
 		h.between()
 		err = exchange(h.Index, mode, now.program, made.program)
 		h.between()
-		if err == nil || errors.Is(err, errChanged) || !xdp.IsTheDrivers(err) {
+		if err == nil || errors.Is(err, errChanged) || !xdp.AnotherVariantMayWork(err) {
 			break
 		}
 	}
 	return err
 }
 
-// made is a dispatcher that is ready to be attached.
+// made is a dispatcher that can be attached.
 type made struct {
 	program *ebpf.Program
 	id      uint32
 	members []member
 	links   []link.Link
-	loaded  *ebpf.Program // the member that is new
+	loaded  *ebpf.Program // the new member
 }
 
 func (m made) close() {
@@ -363,8 +365,8 @@ func (m made) close() {
 	}
 }
 
-// build makes a dispatcher that calls the members, of which it loads the one that is not yet. The others it calls beside
-// the dispatcher that is attached. The caller closes it, also with an error.
+// build creates a dispatcher that calls the members, and loads the member that is not loaded yet. The attached dispatcher calls
+// the other members too. The caller closes the result, also after an error.
 func build(members []member, p Program) (m made, err error) {
 	refused := func(what string, err error) error {
 		return fmt.Errorf("%w: %s: %w", plan.ErrDispatcherRefused, what, err)
@@ -380,13 +382,13 @@ func build(members []member, p Program) (m made, err error) {
 	for i := range m.members {
 		if m.members[i].program == nil {
 			if m.loaded, err = p.Load(bpf.Place{Dispatcher: m.program, Function: place(i)}); err != nil {
-				return m, refused("load the program that it shall call (type EXT)", fmt.Errorf("%w: %w", ErrNotLoaded, err))
+				return m, refused("load the program (type EXT)", fmt.Errorf("%w: %w", ErrNotLoaded, err))
 			}
 			m.members[i].program = m.loaded
 		}
 		l, err := link.AttachFreplace(m.program, place(i), m.members[i].program)
 		if err != nil {
-			return m, refused("let it call "+m.members[i].name, err)
+			return m, refused("link "+m.members[i].name+" to the dispatcher", err)
 		}
 		m.links = append(m.links, l)
 	}
@@ -400,18 +402,18 @@ func idOf(p *ebpf.Program) (uint32, error) {
 	}
 	id, ok := info.ID()
 	if !ok {
-		return 0, errors.New("the kernel gives no ID")
+		return 0, errors.New("the kernel returns no ID")
 	}
 	return uint32(id), nil
 }
 
-// journal are the pins that name the dispatchers of a change under way: the new one and the one that it replaces.
+// journal returns the pins of the dispatchers of a change in progress: the new one and the one that it replaces.
 func (h Hook) journal() [2]string {
 	return [2]string{filepath.Join(h.Journal, "dispatcher"), filepath.Join(h.Journal, "replaced")}
 }
 
-// note pins both. from may be nil.
-func (h Hook) note(to, from *ebpf.Program) error {
+// writeJournal pins both dispatchers. from may be nil.
+func (h Hook) writeJournal(to, from *ebpf.Program) error {
 	for i, p := range []*ebpf.Program{to, from} {
 		if p == nil {
 			continue
@@ -423,15 +425,15 @@ func (h Hook) note(to, from *ebpf.Program) error {
 		h.between()
 		err = noted.Pin(h.journal()[i])
 		if err := errors.Join(err, noted.Close()); err != nil {
-			return permission(fmt.Errorf("note what is changed: %w", err))
+			return permission(fmt.Errorf("pin the journal of the change: %w", err))
 		}
 	}
 	return nil
 }
 
-// settle removes the pins of those dispatchers of the journal that are not attached, and then the journal. The caller
-// holds the lock.
-func (h Hook) settle() error {
+// cleanInterruptedChange removes the pins of the dispatchers in the journal that are not attached, and then the journal. The
+// caller has the lock.
+func (h Hook) cleanInterruptedChange() error {
 	for _, pin := range h.journal() {
 		p, err := ebpf.LoadPinnedProgram(pin, nil)
 		if errors.Is(err, os.ErrNotExist) {
@@ -461,12 +463,12 @@ func (h Hook) settle() error {
 	return nil
 }
 
-// mayShare returns an error without CAP_SYS_ADMIN, which it takes to open others' programs.
+// mayShare returns an error without CAP_SYS_ADMIN, which is needed to open the programs of other processes.
 func mayShare() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) == 0 {
-		return fmt.Errorf("%w: to share the hook takes the capability SYS_ADMIN", plan.ErrPermission)
+		return fmt.Errorf("%w: sharing the hook needs the capability SYS_ADMIN", plan.ErrPermission)
 	}
 	return nil
 }

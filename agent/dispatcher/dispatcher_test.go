@@ -63,7 +63,7 @@ func TestConfigurationsThatAreNotUnderstood(t *testing.T) {
 	change := func(at int, to byte) []byte { b := append([]byte{}, good...); b[at] = to; return b }
 	for want, b := range map[string][]byte{
 		"of version 1":                                 make([]byte, 84),
-		"of version 3, and only 2":                     change(1, 3),
+		"of version 3, only version 2":                 change(1, 3),
 		"names 0 programs":                             change(2, 0),
 		"names 11 programs":                            change(2, 11),
 		"the dispatcher's configuration has 123 bytes": good[:123],

@@ -15,15 +15,15 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
-// attached returns what is on the interface's hook: ID 0 if nothing is. The error wraps plan.ErrInterfaceGone if there
-// is no such interface.
+// attached returns the program on the interface's hook, the zero value if there is none. The error wraps
+// plan.ErrInterfaceGone if there is no such interface.
 func attached(index int) (plan.Hook, error) {
 	l, err := netlink.LinkByIndex(index)
 	if err != nil {
 		if isGone(index) {
 			return plan.Hook{}, fmt.Errorf("%w: %w", plan.ErrInterfaceGone, err)
 		}
-		return plan.Hook{}, fmt.Errorf("look at the hook: %w", err)
+		return plan.Hook{}, fmt.Errorf("read the hook: %w", err)
 	}
 	on := xdp.HookOf(l)
 	if there := l.Attrs().Xdp; on.Mode == "" && there != nil && there.Attached {
@@ -46,14 +46,14 @@ const (
 	attrExpectedFD = 8      // IFLA_XDP_EXPECTED_FD
 )
 
-// errChanged is a hook on which something else is by now. Nothing was changed then.
-var errChanged = errors.New("the hook changes at the same time")
+// errChanged is the error for a hook that another process has changed meanwhile. We have changed nothing then.
+var errChanged = errors.New("another process has changed the hook")
 
-// exchange puts a program in the place of another, at once; nil is none. It fails with errChanged if that other one is
-// not there. It is a message of rtnetlink, and not a link, since that is what others exchange it by.
+// exchange replaces the program from by the program to, atomically; nil means no program. It returns errChanged if from is not
+// attached. It uses rtnetlink and not a link, because other users of libxdp can only replace a program that is attached so.
 //
-// Errors wrap those of package plan. Those of a driver that refuses a first program natively do so too: see
-// xdp.IsTheDrivers.
+// Errors wrap those of package plan, also if a driver refuses the first program in native mode: see
+// xdp.AnotherVariantMayWork.
 func exchange(index int, mode plan.Mode, from, to *ebpf.Program) error {
 	flags, toFD := uint32(flagIfNoexist), int32(-1)
 	if to != nil {
@@ -88,18 +88,18 @@ func exchange(index int, mode plan.Mode, from, to *ebpf.Program) error {
 	case errors.Is(err, unix.EEXIST):
 		return unexpected(err, index, mode, from)
 	case errors.Is(err, unix.EBUSY) && from == nil:
-		return fmt.Errorf("%w: %w", errChanged, err) // somebody came first, by whatever means
+		return fmt.Errorf("%w: %w", errChanged, err) // another process attached a program first
 	case errors.Is(err, unix.EBUSY):
-		// A link. Whoever holds that is the only one who can exchange its program.
+		// The program is attached by a link. Only the owner of the link can replace it.
 		return fmt.Errorf("%w: it is attached by a link, which cannot be shared: %w", plan.ErrHookInUse, err)
 	case errors.Is(err, unix.EINVAL) && isGone(index):
 		return fmt.Errorf("%w: %w", plan.ErrInterfaceGone, err)
 	}
-	return refusal(err, mode, from == nil)
+	return explainExchangeError(err, mode, from == nil)
 }
 
-// unexpected tells apart why the kernel says EEXIST. Before it looks at the hook it refuses any change below an interface
-// that has a program, also that the last one leaves (dev_xdp_attach of net/core/dev.c, since Linux 5.15).
+// unexpected returns the cause of EEXIST. Before the kernel checks the hook, it refuses every change below an interface that has
+// a program, also the removal of the last program (dev_xdp_attach of net/core/dev.c, since Linux 5.15).
 func unexpected(err error, index int, mode plan.Mode, from *ebpf.Program) error {
 	on, lookError := attached(index)
 	var expected plan.Hook
@@ -115,12 +115,12 @@ func unexpected(err error, index int, mode plan.Mode, from *ebpf.Program) error 
 	return fmt.Errorf("%w: %w", errChanged, err)
 }
 
-// refusal says what any other errno means. Drivers use whichever they like to refuse the first program; the one after it
-// has nothing that they had not accepted.
-func refusal(err error, mode plan.Mode, first bool) error {
+// explainExchangeError wraps any other errno in an error of package plan. Drivers use various errnos to refuse the first program.
+// They do not refuse a later one, because it needs nothing that the first one did not need.
+func explainExchangeError(err error, mode plan.Mode, first bool) error {
 	switch {
-	case xdp.MeaningOf(err) != nil:
-		return xdp.Sentinel(err)
+	case xdp.ClassifyErrno(err) != nil:
+		return xdp.WrapErrno(err)
 	case mode == plan.Native && first:
 		return fmt.Errorf("%w: %w", plan.ErrNativeRefused, err)
 	}

@@ -159,7 +159,7 @@ func TestWhatADriverSays(t *testing.T) {
 		"anything, which is not the driver's": {unix.EINVAL, plan.Generic, true, unix.EINVAL},
 		"we may not":                          {unix.EPERM, plan.Native, true, plan.ErrPermission},
 	} {
-		err := refusal(tc.errno, tc.mode, tc.first)
+		err := explainExchangeError(tc.errno, tc.mode, tc.first)
 		if !errors.Is(err, tc.want) || errors.Is(err, plan.ErrNativeRefused) != errors.Is(tc.want, plan.ErrNativeRefused) {
 			t.Errorf("%s: %v, want %v", name, err, tc.want)
 		}

@@ -10,43 +10,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flagFrags is in a member's flags if it can take frames of many buffers.
+// flagFrags is set in the flags of a member that accepts frames in several buffers.
 const flagFrags = unix.BPF_F_XDP_HAS_FRAGS
 
-// What a program says of itself if it is ours: it is called before those that may drop a frame, which else would not be
-// counted, and always goes on.
+// Settings of our program. It is called before programs that may drop a frame, because dropped frames are counted too, and the
+// dispatcher always calls the next program after it.
 const (
-	priority = 1      // libxdp's default is 50; 0 is left to those who know that they want to be before us
+	priority = 1      // the default of libxdp is 50; 0 is free for programs that have to run before ours
 	actions  = 1 << 2 // XDP_PASS
 )
 
-// member is a program that a dispatcher calls, or shall call.
+// member is a program that a dispatcher calls, or that is to be added to it.
 type member struct {
 	name     string
 	priority uint32 // the least is called first
-	actions  uint32 // after which results the next one is called, a bit for each
+	actions  uint32 // the results after which the next program is called, one bit for each
 	flags    uint32
-	id       uint32        // 0 of one that is not loaded yet
+	id       uint32        // 0 if it is not loaded yet
 	tag      string        // the kernel's
-	loaded   time.Duration // since the machine was started
+	loaded   time.Duration // time since boot
 	ours     bool
 
-	program *ebpf.Program // nil of one that is not loaded yet
+	program *ebpf.Program // nil if it is not loaded yet
 }
 
-// with returns the members and one more, in the order in which they are called.
+// with returns the members and one more, in the order of the calls.
 func with(members []member, one member) []member {
 	members = append(slices.Clone(members), one)
 	slices.SortStableFunc(members, order)
 	return members
 }
 
-// without returns those that are not ours, in their order.
+// without returns the members that are not ours, in the same order.
 func without(members []member) []member {
 	return slices.DeleteFunc(slices.Clone(members), func(m member) bool { return m.ours })
 }
 
-// order is that of libxdp (cmp_xdp_programs).
+// order compares members as libxdp does (cmp_xdp_programs).
 func order(a, b member) int {
 	loaded := func(m member) int {
 		if m.id != 0 {

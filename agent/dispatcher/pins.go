@@ -16,10 +16,10 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 )
 
-// root is the folder that all who keep to the protocol share.
+// root is the folder that all users of the protocol share.
 func (h Hook) root() string { return filepath.Join(h.Bpffs, "xdp") }
 
-// folder is where the programs of a dispatcher are pinned.
+// folder is the folder of the pins of a dispatcher's programs.
 func (h Hook) folder(id uint32) string {
 	return filepath.Join(h.root(), h.prefix()+strconv.FormatUint(uint64(id), 10))
 }
@@ -28,13 +28,13 @@ func (h Hook) prefix() string { return "dispatch-" + strconv.Itoa(h.Index) + "-"
 
 func place(n int) string { return "prog" + strconv.Itoa(n) }
 
-// lockTimeout is how long others may take. It is a matter of milliseconds as a rule.
+// lockTimeout is how long to wait for another process that has the lock, usually for milliseconds.
 const lockTimeout = 5 * time.Second
 
-// lock keeps all others from changing any pins until unlock, as they keep us.
+// lock takes the lock of the protocol: until unlock no other process changes pins.
 func (h Hook) lock() (unlock func(), err error) {
 	if err := os.Mkdir(h.root(), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, permission(fmt.Errorf("make the folder of the dispatchers: %w", err))
+		return nil, permission(fmt.Errorf("create the folder of the dispatchers: %w", err))
 	}
 	fd, err := unix.Open(h.root(), unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -54,8 +54,7 @@ func (h Hook) lock() (unlock func(), err error) {
 	}
 }
 
-// members returns those that are pinned for a dispatcher. Those that are ours are marked. The caller closes them, also
-// with an error.
+// members returns the pinned programs of a dispatcher, and marks ours. The caller closes them, also after an error.
 func (h Hook) members(id uint32, c config, ours func(*ebpf.ProgramInfo) bool) (members []member, err error) {
 	for i := range int(c.Enabled) {
 		p, err := ebpf.LoadPinnedProgram(filepath.Join(h.folder(id), place(i)+"-prog"), nil)
@@ -90,7 +89,7 @@ func closeAll(members []member) {
 	}
 }
 
-// pin pins the members of a dispatcher that is about to be attached.
+// pin pins the members of a dispatcher before it is attached.
 func (h Hook) pin(id uint32, members []member, links []link.Link) error {
 	if err := os.Mkdir(h.folder(id), 0o700); err != nil {
 		return permission(fmt.Errorf("pin the dispatcher: %w", err))
@@ -100,7 +99,7 @@ func (h Hook) pin(id uint32, members []member, links []link.Link) error {
 		if err := links[i].Pin(filepath.Join(h.folder(id), place(i)+"-link")); err != nil {
 			return permission(fmt.Errorf("pin %s: %w", m.name, err))
 		}
-		// A clone, since a program remembers one pin only, and this one may be pinned elsewhere.
+		// A clone, because a Program stores only one pin, and this one may be pinned elsewhere.
 		p, err := m.program.Clone()
 		if err != nil {
 			return fmt.Errorf("pin %s: %w", m.name, err)
@@ -121,7 +120,7 @@ func (h Hook) unpin(id uint32) error {
 	return nil
 }
 
-// pinned returns the IDs of all dispatchers of the interface, whether they are attached or left over.
+// pinned returns the IDs of all dispatchers of the interface that have pins, attached or not.
 func (h Hook) pinned() (ids []uint32, err error) {
 	entries, err := os.ReadDir(h.root())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -137,7 +136,7 @@ func (h Hook) pinned() (ids []uint32, err error) {
 	return ids, nil
 }
 
-// permission marks the errors that lie with our rights.
+// permission wraps errors that are caused by missing capabilities in plan.ErrPermission.
 func permission(err error) error {
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("%w: %w", plan.ErrPermission, err)

@@ -13,12 +13,12 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
-// Links are the interfaces of the calling thread's network namespace: the host's, in an agent that has no namespace
-// of its own. The zero value is ready to use.
+// Links reads the interfaces of the calling thread's network namespace, which is the host's in an agent with hostNetwork. The
+// zero value is ready to use.
 type Links struct{}
 
-// List returns all interfaces, up or down, in the kernel's order. Primary is told from the default routes: see primaries.
-// Driver is "" where ethtool does not say. Errors wrap the errno of rtnetlink.
+// List returns all interfaces, up or down, in the kernel's order. Primary follows from the default routes: see primaries.
+// Driver is "" if ethtool does not return it. Errors wrap the errno of rtnetlink.
 func (Links) List() ([]plan.Interface, error) {
 	all, err := undisturbed(netlink.LinkList)
 	if err != nil {
@@ -28,7 +28,7 @@ func (Links) List() ([]plan.Interface, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list default routes: %w", err)
 	}
-	// Any socket does for ethtool, and it is only a name for people.
+	// ethtool works with any socket. The driver's name is only for messages.
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -57,8 +57,8 @@ func (Links) List() ([]plan.Interface, error) {
 	return interfaces, nil
 }
 
-// undisturbed repeats a listing that was disturbed by a change, which may miss or double entries. Where changes do
-// not end it takes what it gets: every change also wakes the one who watches.
+// undisturbed repeats a listing that a change has interrupted, because entries may be missing or doubled. After five attempts it
+// returns the last result: the watcher signals each change, so the interfaces are listed again.
 func undisturbed[T any](list func() (T, error)) (T, error) {
 	var got T
 	var err error
@@ -70,8 +70,8 @@ func undisturbed[T any](list func() (T, error)) (T, error) {
 	return got, nil
 }
 
-// linked tells what IFLA_LINK means: the other end of a pair, or the interface upon which this one is made. An index
-// of another network namespace (IFLA_LINK_NETNSID) is none of ours.
+// linked returns the meaning of IFLA_LINK: the other end of a pair, or the interface below this one. An index of another network
+// namespace (IFLA_LINK_NETNSID) is ignored.
 func linked(l netlink.Link) (parent int, peerAway bool) {
 	away := l.Attrs().NetNsID >= 0
 	switch kind(l) {
@@ -81,13 +81,13 @@ func linked(l netlink.Link) (parent int, peerAway bool) {
 	if away {
 		return 0, false
 	}
-	if v, ok := l.(*netlink.Vxlan); ok { // which says so in IFLA_VXLAN_LINK
+	if v, ok := l.(*netlink.Vxlan); ok { // it has the interface in IFLA_VXLAN_LINK
 		return v.VtepDevIndex, false
 	}
 	return l.Attrs().ParentIndex, false
 }
 
-// kind returns rtnetlink's kind; "device" is what package netlink says where there is none.
+// kind returns rtnetlink's kind, "" if there is none, for which package netlink returns "device".
 func kind(l netlink.Link) string {
 	if k := l.Type(); k != "device" {
 		return k

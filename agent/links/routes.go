@@ -12,13 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// primaries returns the indexes of the interfaces through which a default route leaves, IPv4 or IPv6: all of its next
-// hops, whatever its metric. It looks into the main table and those that a rule without conditions leads to, which are
-// for all that the node sends. Tables for what has a certain source or mark, or belongs to a VRF, are those of pods,
-// tunnels and tenants.
+// primaries returns the indexes of the interfaces of default routes, IPv4 or IPv6: those of all next hops, whatever the metric.
+// It reads the main table and the tables of rules without conditions, which apply to all packets of the node. Tables of rules
+// with a source, a mark or a VRF belong to pods, tunnels and tenants.
 func primaries() (map[int]bool, error) {
 	indexes := map[int]bool{}
-	objects := map[uint32]bool{} // nexthop objects that a route names without what they hold
+	objects := map[uint32]bool{} // nexthop objects of routes that do not list the interfaces
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		tables, err := tables(family)
 		if err != nil {
@@ -36,7 +35,7 @@ func primaries() (map[int]bool, error) {
 				objects[r.object] = true
 			}
 		})
-		// A kernel without IPv6 has no routes of it.
+		// A kernel without IPv6 has no IPv6 routes.
 		if err != nil && !absent(err) {
 			return indexes, err
 		}
@@ -47,12 +46,12 @@ func primaries() (map[int]bool, error) {
 	return indexes, nexthops(objects, indexes)
 }
 
-// absent reports that the kernel was built without what is asked for.
+// absent reports whether the kernel was built without the feature.
 func absent(err error) bool {
 	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
-// tables returns the main table and those that a rule leads to which holds for every packet, and for default routes.
+// tables returns the main table, and the tables of rules that apply to every packet and to default routes.
 func tables(family int) ([]int, error) {
 	tables := []int{unix.RT_TABLE_MAIN}
 	rules, err := netlink.RuleList(family)
@@ -69,7 +68,7 @@ func tables(family int) ([]int, error) {
 	return tables, nil
 }
 
-// dump asks for a whole table and gives the body of each message to each. Nothing of a body may be kept.
+// dump requests a whole table and calls each with the body of each message. The body is valid only during the call.
 func dump(request, answer int, header nl.NetlinkRequestData, each func(body []byte)) error {
 	r := nl.NewNetlinkRequest(request, unix.NLM_F_DUMP)
 	r.AddData(header)
@@ -82,12 +81,12 @@ func dump(request, answer int, header nl.NetlinkRequestData, each func(body []by
 // rtaNexthopID is RTA_NH_ID of include/uapi/linux/rtnetlink.h.
 const rtaNexthopID = 30
 
-// route is what matters here of a struct rtmsg (include/uapi/linux/rtnetlink.h) and its attributes.
+// route has the needed fields of a struct rtmsg (include/uapi/linux/rtnetlink.h) and its attributes.
 type route struct {
-	isDefault bool // and leads somewhere: blackhole and unreachable ones do not, although IPv6 gives them lo
+	isDefault bool // of type unicast: blackhole and unreachable routes do not count, although IPv6 gives them the interface lo
 	table     int
 	leaving   []int  // the indexes of the interfaces of all next hops
-	object    uint32 // the ID of a nexthop object, which is all that is said with net.ipv4.nexthop_compat_mode=0
+	object    uint32 // the ID of a nexthop object; with net.ipv4.nexthop_compat_mode=0 there is nothing else
 }
 
 func parseRoute(body []byte) (r route) {
@@ -130,7 +129,7 @@ func hops(list []byte) (indexes []int) {
 	return indexes
 }
 
-// nexthops adds the interfaces of these nexthop objects, and of those in the groups among them.
+// nexthops adds the interfaces of these nexthop objects to the indexes, also those of the members of groups.
 func nexthops(objects map[uint32]bool, indexes map[int]bool) error {
 	const (
 		header = 8 // struct nhmsg of include/uapi/linux/nexthop.h
@@ -175,7 +174,7 @@ func nexthops(objects map[uint32]bool, indexes map[int]bool) error {
 
 func number(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }
 
-// zeros is a header of a request that asks for everything.
+// zeros is a request header of zeros, which requests everything.
 type zeros int
 
 func (z zeros) Len() int          { return int(z) }

@@ -13,27 +13,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reopening is how long to wait after a socket could not be opened again.
+// reopening is how long to wait before a socket is opened again.
 const reopening = time.Second
 
-// Watcher signals that the interfaces or the default routes may have changed: once at the start, and then after every
-// change. Signals do not pile up: one that was not received yet stands for all. They tell nothing more; List does. So
-// what is listed after a signal makes up for all that was missed.
+// Watcher signals that the interfaces or the default routes may have changed: once at the start, and then after every change. At
+// most one signal is pending. A signal has no content: the receiver calls List, which returns the present state, so nothing is
+// lost if signals are merged.
 type Watcher struct {
 	changed chan struct{}
 	resyncs atomic.Uint64
 }
 
-// Changed yields the signals. It is closed when watching has ended.
+// Changed returns the channel of the signals. It is closed when watching has ended.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 
-// Resyncs returns how often changes were missed since Watch: the kernel had more to tell than the socket holds, or the
-// socket was no good any more. A signal follows each. It may be called from anywhere.
+// Resyncs returns how often changes were missed since Watch: the socket's buffer was full, or the socket had to be opened again.
+// A signal follows each time. It may be called concurrently.
 func (w *Watcher) Resyncs() uint64 { return w.resyncs.Load() }
 
 // Watch returns a watcher of the calling thread's network namespace.
 //
-// Watching ends with ctx. The error is that of opening the socket.
+// Watching ends with ctx. There is an error if the socket cannot be opened.
 func (Links) Watch(ctx context.Context) (*Watcher, error) {
 	socket, err := subscribe()
 	if err != nil {
@@ -46,7 +46,7 @@ func (Links) Watch(ctx context.Context) (*Watcher, error) {
 
 func newWatcher() *Watcher { return &Watcher{changed: make(chan struct{}, 1)} }
 
-// watch signals for as long as ctx lasts, on a new socket whenever the old one is no good any more.
+// watch signals until ctx is done. If the socket cannot be read any more, it opens another one.
 func (w *Watcher) watch(ctx context.Context, socket io.ReadCloser, reopen func() (io.ReadCloser, error), pause time.Duration) {
 	defer close(w.changed)
 	for {
@@ -58,7 +58,7 @@ func (w *Watcher) watch(ctx context.Context, socket io.ReadCloser, reopen func()
 			return
 		case <-time.After(pause):
 		}
-		if ctx.Err() != nil { // of two that are ready select takes either
+		if ctx.Err() != nil { // if both are ready, select chooses at random
 			return
 		}
 		var err error
@@ -70,22 +70,22 @@ func (w *Watcher) watch(ctx context.Context, socket io.ReadCloser, reopen func()
 	}
 }
 
-// follow signals what the socket tells until it cannot be read any more, and closes it.
+// follow signals the changes that it reads from the socket. It returns when the socket cannot be read any more, and closes it.
 func (w *Watcher) follow(ctx context.Context, socket io.ReadCloser) {
-	stop := context.AfterFunc(ctx, func() { socket.Close() }) // which ends Read
+	stop := context.AfterFunc(ctx, func() { socket.Close() }) // ends Read
 	defer func() {
 		if stop() {
 			socket.Close()
 		}
 	}()
-	// What happened before the socket was open is not known.
+	// Changes before the socket was opened were missed.
 	w.signal()
 	messages := make([]byte, 64<<10)
 	for {
 		n, err := socket.Read(messages)
 		switch {
 		case errors.Is(err, unix.ENOBUFS):
-			// The kernel had more to tell than the socket holds, and says so once. Something has changed.
+			// The socket's buffer was full and messages were dropped. The kernel reports this once.
 			w.resyncs.Add(1)
 			w.signal()
 		case errors.Is(err, unix.EINTR):
@@ -97,7 +97,7 @@ func (w *Watcher) follow(ctx context.Context, socket io.ReadCloser) {
 	}
 }
 
-// signal leaves one signal in the channel, if there is none yet.
+// signal sends a signal, unless one is pending.
 func (w *Watcher) signal() {
 	select {
 	case w.changed <- struct{}{}:
@@ -105,7 +105,7 @@ func (w *Watcher) signal() {
 	}
 }
 
-// subscribe opens a socket that tells of links and routes of the calling thread's network namespace.
+// subscribe opens a socket that receives changes of links and routes of the calling thread's network namespace.
 func subscribe() (io.ReadCloser, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -119,14 +119,13 @@ func subscribe() (io.ReadCloser, error) {
 	return socket, nil
 }
 
-// concerns reports that one of the messages is about a link or a default route. Routers have many other routes, which
-// come and go.
+// concerns reports whether one of the messages is about a link or a default route. On routers other routes change often.
 func concerns(messages []byte) bool {
 	const headerSize = unix.SizeofNlMsghdr
 	for len(messages) >= headerSize {
 		header := *(*unix.NlMsghdr)(unsafe.Pointer(unsafe.SliceData(messages)))
 		if int(header.Len) < headerSize || int(header.Len) > len(messages) {
-			return true // not understood, so it may be anything
+			return true // invalid, so it may be about anything
 		}
 		switch body := messages[headerSize:header.Len]; header.Type {
 		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:

@@ -1,16 +1,16 @@
 package plan
 
-// Diff returns what has to be attached and what given up, so that what there is becomes what is wanted.
+// Diff returns what has to be attached and what has to be detached to get from the present attachments to the wanted ones.
 //
-// An attachment counts only while the interface that it names carries its program: an interface that went away,
-// an index that was reused, a link that was cut by hand and an interface moved to another namespace all show in
-// that. What counts no longer is given up, and so is what is not wanted, or wanted in another mode or shared otherwise. An interface
-// is attached anew only when nothing of an earlier attachment to it is left, in a later pass: its counts have to
-// be saved first.
+// An attachment is live while its interface has its program on the hook. That is no longer so if the interface was deleted or
+// moved to another namespace, if its index was reused, or if the link was detached by another process. Attachments are
+// detached if they are not live, not wanted, wanted in another mode, or wanted with a dispatcher and attached without or the
+// other way round. The interface is attached again in a later pass, because the counts of the earlier attachment have to be
+// saved first.
 //
-// Auto goes back from generic to native mode where native was never tried, which is so after the wish was for generic,
-// and where what stood in its way has visibly changed. The kernel has room for one mode, so it means to detach: it is
-// not done for a guess.
+// Auto returns from generic to native mode if native mode was not tried, which is so if Generic was asked for before, and if
+// the cause of the refusal has visibly changed. The kernel allows one mode at a time, so the program has to be detached for
+// this, and frames are missed meanwhile: it is not done only to try.
 func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Attachment) {
 	byIndex := map[int]Interface{}
 	for _, i := range interfaces {
@@ -23,7 +23,7 @@ func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Att
 	settled := map[int]bool{}
 	for _, h := range have {
 		w, ok := wanted[h.Index]
-		if !ok || !h.Live(byIndex[h.Index]) || !h.meets(w.Mode, byIndex[h.Index].Hook.Mode) || h.Shared != w.Shared {
+		if !ok || !h.Live(byIndex[h.Index]) || !h.meets(w.Mode, byIndex[h.Index].Hook.Mode) || h.ViaDispatcher != w.ViaDispatcher {
 			detach = append(detach, h)
 			settled[h.Index] = true
 			continue
@@ -38,18 +38,18 @@ func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Att
 	return attach, detach
 }
 
-// Live reports that the attachment counts: the interface carries its program. A dispatcher is exchanged whenever somebody
-// joins or leaves, which may be between the look at the attachments and that at the interfaces.
+// Live reports whether the interface has the attachment's program on its hook. With a dispatcher any program counts as this one:
+// the dispatcher is replaced whenever a program joins or leaves, also between listing the attachments and the interfaces.
 func (a Attachment) Live(i Interface) bool {
-	if a.Shared {
+	if a.ViaDispatcher {
 		return a.Index != 0 && a.Index == i.Index && i.Hook.Program != 0
 	}
 	return a.Index != 0 && a.Index == i.Index && a.Program != 0 && a.Program == i.Hook.Program
 }
 
-// meets reports that the attachment, which is in the attained mode, is what was wished for or as near to it as can be.
+// meets reports whether an attachment in the attained mode is the best one for the mode that is asked for.
 func (a Attachment) meets(wish, attained Mode) bool {
-	if wish == Auto && attained == Generic && !a.Shared { // what a dispatcher got is not ours to say
+	if wish == Auto && attained == Generic && !a.ViaDispatcher { // the mode of a dispatcher may be another program's choice
 		return a.Refused != nil && !a.Improved
 	}
 	return wish == Auto || wish == attained

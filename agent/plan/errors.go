@@ -2,8 +2,7 @@ package plan
 
 import "errors"
 
-// What can go wrong with one attachment. The kernel's edge wraps them together with the cause; the agent turns
-// them into reasons.
+// Errors of one attachment. Package datapath wraps them together with the cause, and the agent maps them to reasons of the API.
 var (
 	ErrHookInUse         = errors.New("another XDP program holds the hook")
 	ErrUpperHasProgram   = errors.New("an interface above this one has an XDP program")
@@ -19,7 +18,7 @@ var (
 	ErrPending           = errors.New("the counts of an earlier attachment are not saved yet")
 )
 
-// Why a driver does not take a program natively. Generic mode, which needs nothing of the driver, is the way out.
+// Errors of a driver that refuses native mode. Generic mode works then, because it does not depend on the driver.
 var (
 	ErrNativeUnsupported = errors.New("the driver has no native XDP")
 	ErrMTUTooLarge       = errors.New("the MTU is too large for native XDP")

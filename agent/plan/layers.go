@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// stack is how the interfaces of a node are stacked: by index those right below each, whose frames it receives.
+// stack has the layers of a node's interfaces: for each index the interfaces directly below, whose frames it receives.
 type stack struct {
 	byIndex map[int]Interface
 	below   map[int][]int
@@ -28,7 +28,7 @@ func stackOf(interfaces []Interface) stack {
 		if master.Kind != openvswitch {
 			continue
 		}
-		// The master of all ports is the datapath, but their frames go to its internal ports: the bridges.
+		// The master of all ports is the datapath, but the frames go to its internal ports, which are the bridges.
 		for _, internal := range interfaces {
 			if internal.Kind == openvswitch && internal.Index != master.Index && internal.Index != i.Index {
 				s.below[internal.Index] = append(s.below[internal.Index], i.Index)
@@ -40,13 +40,12 @@ func stackOf(interfaces []Interface) stack {
 
 const openvswitch = "openvswitch"
 
-// layers returns, for those of the selected interfaces that shall not be counted, the names of those at which their
-// frames are counted instead. So no frame is counted twice: no two of the others are above one another.
+// layers returns the selected interfaces that are not to be counted, each with the names of the interfaces at which its frames
+// are counted instead. Of the remaining interfaces none is above another, so no frame is counted twice.
 //
-// Frames are counted where they come in: at the lowest interface that is selected. The exceptions are interfaces that
-// get more than the selected ones below them bring, all of whose frames they have too: a bond or a team, unless all its
-// members are selected, and what has members without being of a virtual kind, such as Azure's hv_netvsc, whose virtual
-// function brings only a part.
+// Frames are counted at the lowest selected interface. There are two exceptions, because these interfaces also receive frames
+// that do not pass a selected interface below: a bond or a team, unless all its members are selected; and a physical interface
+// that has members, such as Azure's hv_netvsc, whose virtual function receives only some of the frames.
 func (s stack) layers(selected []Interface) (elsewhere map[int][]string) {
 	counted := map[int]bool{}
 	for _, i := range selected {
@@ -55,7 +54,7 @@ func (s stack) layers(selected []Interface) (elsewhere map[int][]string) {
 	lowestFirst := slices.SortedStableFunc(slices.Values(selected), func(a, b Interface) int {
 		return cmp.Compare(s.height(a.Index), s.height(b.Index))
 	})
-	above := map[int]int{} // by index of a member that is not counted, its master
+	above := map[int]int{} // by the index of a member that is not counted: its master
 	for _, i := range lowestFirst {
 		if !counted[i.Index] {
 			continue
@@ -85,7 +84,7 @@ func (s stack) layers(selected []Interface) (elsewhere map[int][]string) {
 	return elsewhere
 }
 
-// members are the interfaces below i that have it for their master.
+// members returns the interfaces below i whose master is i.
 func (s stack) members(i Interface) []int {
 	var members []int
 	for _, index := range s.below[i.Index] {
@@ -96,14 +95,14 @@ func (s stack) members(i Interface) []int {
 	return members
 }
 
-// any reports that one of the interfaces below is among these.
+// any reports whether one of the interfaces below is in the set.
 func (s stack) any(index int, among map[int]bool) bool {
 	found := false
 	s.walk(index, func(below int) { found = found || among[below] && below != index })
 	return found
 }
 
-// at names the counted interfaces below, or the one above that took their place.
+// at returns the names of the counted interfaces below, or of the one above that is counted instead.
 func (s stack) at(index int, counted map[int]bool, above map[int]int) []string {
 	var names []string
 	for from, ok := index, true; ok && len(names) == 0; from, ok = above[from] {
@@ -116,7 +115,7 @@ func (s stack) at(index int, counted map[int]bool, above map[int]int) []string {
 	return names
 }
 
-// walk visits the interface and all below it, each once.
+// walk calls visit once for the interface and for each one below it.
 func (s stack) walk(index int, visit func(int)) {
 	seen := map[int]bool{}
 	var down func(int)
@@ -133,7 +132,7 @@ func (s stack) walk(index int, visit func(int)) {
 	down(index)
 }
 
-// height is how many interfaces are below: less than of anything above.
+// height returns the number of interfaces below. It is less than that of every interface above.
 func (s stack) height(index int) int {
 	height := -1
 	s.walk(index, func(int) { height++ })

@@ -95,7 +95,7 @@ func TestWhereStackedInterfacesAreCounted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.selection.Counter, tc.selection.Mode = "c", Auto
-			want, _, declined := Desired([]Selection{tc.selection}, tc.interfaces, nil)
+			want, _, rejected := Desired([]Selection{tc.selection}, tc.interfaces, nil)
 			var counted []string
 			for _, w := range want {
 				counted = append(counted, w.Name)
@@ -104,14 +104,14 @@ func TestWhereStackedInterfacesAreCounted(t *testing.T) {
 				t.Errorf("counted (-want +got):\n%s", diff)
 			}
 			var elsewhere map[string][]string
-			for _, d := range declined {
+			for _, d := range rejected {
 				if elsewhere == nil {
 					elsewhere = map[string][]string{}
 				}
 				at := slices.IndexFunc(tc.interfaces, func(i Interface) bool { return i.Index == d.Index })
 				elsewhere[tc.interfaces[at].Name] = slices.Sorted(slices.Values(d.At))
 				if !errors.Is(d.Why, ErrCountedElsewhere) || d.Counter != "c" || d.Wants != Auto {
-					t.Errorf("declined: %+v", d)
+					t.Errorf("rejected: %+v", d)
 				}
 			}
 			if diff := cmp.Diff(tc.elsewhere, elsewhere); diff != "" {
@@ -123,12 +123,12 @@ func TestWhereStackedInterfacesAreCounted(t *testing.T) {
 
 func TestTheKernelTakesProgramsFromBelow(t *testing.T) {
 	a, b := Selection{Counter: "a", Primary: true, Mode: Auto}, Selection{Counter: "b", Names: []string{"eth*"}, Mode: Auto}
-	want, selected, declined := Desired([]Selection{a, b}, bridged, nil)
+	want, selected, rejected := Desired([]Selection{a, b}, bridged, nil)
 	if diff := cmp.Diff([]Attachment{{Index: 3, Name: "eth0", Mode: Auto}, {Index: 2, Name: "br0", Mode: Auto}}, want); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[int][]string{2: {"a"}, 3: {"b"}}, selected); diff != "" || declined != nil {
-		t.Errorf("each has its own layer; declined %v (-want +got):\n%s", declined, diff)
+	if diff := cmp.Diff(map[int][]string{2: {"a"}, 3: {"b"}}, selected); diff != "" || rejected != nil {
+		t.Errorf("each has its own layer; rejected %v (-want +got):\n%s", rejected, diff)
 	}
 }
 
@@ -147,7 +147,7 @@ func FuzzLayers(f *testing.F) {
 			})
 			data = data[3:]
 		}
-		want, _, declined := Desired([]Selection{{Counter: "c", Primary: true}}, interfaces, nil)
+		want, _, rejected := Desired([]Selection{{Counter: "c", Primary: true}}, interfaces, nil)
 		s, counted := stackOf(interfaces), map[int]bool{}
 		for _, w := range want {
 			counted[w.Index] = true
@@ -157,7 +157,7 @@ func FuzzLayers(f *testing.F) {
 				t.Errorf("%s is counted, and what is below it", w.Name)
 			}
 		}
-		for _, d := range declined {
+		for _, d := range rejected {
 			if len(d.At) == 0 {
 				t.Errorf("%d is counted nowhere", d.Index)
 			}
@@ -192,13 +192,13 @@ func TestTheTableOfTheDocs(t *testing.T) {
 		{"the same", overlaid, "`names: [\"*\", vx0]`", Selection{Names: []string{"*", "vx0"}}},
 	} {
 		row.selection.Counter, row.selection.Mode = "c", Auto
-		want, _, declined := Desired([]Selection{row.selection}, row.interfaces, nil)
+		want, _, rejected := Desired([]Selection{row.selection}, row.interfaces, nil)
 		var counted, skipped []string
 		for _, i := range row.interfaces {
 			if slices.ContainsFunc(want, func(w Attachment) bool { return w.Index == i.Index }) {
 				counted = append(counted, "`"+i.Name+"`")
 			}
-			if slices.ContainsFunc(declined, func(d Declined) bool { return d.Index == i.Index }) {
+			if slices.ContainsFunc(rejected, func(d Rejected) bool { return d.Index == i.Index }) {
 				skipped = append(skipped, "`"+i.Name+"`")
 			}
 		}

@@ -1,15 +1,15 @@
-// Package plan decides, from what is asked and what there is, which interfaces shall be counted and what has
-// to change for it. It is pure: no kernel, no Kubernetes, the standard library only.
+// Package plan decides which interfaces are to be counted, and what has to be attached and detached for that. It does no I/O and
+// imports only the standard library.
 package plan
 
 // Mode is how an XDP program is attached.
 type Mode string
 
-// The modes. Auto is only ever asked for, never attained.
+// The modes. Auto can only be asked for; a program is attached in one of the others.
 const (
-	Auto    Mode = "Auto"    // native where the driver can, else generic
-	Native  Mode = "Native"  // in the driver, before the kernel makes a packet of the frame
-	Generic Mode = "Generic" // in the kernel's receive path, any interface
+	Auto    Mode = "Auto"    // native if the driver accepts it, otherwise generic
+	Native  Mode = "Native"  // in the driver, before the kernel allocates an sk_buff
+	Generic Mode = "Generic" // in the kernel's receive path, for any interface
 )
 
 // Interface is a network interface of the node as rtnetlink lists it.
@@ -20,39 +20,39 @@ type Interface struct {
 	Kind     string   // rtnetlink's kind of a virtual interface ("veth", "bond", "vlan"); "" for a physical one
 	Driver   string   // the driver by ethtool; "" if there is none
 	MTU      int      // bytes
-	Primary  bool     // a default route (IPv4 or IPv6) leaves through it
+	Primary  bool     // a default route (IPv4 or IPv6) uses it
 	Hook     Hook     // the XDP program on it
 
-	Master     int  // the index of the bond, team, bridge or other interface that it is a member or port of; 0 if there is none
-	Parent     int  // the index of the interface that it is made upon, as a VLAN is; 0 if there is none here
-	PeerAway   bool // the other end of the pair that it is of (veth, netkit) is in another network namespace
+	Master     int  // the index of the bond, team, bridge or other interface of which it is a member or port; 0 if there is none
+	Parent     int  // the index of the interface below, for example of a VLAN; 0 if there is none in this network namespace
+	PeerAway   bool // it is one end of a pair (veth, netkit), and the other end is in another network namespace
 	NoEthernet bool // its packets have no Ethernet header, as on WireGuard and tun
 }
 
-// Hook is the XDP program that is attached to an interface, ours or another's. The zero value is none.
+// Hook is the XDP program that is attached to an interface, ours or another one. The zero value means none.
 type Hook struct {
 	Program uint32 // the kernel's program ID, 0 if nothing is attached
 	Mode    Mode   // Native or Generic
 }
 
-// Attachment is the counting program on one interface. As a wish it has Index, Name, Mode and Shared; as a
-// fact, from the pins, it has Index, Shared, Program and Map.
+// Attachment is the counting program on one interface. A wanted attachment has Index, Name, Mode and ViaDispatcher. A present
+// one, which was read from the pins, has all fields except Name and Mode.
 type Attachment struct {
-	Index   int    // the interface; in a fact 0 once the interface or the link is gone, when the counts can still be read
-	Name    string // the interface's name, for messages
-	Mode    Mode   // the mode asked for
-	Shared  bool   // the hook is, or shall be, shared by a dispatcher, instead of held by a link
-	Program uint32 // the kernel's ID of the attached program, which is the dispatcher if Shared; 0 if none
-	Map     uint32 // the kernel's ID of the map that holds the counts, 0 if none
-	Pin     string // the folder of the pins, which names the attachment for Detach
+	Index         int    // the interface; in a present attachment 0 if the interface or the link is gone and only the counts are left
+	Name          string // the interface's name, for messages
+	Mode          Mode   // the mode asked for
+	ViaDispatcher bool   // a dispatcher calls, or is to call, the program; otherwise a link attaches it
+	Program       uint32 // the kernel's ID of the attached program, which is the dispatcher if ViaDispatcher; 0 if none
+	Map           uint32 // the kernel's ID of the map that holds the counts, 0 if none
+	Pin           string // the folder of the pins, by which Detach finds the attachment
 
-	// Outdated says that the attached program is another version than Attach would load, or chosen for another MTU.
-	// Attach replaces it over the same map.
+	// Outdated is set if the attached program is of another version than the one that Attach loads, or was chosen for another
+	// MTU. Attach replaces it over the same map.
 	Outdated bool
 
-	// Refused is why an attachment for which Auto was asked is generic: what the driver said to native mode. It wraps
-	// one of the errors of this package; nil if native mode was not tried or was had.
+	// Refused is the error of native mode, if Auto was asked for and the attachment is generic. It wraps one of the errors of
+	// this package. It is nil if native mode was not tried or is attached.
 	Refused error
-	// Improved says that what Refused told of may be cured: the MTU is smaller, say, or there are more queues.
+	// Improved is set if the cause of Refused may be gone: for example the MTU is smaller, or there are more queues.
 	Improved bool
 }

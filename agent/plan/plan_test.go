@@ -54,18 +54,18 @@ func TestWhatChangesAnAttachment(t *testing.T) {
 			attach: wish(Auto), detach: []Attachment{changed(ours, func(a *Attachment) { a.Index = 0 })},
 		},
 		"a shared hook as wanted is left alone, whoever has exchanged the dispatcher meanwhile": {
-			have: []Attachment{changed(ours, func(a *Attachment) { a.Shared = true })}, want: []Attachment{{Index: 2, Name: "eth0", Mode: Auto, Shared: true}}, i: with(Hook{8, Native}),
+			have: []Attachment{changed(ours, func(a *Attachment) { a.ViaDispatcher = true })}, want: []Attachment{{Index: 2, Name: "eth0", Mode: Auto, ViaDispatcher: true}}, i: with(Hook{8, Native}),
 		},
 		"a shared hook that is free by now": {
-			have: []Attachment{changed(ours, func(a *Attachment) { a.Shared = true })}, want: []Attachment{{Index: 2, Name: "eth0", Mode: Auto, Shared: true}}, i: with(Hook{}),
-			detach: []Attachment{changed(ours, func(a *Attachment) { a.Shared = true })},
+			have: []Attachment{changed(ours, func(a *Attachment) { a.ViaDispatcher = true })}, want: []Attachment{{Index: 2, Name: "eth0", Mode: Auto, ViaDispatcher: true}}, i: with(Hook{}),
+			detach: []Attachment{changed(ours, func(a *Attachment) { a.ViaDispatcher = true })},
 		},
 		"shared instead of exclusive: it goes, and comes in the next pass": {
-			have: []Attachment{ours}, want: []Attachment{{Index: 2, Name: "eth0", Mode: Auto, Shared: true}}, i: eth0, detach: []Attachment{ours},
+			have: []Attachment{ours}, want: []Attachment{{Index: 2, Name: "eth0", Mode: Auto, ViaDispatcher: true}}, i: eth0, detach: []Attachment{ours},
 		},
 		"exclusive instead of shared": {
-			have: []Attachment{changed(ours, func(a *Attachment) { a.Shared = true })}, want: wish(Auto), i: eth0,
-			detach: []Attachment{changed(ours, func(a *Attachment) { a.Shared = true })},
+			have: []Attachment{changed(ours, func(a *Attachment) { a.ViaDispatcher = true })}, want: wish(Auto), i: eth0,
+			detach: []Attachment{changed(ours, func(a *Attachment) { a.ViaDispatcher = true })},
 		},
 		"an outdated program is brought up to date": {
 			have: []Attachment{changed(ours, func(a *Attachment) { a.Outdated = true })}, want: wish(Auto), i: eth0, attach: wish(Auto),

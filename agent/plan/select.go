@@ -7,26 +7,26 @@ import (
 	"strings"
 )
 
-// Selection is what one counter asks of this node.
+// Selection is the selection of interfaces by one counter.
 type Selection struct {
-	Counter string   // the counter's UID
-	Primary bool     // the interfaces of the default route
-	Names   []string // globs as path.Match takes them, and [!...] as a shell does
-	Exclude []string // globs, which win
-	Mode    Mode
-	Shared  bool // the hook may be shared, by a dispatcher
+	Counter       string   // the counter's UID
+	Primary       bool     // the interfaces of the default route
+	Names         []string // globs as path.Match takes them, and [!...] as a shell does
+	Exclude       []string // globs; they override Primary and Names
+	Mode          Mode
+	ViaDispatcher bool // a dispatcher is to call the program
 }
 
-// podEnds are the first letters of interfaces that container networks make for pods or for themselves: their packets
-// belong to pods, and pass the node's own interfaces as well. A glob matches them only if it begins so itself.
-// From the default names of the AWS VPC CNI (eni), Azure (azv), Calico (cali), Cilium (lxc, cilium_), the CNI plugins
+// podEnds are the prefixes of interfaces that container networks create for pods or for themselves. Their packets belong to
+// pods, and also pass the node's own interfaces. A glob matches them only if it begins with the prefix.
+// They are from the default names of the AWS VPC CNI (eni), Azure (azv), Calico (cali), Cilium (lxc, cilium_), the CNI plugins
 // bridge and ptp (cni, veth), Docker (docker), Flannel (flannel), GKE (gke), kube-proxy (kube-ipvs), kube-router
 // (kube-bridge), the node-local DNS cache (nodelocaldns) and OVN-Kubernetes (ovn-).
 var podEnds = []string{
 	"azv", "cali", "cilium_", "cni", "docker", "eni", "flannel", "gke", "kube-bridge", "kube-ipvs", "lxc", "nodelocaldns", "ovn-", "veth",
 }
 
-// tunnels are the kinds of interfaces whose frames come in the packets of another one, which is often not known.
+// tunnels are the kinds of interfaces whose frames are received inside packets of another interface, which is often unknown.
 var tunnels = []string{"bareudp", "erspan", "geneve", "gretap", "ip6erspan", "ip6gretap", "vxlan"}
 
 // Matches reports whether the counter selects the interface.
@@ -40,9 +40,9 @@ func (s Selection) Matches(i Interface) bool {
 	})
 }
 
-// tooBroad reports that the pattern matches the name only because it is wide: the loopback interface has to be
-// named in full, a pod's end by the letters that tell what it is, or by some letter if only its kind tells, and so a
-// tunnel. An alternative name is always one in full.
+// tooBroad reports whether the pattern matches the interface but is not specific enough for it. The loopback interface needs its
+// full name. A pod's interface needs the prefix of its name, or at least one letter if only its kind shows what it is, as
+// does a tunnel. An alternative name is always a full name.
 func tooBroad(pattern string, i Interface) bool {
 	literal := pattern
 	if meta := strings.IndexAny(pattern, `*?[\`); meta >= 0 {
@@ -55,7 +55,7 @@ func tooBroad(pattern string, i Interface) bool {
 		return false
 	case literal == "" && (i.NoEthernet || slices.Contains(tunnels, i.Kind)):
 		return true
-	case i.Primary: // whatever it looks like, it is the node's own
+	case i.Primary: // it belongs to the node, whatever its name
 		return false
 	case literal == "" && i.PeerAway:
 		return true
@@ -65,33 +65,33 @@ func tooBroad(pattern string, i Interface) bool {
 	})
 }
 
-// glob matches like a shell. A malformed pattern matches nothing; the API refuses it at admission.
+// glob matches as a shell does. An invalid pattern matches nothing; the API server rejects it at admission.
 func glob(pattern, name string) bool {
 	ok, err := path.Match(strings.ReplaceAll(pattern, "[!", "[^"), name)
 	return ok && err == nil
 }
 
-// Declined is an interface that a counter selects and that is not counted for it.
-type Declined struct {
+// Rejected is an interface that a counter selects, and that is not counted for this counter.
+type Rejected struct {
 	Index   int      // the interface
 	Counter string   // the counter's UID
-	Wants   Mode     // what it asked for
+	Wants   Mode     // the mode that it asks for
 	Why     error    // ErrModeConflict, ErrCountedElsewhere or ErrNoEthernet
-	Has     Mode     // what the older counter asked for or, if that was Auto, has got: with ErrModeConflict
-	At      []string // the names of the interfaces at which its frames are counted for the counter: with ErrCountedElsewhere
+	Has     Mode     // the mode of the older counter, the attained one if it asks for Auto; only with ErrModeConflict
+	At      []string // the names of the interfaces at which its frames are counted for the counter; only with ErrCountedElsewhere
 }
 
-// Desired returns what shall be attached, one attachment per interface; for whom: the counters of each interface by
-// its index, in the order of the selections; and what is selected and yet not counted, by index.
+// Desired returns the wanted attachments, one per interface; the counters of each interface by its index, in the order of the
+// selections; and the interfaces that are selected but not counted, sorted by index.
 //
-// Selections are in order of age. Where two want different modes on one interface the older wins, and the other is
-// declined there. A counter that asks for Auto agrees with any mode. What an older one's Auto has is what it has got, as
-// those of have tell that are live; until then it is taken for native. Whether the hook is shared is for the oldest to
-// say, and no conflict.
+// The selections are sorted by age, the oldest first. If two counters ask for different modes on one interface, the older one
+// decides and the younger one is rejected there. A counter that asks for Auto agrees with any mode. If the older one asks for
+// Auto, its mode is the attained one of the live attachment in have; without one it is native. The oldest counter decides
+// whether a dispatcher is used; this is no conflict.
 //
-// Of interfaces that are stacked on one another each counter has its frames counted at one: see layers. What shall be
-// attached is in the order in which the kernel takes it: it refuses a program below an interface that has one.
-func Desired(selections []Selection, interfaces []Interface, have []Attachment) (want []Attachment, selected map[int][]string, declined []Declined) {
+// If selected interfaces are layers of one another, each counter counts one layer: see layers. The wanted attachments are in
+// the order in which the kernel accepts them: it refuses a program below an interface that has one.
+func Desired(selections []Selection, interfaces []Interface, have []Attachment) (want []Attachment, selected map[int][]string, rejected []Rejected) {
 	stack := stackOf(interfaces)
 	wishes := map[int][]Selection{} // by index
 	for _, s := range selections {
@@ -100,7 +100,7 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 			switch {
 			case !s.Matches(i):
 			case i.NoEthernet:
-				declined = append(declined, Declined{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrNoEthernet})
+				rejected = append(rejected, Rejected{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrNoEthernet})
 			default:
 				matched = append(matched, i)
 			}
@@ -108,7 +108,7 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 		elsewhere := stack.layers(matched)
 		for _, i := range matched {
 			if at := elsewhere[i.Index]; at != nil {
-				declined = append(declined, Declined{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrCountedElsewhere, At: at})
+				rejected = append(rejected, Rejected{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrCountedElsewhere, At: at})
 				continue
 			}
 			wishes[i.Index] = append(wishes[i.Index], s)
@@ -128,14 +128,14 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 			if s.Mode == Auto || s.Mode == has || s.Mode == Native && has == Auto {
 				selected[i.Index] = append(selected[i.Index], s.Counter)
 			} else {
-				declined = append(declined, Declined{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrModeConflict, Has: has})
+				rejected = append(rejected, Rejected{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrModeConflict, Has: has})
 			}
 		}
-		want = append(want, Attachment{Index: i.Index, Name: i.Name, Mode: mode, Shared: wishes[i.Index][0].Shared})
+		want = append(want, Attachment{Index: i.Index, Name: i.Name, Mode: mode, ViaDispatcher: wishes[i.Index][0].ViaDispatcher})
 	}
 	slices.SortFunc(want, func(a, b Attachment) int {
 		return cmp.Or(cmp.Compare(stack.height(a.Index), stack.height(b.Index)), cmp.Compare(a.Index, b.Index))
 	})
-	slices.SortStableFunc(declined, func(a, b Declined) int { return cmp.Compare(a.Index, b.Index) })
-	return want, selected, declined
+	slices.SortStableFunc(rejected, func(a, b Rejected) int { return cmp.Compare(a.Index, b.Index) })
+	return want, selected, rejected
 }

@@ -69,7 +69,7 @@ func TestWhatShallBeAttachedAndForWhom(t *testing.T) {
 	type result struct {
 		Want     []Attachment
 		Selected map[int][]string
-		Declined []Declined
+		Rejected []Rejected
 	}
 	for name, tc := range map[string]struct {
 		selections []Selection
@@ -89,7 +89,7 @@ func TestWhatShallBeAttachedAndForWhom(t *testing.T) {
 			want: result{
 				Want:     []Attachment{{Index: 2, Name: "eth0", Mode: Native}, {Index: 3, Name: "eth1", Mode: Generic}},
 				Selected: map[int][]string{2: {"a"}, 3: {"b"}},
-				Declined: []Declined{{Index: 2, Counter: "b", Wants: Generic, Why: ErrModeConflict, Has: Native}},
+				Rejected: []Rejected{{Index: 2, Counter: "b", Wants: Generic, Why: ErrModeConflict, Has: Native}},
 			},
 		},
 		"Auto agrees with any older mode": {
@@ -105,7 +105,7 @@ func TestWhatShallBeAttachedAndForWhom(t *testing.T) {
 			want: result{
 				Want:     []Attachment{{Index: 4, Name: "gen0", Mode: Auto}},
 				Selected: map[int][]string{4: {"a"}},
-				Declined: []Declined{{Index: 4, Counter: "b", Wants: Native, Why: ErrModeConflict, Has: Generic}},
+				Rejected: []Rejected{{Index: 4, Counter: "b", Wants: Native, Why: ErrModeConflict, Has: Generic}},
 			},
 		},
 		"what another's program has got says nothing": {
@@ -123,12 +123,12 @@ func TestWhatShallBeAttachedAndForWhom(t *testing.T) {
 				Selected: map[int][]string{4: {"a", "b"}},
 			},
 		},
-		"what has no Ethernet header is declined": {
+		"what has no Ethernet header is rejected": {
 			selections: []Selection{{Counter: "a", Names: []string{"eth1", "wg*"}, Mode: Auto}},
 			want: result{
 				Want:     []Attachment{{Index: 3, Name: "eth1", Mode: Auto}},
 				Selected: map[int][]string{3: {"a"}},
-				Declined: []Declined{{Index: 5, Counter: "a", Wants: Auto, Why: ErrNoEthernet}},
+				Rejected: []Rejected{{Index: 5, Counter: "a", Wants: Auto, Why: ErrNoEthernet}},
 			},
 		},
 		"a younger Generic does not slow down an older Auto": {
@@ -136,13 +136,13 @@ func TestWhatShallBeAttachedAndForWhom(t *testing.T) {
 			want: result{
 				Want:     []Attachment{{Index: 2, Name: "eth0", Mode: Auto}},
 				Selected: map[int][]string{2: {"a"}},
-				Declined: []Declined{{Index: 2, Counter: "b", Wants: Generic, Why: ErrModeConflict, Has: Auto}},
+				Rejected: []Rejected{{Index: 2, Counter: "b", Wants: Generic, Why: ErrModeConflict, Has: Auto}},
 			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got result
-			got.Want, got.Selected, got.Declined = Desired(tc.selections, interfaces, tc.have)
+			got.Want, got.Selected, got.Rejected = Desired(tc.selections, interfaces, tc.have)
 			if diff := cmp.Diff(tc.want, got, cmpopts.EquateErrors()); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}

@@ -1,5 +1,4 @@
-// Package xdp says in the words of package plan what the kernel tells of XDP, whether it was asked by rtnetlink or by
-// bpf(2).
+// Package xdp translates what the kernel reports about XDP, by rtnetlink or by bpf(2), to the types and errors of package plan.
 package xdp
 
 import (
@@ -14,15 +13,15 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 )
 
-// HookOf returns what is on the interface's hook (IFLA_XDP): zero for nothing. Mode is "" for a program that was offloaded
-// to the device, and Program is 0 too if there is one in another mode beside it.
+// HookOf returns the program on the interface's hook (IFLA_XDP), the zero value if there is none. Mode is "" for a program
+// that is offloaded to the device; Program is then 0 if a program in another mode is attached too.
 func HookOf(l netlink.Link) plan.Hook {
 	on := l.Attrs().Xdp
 	if on == nil || !on.Attached {
 		return plan.Hook{}
 	}
 	h := plan.Hook{Program: on.ProgId}
-	switch on.AttachMode { // which are not the XDP_FLAGS_* that ask for a mode
+	switch on.AttachMode { // other constants than the XDP_FLAGS_* with which a mode is requested
 	case nl.XDP_ATTACHED_DRV:
 		h.Mode = plan.Native
 	case nl.XDP_ATTACHED_SKB:
@@ -31,12 +30,12 @@ func HookOf(l netlink.Link) plan.Hook {
 	return h
 }
 
-// enotsupp is an errno of the kernel's own that some drivers let through (include/linux/errno.h).
+// enotsupp is an internal errno of the kernel that some drivers return to user space (include/linux/errno.h).
 const enotsupp = unix.Errno(524)
 
-// meanings are what the errors of attaching and of exchanging a program mean wherever they come from (net/core/dev.c,
-// dev_xdp_attach). All kernels from 5.10 to 7.2 agree.
-var meanings = []struct{ errno, meaning error }{
+// errnoClasses are the errnos of attaching and of exchanging a program that have one meaning whatever the driver
+// (net/core/dev.c, dev_xdp_attach). It is the same in all kernels from 5.10 to 7.2.
+var errnoClasses = []struct{ errno, class error }{
 	{unix.EBUSY, plan.ErrHookInUse},
 	{unix.EEXIST, plan.ErrHookInUse}, // in the other mode
 	{unix.EOPNOTSUPP, plan.ErrNativeUnsupported},
@@ -51,29 +50,30 @@ var meanings = []struct{ errno, meaning error }{
 	{ebpf.ErrNotSupported, plan.ErrKernelTooOld},
 }
 
-// MeaningOf returns the error of package plan that the kernel's means, nil if it may mean anything.
-func MeaningOf(err error) error {
-	for _, m := range meanings {
-		if errors.Is(err, m.errno) {
-			return m.meaning
+// ClassifyErrno returns the error of package plan for the kernel's error, nil if the errno alone does not identify it.
+func ClassifyErrno(err error) error {
+	for _, c := range errnoClasses {
+		if errors.Is(err, c.errno) {
+			return c.class
 		}
 	}
 	return nil
 }
 
-// Sentinel wraps the kernel's error in what it means, if that is known.
-func Sentinel(err error) error {
-	if meaning := MeaningOf(err); meaning != nil {
-		return fmt.Errorf("%w: %w", meaning, err)
+// WrapErrno wraps the kernel's error in the error that ClassifyErrno returns, if there is one.
+func WrapErrno(err error) error {
+	if class := ClassifyErrno(err); class != nil {
+		return fmt.Errorf("%w: %w", class, err)
 	}
 	return err
 }
 
-// IsTheDrivers tells what lies with the driver, and may be cured by another variant of the program or by generic mode,
-// from what lies with the hook or with us.
-func IsTheDrivers(err error) bool {
-	for _, lasting := range []error{plan.ErrHookInUse, plan.ErrUpperHasProgram, plan.ErrInterfaceGone, plan.ErrPermission, plan.ErrKernelTooOld} {
-		if errors.Is(err, lasting) {
+// AnotherVariantMayWork reports whether another variant of the program, or generic mode, may be accepted after this error.
+// It is false only for errors that do not depend on the program and the mode: the hook, the interface, the capabilities and
+// the kernel. So it is true for every refusal by a driver, but also for errors that nothing is known about.
+func AnotherVariantMayWork(err error) bool {
+	for _, independent := range []error{plan.ErrHookInUse, plan.ErrUpperHasProgram, plan.ErrInterfaceGone, plan.ErrPermission, plan.ErrKernelTooOld} {
+		if errors.Is(err, independent) {
 			return false
 		}
 	}

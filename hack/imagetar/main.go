@@ -1,4 +1,4 @@
-// Command tar builds the image of the operator without a container engine, one archive per architecture:
+// Command imagetar builds the image of the operator without a container engine, one archive per architecture:
 //
 //	go run ./hack/imagetar -version 0.1.0 -output bin amd64 arm64
 //

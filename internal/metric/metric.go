@@ -1,5 +1,5 @@
-// Package metric is what controller and agent say of a metric before it has a value: its name and meaning, and how many
-// series it can become. docs/metrics.md is written from it.
+// Package metric defines metrics of the controller and the agent: name, meaning and number of series. docs/metrics.md is
+// generated from the definitions.
 package metric
 
 import (
@@ -10,25 +10,25 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// Definition is one metric. Counter and Gauge make it.
+// Definition defines a metric. Counter and Gauge return one.
 type Definition struct {
-	Name   string   // ends in its unit, and in _total if it is a counter
+	Name   string   // ends in the unit, or in _total for a counter
 	Type   string   // "counter" or "gauge"
-	Help   string   // what a value is, one sentence
-	Labels []string // in the order in which With takes their values
-	Unit   string   // for people: "packets", "bytes", "seconds", "1" of a fact that holds or not
-	Series string   // how many series one process serves of it, in words
+	Help   string   // what the value means, in one sentence
+	Labels []string // in the order of the arguments of With
+	Unit   string   // for documentation: "packets", "bytes", "seconds", or "1" for a value of 0 or 1
+	Series string   // for documentation: how many series one process has
 
 	desc *prometheus.Desc
 	of   prometheus.ValueType
 }
 
-// Counter defines a metric that only grows, but for a new start of what it counts.
+// Counter defines a metric that only increases until what it counts is restarted.
 func Counter(name, unit, help, series string, labels ...string) *Definition {
 	return define(Definition{Name: name, Type: "counter", of: prometheus.CounterValue, Unit: unit, Help: help, Series: series, Labels: labels})
 }
 
-// Gauge defines a metric that goes up and down.
+// Gauge defines a metric that increases and decreases.
 func Gauge(name, unit, help, series string, labels ...string) *Definition {
 	return define(Definition{Name: name, Type: "gauge", of: prometheus.GaugeValue, Unit: unit, Help: help, Series: series, Labels: labels})
 }
@@ -38,11 +38,11 @@ func define(d Definition) *Definition {
 	return &d
 }
 
-// Desc returns the definition as the Prometheus library has it.
+// Desc returns the definition for the Prometheus library.
 func (d *Definition) Desc() *prometheus.Desc { return d.desc }
 
-// With returns a value with the labels' values. What is not UTF-8, as names of interfaces need not be, is written as
-// \xNN: Prometheus would refuse it, and all else with it.
+// With returns the metric with a value and the values of its labels. Bytes that are not UTF-8, which names of interfaces may
+// contain, are written as \xNN. Otherwise Prometheus would reject the whole scrape.
 func (d *Definition) With(value float64, labels ...string) prometheus.Metric {
 	for i := range labels {
 		labels[i] = printable(labels[i])
@@ -50,6 +50,7 @@ func (d *Definition) With(value float64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(d.desc, d.of, value, labels...)
 }
 
+// printable replaces bytes that are not UTF-8.
 func printable(s string) string {
 	if valid := strings.ToValidUTF8(s, ""); valid == s {
 		return s
@@ -73,11 +74,11 @@ func Bool(b bool) float64 {
 	return 0
 }
 
-// Results are the values of a label result, which says what came of a write.
+// Results are the values of the label "result" of metrics that count writes.
 var Results = []string{"success", "conflict", "error"}
 
-// Result returns which of Results an answer of the API server is. A conflict is a write that was based on something old,
-// the object being another one, there already or gone; it is tried again.
+// Result returns the element of Results for the error of a write to the API server. A conflict is a write that was based on
+// an outdated object: it was changed, created or deleted in the meantime. Conflicts are retried.
 func Result(err error) string {
 	switch {
 	case err == nil:

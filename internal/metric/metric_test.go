@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-func TestLabelsThatPrometheusWouldRefuse(t *testing.T) {
+func TestWithReplacesInvalidUTF8(t *testing.T) {
 	d := Gauge("a", "1", "A.", "1", "interface")
 	for name, want := range map[string]string{
 		"eth0.100":          "eth0.100",
@@ -26,7 +26,7 @@ func TestLabelsThatPrometheusWouldRefuse(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := out.GetLabel()[0].GetValue(); got != want {
-			t.Errorf("%q is served as %q, want %q", name, got, want)
+			t.Errorf("the label %q is served as %q, want %q", name, got, want)
 		}
 	}
 }
@@ -42,7 +42,7 @@ func TestResult(t *testing.T) {
 		errors.New("away"):                                                        "error",
 	} {
 		if got := Result(err); got != want {
-			t.Errorf("%v is a %s, want %s", err, got, want)
+			t.Errorf("Result(%v) = %q, want %q", err, got, want)
 		}
 	}
 }

@@ -202,8 +202,8 @@ func (s stack) count(t *testing.T, net *netns.Namespace, n int, selections ...pl
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, _, declined := plan.Desired(selections, interfaces, nil)
-		for _, d := range declined {
+		want, _, rejected := plan.Desired(selections, interfaces, nil)
+		for _, d := range rejected {
 			at := slices.IndexFunc(interfaces, func(i plan.Interface) bool { return i.Index == d.Index })
 			c.elsewhere = append(c.elsewhere, interfaces[at].Name)
 		}
@@ -424,9 +424,9 @@ func TestWhatHasNoEthernetHeaderIsNotCounted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, _, declined := plan.Desired([]plan.Selection{{Counter: "c", Names: []string{"tun0"}, Mode: plan.Auto}}, interfaces, nil)
-		if len(want) != 0 || len(declined) != 1 || !errors.Is(declined[0].Why, plan.ErrNoEthernet) {
-			t.Errorf("wanted %v, declined %v", want, declined)
+		want, _, rejected := plan.Desired([]plan.Selection{{Counter: "c", Names: []string{"tun0"}, Mode: plan.Auto}}, interfaces, nil)
+		if len(want) != 0 || len(rejected) != 1 || !errors.Is(rejected[0].Why, plan.ErrNoEthernet) {
+			t.Errorf("wanted %v, rejected %v", want, rejected)
 		}
 
 		u, err := datapath.OpenUnpinned("boot")

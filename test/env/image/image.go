@@ -1,21 +1,22 @@
-// Package image writes container images without a container engine: an archive that "docker load", "podman load" and
+// Package image builds container images without a container engine: an archive that "docker load", "podman load" and
 // "ctr images import" take. The same input gives the same bytes, every time and everywhere.
 package image
 
 import (
 	"archive/tar"
 	"bytes"
-	"cmp"
 	"compress/gzip"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"io"
+	"io/fs"
 	"path"
-	"slices"
-	"strings"
+	"testing/fstest"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
 // Image is an image of one layer.
@@ -34,115 +35,58 @@ type Image struct {
 
 // File is a file of an image, owned by root.
 type File struct {
-	Path    string // from the root, without the slash
-	Mode    int64  // permissions: 0o755
+	Path    string      // from the root, without the slash
+	Mode    fs.FileMode // permissions: 0o755
 	Content []byte
 }
 
 // epoch is the time of everything in an image.
 var epoch = time.Unix(0, 0).UTC()
 
-// config is the part that is used here of the image configuration of the OCI:
-// https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md
-type config struct {
-	Created      time.Time `json:"created"`
-	Architecture string    `json:"architecture"`
-	OS           string    `json:"os"`
-	Config       struct {
-		User       string            `json:",omitempty"`
-		Entrypoint []string          `json:",omitempty"`
-		Labels     map[string]string `json:",omitempty"`
-		WorkingDir string
-	} `json:"config"`
-	RootFS struct {
-		Type    string   `json:"type"`
-		DiffIDs []string `json:"diff_ids"`
-	} `json:"rootfs"`
-}
-
-// manifest is an entry of manifest.json in an archive of "docker save".
-type manifest struct {
-	Config   string
-	RepoTags []string
-	Layers   []string
-}
-
 // Write writes the archive. The layer in it is compressed; its size is nearly that of the archive.
 func (i Image) Write(w io.Writer) error {
+	tag, err := name.NewTag(i.Name)
+	if err != nil {
+		return err
+	}
 	layer, err := i.layer()
 	if err != nil {
 		return err
 	}
-	var compressed bytes.Buffer
-	zip := gzip.NewWriter(&compressed)
-	if _, err := zip.Write(layer); err != nil {
-		return err
-	}
-	if err := zip.Close(); err != nil {
-		return err
-	}
-	c := config{Created: epoch, Architecture: i.Architecture, OS: "linux"}
-	c.Config.User, c.Config.Entrypoint, c.Config.Labels, c.Config.WorkingDir = i.User, i.Entrypoint, i.Labels, "/"
-	c.RootFS.Type, c.RootFS.DiffIDs = "layers", []string{"sha256:" + digest(layer)}
-	configJSON, err := json.Marshal(c)
+	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
+		Created: v1.Time{Time: epoch}, Architecture: i.Architecture, OS: "linux",
+		Config: v1.Config{User: i.User, Entrypoint: i.Entrypoint, Labels: i.Labels, WorkingDir: "/"},
+		RootFS: v1.RootFS{Type: "layers"},
+	})
 	if err != nil {
 		return err
 	}
-	m := manifest{Config: digest(configJSON) + ".json", RepoTags: []string{i.Name}, Layers: []string{digest(compressed.Bytes()) + ".tar.gz"}}
-	manifestJSON, err := json.Marshal([]manifest{m})
+	history := v1.History{Created: v1.Time{Time: epoch}, CreatedBy: "xdp-operator"}
+	img, err = mutate.Append(img, mutate.Addendum{Layer: layer, History: history})
 	if err != nil {
 		return err
 	}
-	archive := tar.NewWriter(w)
-	for _, f := range []File{
-		{m.Layers[0], 0o644, compressed.Bytes()},
-		{m.Config, 0o644, configJSON},
-		{"manifest.json", 0o644, manifestJSON},
-	} {
-		if err := add(archive, f); err != nil {
-			return err
-		}
-	}
-	return archive.Close()
+	return tarball.Write(tag, img, w)
 }
 
-// layer returns the files as a tar archive, sorted, each after its folders.
-func (i Image) layer() ([]byte, error) {
-	var out bytes.Buffer
-	archive := tar.NewWriter(&out)
-	made := map[string]bool{".": true}
-	files := slices.SortedFunc(slices.Values(i.Files), func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
-	for _, f := range files {
-		var above []string
-		for dir := path.Dir(f.Path); !made[dir]; dir = path.Dir(dir) {
-			made[dir] = true
-			above = append(above, dir)
-		}
-		for _, dir := range slices.Backward(above) {
-			header := &tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755, ModTime: epoch}
-			if err := archive.WriteHeader(header); err != nil {
-				return nil, fmt.Errorf("write %s: %w", dir, err)
-			}
-		}
-		if err := add(archive, f); err != nil {
-			return nil, err
+// layer returns the layer of the files, sorted, each after its folders.
+func (i Image) layer() (v1.Layer, error) {
+	files := fstest.MapFS{}
+	for _, f := range i.Files {
+		files[f.Path] = &fstest.MapFile{Data: f.Content, Mode: f.Mode, ModTime: epoch}
+		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
+			files[dir] = &fstest.MapFile{Mode: fs.ModeDir | 0o755, ModTime: epoch}
 		}
 	}
-	return out.Bytes(), archive.Close()
-}
-
-func add(archive *tar.Writer, f File) error {
-	header := &tar.Header{
-		Typeflag: tar.TypeReg, Name: strings.TrimPrefix(f.Path, "/"), Mode: f.Mode, Size: int64(len(f.Content)), ModTime: epoch,
+	var content bytes.Buffer
+	archive := tar.NewWriter(&content)
+	if err := archive.AddFS(files); err != nil {
+		return nil, err
 	}
-	if err := archive.WriteHeader(header); err != nil {
-		return fmt.Errorf("write %s: %w", f.Path, err)
+	if err := archive.Close(); err != nil {
+		return nil, err
 	}
-	_, err := archive.Write(f.Content)
-	return err
-}
-
-func digest(content []byte) string {
-	sum := sha256.Sum256(content)
-	return hex.EncodeToString(sum[:])
+	return tarball.LayerFromOpener(
+		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content.Bytes())), nil },
+		tarball.WithCompressionLevel(gzip.DefaultCompression), tarball.WithCompressedCaching)
 }

@@ -5,8 +5,10 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -15,6 +17,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
 const root = "../../.."
@@ -111,15 +117,31 @@ func TestOperator(t *testing.T) {
 			if len(archive) > largest {
 				t.Errorf("the image has %d bytes, more than %d", len(archive), largest)
 			}
+			// What an engine makes of it.
+			tag, err := name.NewTag("xdp-operator:1.2.3")
+			if err != nil {
+				t.Fatal(err)
+			}
+			opener := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil }
+			img, err := tarball.Image(opener, &tag)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := validate.Image(img); err != nil {
+				t.Error(err)
+			}
 			outer, parts := untar(t, bytes.NewReader(archive))
-			var manifests []manifest
+			var manifests tarball.Manifest
 			if err := json.Unmarshal(parts["manifest.json"], &manifests); err != nil {
 				t.Fatal(err)
 			}
 			if len(manifests) != 1 || len(manifests[0].Layers) != 1 || len(outer) != 3 {
 				t.Fatalf("got manifests %+v in %+v", manifests, outer)
 			}
-			var got config
+			if diff := cmp.Diff([]string{"xdp-operator:1.2.3"}, manifests[0].RepoTags); diff != "" {
+				t.Errorf("names (-want +got):\n%s", diff)
+			}
+			var got v1.ConfigFile
 			if err := json.Unmarshal(parts[manifests[0].Config], &got); err != nil {
 				t.Fatal(err)
 			}
@@ -131,13 +153,21 @@ func TestOperator(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := config{Created: epoch, Architecture: architecture, OS: "linux"}
-			want.Config.User, want.Config.Entrypoint, want.Config.WorkingDir = "65532:65532", []string{"/controller"}, "/"
-			want.Config.Labels = map[string]string{
-				"org.opencontainers.image.title":    "xdp-operator",
-				"org.opencontainers.image.licenses": "Apache-2.0 AND (GPL-2.0-only OR BSD-2-Clause)",
+			want := v1.ConfigFile{
+				Created: v1.Time{Time: epoch}, Architecture: architecture, OS: "linux",
+				Config: v1.Config{
+					User: "65532:65532", Entrypoint: []string{"/controller"}, WorkingDir: "/",
+					Labels: map[string]string{
+						"org.opencontainers.image.title":    "xdp-operator",
+						"org.opencontainers.image.licenses": "Apache-2.0 AND (GPL-2.0-only OR BSD-2-Clause)",
+					},
+				},
+				History: []v1.History{{Created: v1.Time{Time: epoch}, CreatedBy: "xdp-operator"}},
+				RootFS: v1.RootFS{
+					Type:    "layers",
+					DiffIDs: []v1.Hash{{Algorithm: "sha256", Hex: fmt.Sprintf("%x", sha256.Sum256(layer))}},
+				},
 			}
-			want.RootFS.Type, want.RootFS.DiffIDs = "layers", []string{"sha256:" + digest(layer)}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("configuration (-want +got):\n%s", diff)
 			}

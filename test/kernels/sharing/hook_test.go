@@ -75,7 +75,7 @@ func (s *sharedHook) open() {
 }
 
 func (s *sharedHook) wish(mode plan.Mode) plan.Attachment {
-	return plan.Attachment{Index: s.index, Name: "eth0", Mode: mode, Shared: true}
+	return plan.Attachment{Index: s.index, Name: "eth0", Mode: mode, ViaDispatcher: true}
 }
 
 // attach tries to join.
@@ -112,7 +112,7 @@ func (s *sharedHook) expectProgram() {
 		s.t.Fatal(err)
 	}
 	at := slices.IndexFunc(s.status(), func(l listed) bool { return ours.MatchString(l.name) })
-	want := plan.Program{Map: s.attached()[0].Map, ID: s.hook().Program, Shared: true, Tag: s.status()[at].tag}
+	want := plan.Program{Map: s.attached()[0].Map, ID: s.hook().Program, ViaDispatcher: true, Tag: s.status()[at].tag}
 	if !slices.Equal(programs, []plan.Program{want}) {
 		s.t.Errorf("programs %+v, want %+v", programs, want)
 	}

@@ -105,7 +105,7 @@ func TestAgentRestart(t *testing.T) {
 	s.pass(s.wish(plan.Auto))
 	before := s.status()
 	found := s.attached()
-	if len(found) != 1 || !found[0].Shared || found[0].Index != s.index || found[0].Program != s.hook().Program {
+	if len(found) != 1 || !found[0].ViaDispatcher || found[0].Index != s.index || found[0].Program != s.hook().Program {
 		t.Errorf("attached is %+v, on the hook is %v", found, s.hook())
 	}
 	s.open() // as a new agent does
@@ -128,7 +128,7 @@ func TestAgentRestart(t *testing.T) {
 func TestUnsupportedPrograms(t *testing.T) {
 	exclusive := func(s *sharedHook, mode plan.Mode) plan.Attachment {
 		a := s.wish(mode)
-		a.Shared = false
+		a.ViaDispatcher = false
 		return a
 	}
 	for name, tc := range map[string]struct {
@@ -139,7 +139,7 @@ func TestUnsupportedPrograms(t *testing.T) {
 	}{
 		"a program without a dispatcher": {
 			func(s *sharedHook) { s.env = []string{"LIBXDP_SKIP_DISPATCHER=1"}; s.load("other_pass") },
-			func(s *sharedHook) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrHookInUse, "other_pass is no dispatcher",
+			func(s *sharedHook) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrHookInUse, "other_pass is not a dispatcher",
 		},
 		"a dispatcher in another mode": {
 			func(s *sharedHook) { s.load("other_pass") },
@@ -156,7 +156,7 @@ func TestUnsupportedPrograms(t *testing.T) {
 					s.t.Fatal(err)
 				}
 			},
-			func(s *sharedHook) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrDispatcherRefused, "are not all pinned",
+			func(s *sharedHook) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrDispatcherRefused, "not all of the dispatcher's programs are pinned",
 		},
 		"an interface that is gone": {
 			func(s *sharedHook) { s.deleteInterface() },
@@ -186,7 +186,7 @@ func TestUpperDeviceHasProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	exclusive := s.wish(plan.Native)
-	exclusive.Shared = false
+	exclusive.ViaDispatcher = false
 	refused := s.attach(exclusive)
 	s.pass(above)
 	if err := s.attach(s.wish(plan.Auto)); errors.Is(err, plan.ErrUpperHasProgram) != (refused != nil) || (err != nil) != (refused != nil) {
@@ -203,7 +203,7 @@ func TestUpperDeviceHasProgram(t *testing.T) {
 	}
 	if refused != nil {
 		for _, a := range s.attached() {
-			if !a.Shared {
+			if !a.ViaDispatcher {
 				continue
 			}
 			var err error
@@ -291,7 +291,7 @@ func TestCleanupKeepsOtherPrograms(t *testing.T) {
 func TestChangeCoexistence(t *testing.T) {
 	s := newSharedHook(t)
 	alone := s.wish(plan.Auto)
-	alone.Shared = false
+	alone.ViaDispatcher = false
 	s.pass(alone)
 	s.traffic("ours")
 	if _, err := s.loader("load", "-m", "native", "-n", "other_pass", "eth0", s.object); err == nil {
@@ -516,7 +516,7 @@ func TestConcurrentChanges(t *testing.T) {
 	}()
 	for range rounds {
 		s.join()
-		if found := s.attached(); len(found) != 1 || !found[0].Shared {
+		if found := s.attached(); len(found) != 1 || !found[0].ViaDispatcher {
 			t.Errorf("attached is %v", found)
 		}
 		s.leave()

@@ -15,7 +15,9 @@ import (
 func TestASharedHookOrWhyNot(t *testing.T) {
 	h := newHost(t)
 	var err error
-	h.net.Do(func() { err = h.Attach(plan.Attachment{Index: h.index, Name: "eth0", Mode: plan.Native, Shared: true}) })
+	h.net.Do(func() {
+		err = h.Attach(plan.Attachment{Index: h.index, Name: "eth0", Mode: plan.Native, ViaDispatcher: true})
+	})
 	if err != nil {
 		if !errors.Is(err, plan.ErrDispatcherRefused) || os.Getenv(report.Guest) != "" {
 			t.Errorf("attach: %v, want nothing, or %v on a kernel that command kernels does not try", err, plan.ErrDispatcherRefused)
@@ -24,7 +26,7 @@ func TestASharedHookOrWhyNot(t *testing.T) {
 		h.expectNothingShared(t)
 		return
 	}
-	if a := h.onlyAttached(t); !a.Shared || a.Index != h.index || a.Outdated {
+	if a := h.onlyAttached(t); !a.ViaDispatcher || a.Index != h.index || a.Outdated {
 		t.Errorf("attached is %+v", a)
 	}
 	h.traffic(t, 10)
@@ -54,11 +56,13 @@ func TestAnotherHoldsTheHookOfCountsWithoutALink(t *testing.T) {
 	if err := os.Rename(filepath.Join(a.Pin, "link"), filepath.Join(h.bpffs, "aside")); err != nil {
 		t.Fatal(err)
 	}
-	if a := h.onlyAttached(t); a.Index != 0 || a.Shared {
+	if a := h.onlyAttached(t); a.Index != 0 || a.ViaDispatcher {
 		t.Errorf("attached is %+v", a)
 	}
 	var err error
-	h.net.Do(func() { err = h.Attach(plan.Attachment{Index: h.index, Name: "eth0", Mode: plan.Native, Shared: true}) })
+	h.net.Do(func() {
+		err = h.Attach(plan.Attachment{Index: h.index, Name: "eth0", Mode: plan.Native, ViaDispatcher: true})
+	})
 	if !errors.Is(err, plan.ErrPending) {
 		t.Errorf("attach: %v, want %v", err, plan.ErrPending)
 	}

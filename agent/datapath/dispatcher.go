@@ -16,13 +16,13 @@ import (
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
-// hook is that of the folder's interface, on which the programs are ours that count into one of the maps.
+// hook returns the hook of the folder's interface. The programs that use one of the maps are ours.
 func (d *Datapath) hook(f folder, maps ...uint32) dispatcher.Hook {
-	index, _ := strconv.Atoi(filepath.Base(f.path)) // 0, of no interface, for what is no attachment's folder
+	index, _ := strconv.Atoi(filepath.Base(f.path)) // 0, which is no interface, for other folders
 	return dispatcher.Hook{Bpffs: d.bpffs, Index: index, Journal: f.path, Maps: maps}
 }
 
-// state is where the counts of the folder come from: the link, or without one a dispatcher.
+// state returns what counts into the folder's map: the link, or without a link a program that a dispatcher calls.
 func (d *Datapath) state(f folder, counts uint32) (linkState, error) {
 	if _, err := os.Lstat(f.linkPin()); !errors.Is(err, os.ErrNotExist) {
 		return f.link()
@@ -32,26 +32,26 @@ func (d *Datapath) state(f folder, counts uint32) (linkState, error) {
 	if err != nil || m.Program == 0 {
 		return linkState{}, err
 	}
-	return linkState{index: h.Index, program: m.Dispatcher, shared: true, tag: m.Tag}, nil
+	return linkState{index: h.Index, program: m.Dispatcher, viaDispatcher: true, tag: m.Tag}, nil
 }
 
-// otherMember reports that the dispatcher calls another version of ours than Attach would load, or one that counts in an
-// earlier layout.
+// otherMember reports whether the dispatcher calls a version of our program that Attach does not load, or one with an earlier
+// layout.
 func (d *Datapath) otherMember(f folder, a plan.Attachment) (bool, error) {
 	ours, err := d.tags()
 	if err != nil {
-		return false, nil //nolint:nilerr // a program that cannot be loaded here is nothing better to offer
+		return false, nil //nolint:nilerr // a program that cannot be loaded cannot replace it
 	}
 	m, err := d.hook(f, a.Map).Membership()
 	return m.Program != 0 && !slices.Contains(slices.Collect(maps.Values(ours)), m.Tag) || f.layout != d.current(), err
 }
 
-// share makes the interface counted by a program that a dispatcher calls.
-func (d *Datapath) share(f folder, a plan.Attachment) (err error) {
+// attachToDispatcher makes a dispatcher call a program that counts the interface.
+func (d *Datapath) attachToDispatcher(f folder, a plan.Attachment) (err error) {
 	counts, id, err := d.counts(f)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		if err := d.detach(f); err != nil { // an earlier attempt may have been killed before it had counts
+		if err := d.detach(f); err != nil { // an earlier attempt may have been killed before the map was pinned
 			return permission(err)
 		}
 		defer func() {
@@ -75,18 +75,18 @@ func (d *Datapath) share(f folder, a plan.Attachment) (err error) {
 		if err != nil {
 			return err
 		}
-		if !present.Shared {
+		if !present.ViaDispatcher {
 			return plan.ErrPending
 		}
 		if !present.Outdated {
 			return nil
 		}
 	}
-	return d.join(f, a, counts, id)
+	return d.joinDispatcher(f, a, counts, id)
 }
 
-// join puts our program among those that are called, in the place of one of ours of whatever layout.
-func (d *Datapath) join(f folder, a plan.Attachment, counts *ebpf.Map, id uint32) error {
+// joinDispatcher adds our program to those that the dispatcher calls. It replaces one of ours, also one of another layout.
+func (d *Datapath) joinDispatcher(f folder, a plan.Attachment, counts *ebpf.Map, id uint32) error {
 	ours := []uint32{id}
 	for _, l := range d.layouts {
 		if earlier, err := pinnedMapID(d.folderOf(l, a.Index).counts()); err == nil {
@@ -99,7 +99,7 @@ func (d *Datapath) join(f folder, a plan.Attachment, counts *ebpf.Map, id uint32
 			return load(d.spec, counts, place)
 		}})
 	}
-	// Others may need frames of many buffers, or come to need them, and a dispatcher takes them only if all can.
+	// Other programs may need frames in several buffers, and a dispatcher accepts these only if all its programs do.
 	err := join(bpf.FragsProgram, true, bpf.NewFragsExtension)
 	if errors.Is(err, dispatcher.ErrNotLoaded) { // before Linux 5.18
 		err = join(bpf.Program, false, bpf.NewExtension)
@@ -110,11 +110,11 @@ func (d *Datapath) join(f folder, a plan.Attachment, counts *ebpf.Map, id uint32
 	return err
 }
 
-// leave takes what counts into the folder's map out of the dispatcher.
-func (d *Datapath) leave(f folder) error {
+// leaveDispatcher removes the program that uses the folder's map from the dispatcher.
+func (d *Datapath) leaveDispatcher(f folder) error {
 	id, err := pinnedMapID(f.counts())
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {
-		return d.settle(f)
+		return d.cleanInterruptedChange(f)
 	}
 	if err != nil {
 		return err
@@ -125,12 +125,12 @@ func (d *Datapath) leave(f folder) error {
 	return nil
 }
 
-// settle removes what a killed change of the dispatcher has left.
-func (d *Datapath) settle(f folder) error {
-	return d.hook(f).Settle()
+// cleanInterruptedChange removes what a change of the dispatcher left that was killed.
+func (d *Datapath) cleanInterruptedChange(f folder) error {
+	return d.hook(f).CleanInterruptedChange()
 }
 
-// pinnedMapID returns the ID of the map that is pinned there.
+// pinnedMapID returns the ID of a pinned map.
 func pinnedMapID(pin string) (uint32, error) {
 	m, err := ebpf.LoadPinnedMap(pin, nil)
 	if err != nil {
@@ -143,7 +143,7 @@ func pinnedMapID(pin string) (uint32, error) {
 func mapID(m *ebpf.Map) (uint32, error) {
 	info, err := m.Info()
 	if err != nil {
-		return 0, fmt.Errorf("look at the map: %w", err)
+		return 0, fmt.Errorf("read the map's information: %w", err)
 	}
 	id, ok := info.ID()
 	if !ok {

@@ -13,41 +13,41 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
-// situation is what can be seen of an interface, without changing anything, that makes drivers take or refuse a
-// program. What cannot be found out is left zero.
-type situation struct {
-	MTU      int      `json:"mtu,omitempty"`
-	Rx       uint32   `json:"rx,omitempty"` // queues that are in use
-	Tx       uint32   `json:"tx,omitempty"`
-	Combined uint32   `json:"combined,omitempty"`
-	Most     uint32   `json:"most,omitempty"`     // combined queues that there can be
-	Offloads []string `json:"offloads,omitempty"` // that are on and that some driver does not combine with XDP
-	Announce announce `json:"announce,omitempty"`
-	Members  []int    `json:"members,omitempty"` // of a bond, that have a program
+// deviceFacts are properties of an interface that make drivers accept or refuse an XDP program. Reading them changes nothing.
+// A property that cannot be read is zero.
+type deviceFacts struct {
+	MTU      int          `json:"mtu,omitempty"`
+	Rx       uint32       `json:"rx,omitempty"` // queues in use
+	Tx       uint32       `json:"tx,omitempty"`
+	Combined uint32       `json:"combined,omitempty"`
+	Most     uint32       `json:"most,omitempty"`     // the maximum of combined queues
+	Offloads []string     `json:"offloads,omitempty"` // enabled ones that conflict with XDP in some drivers
+	Announce announcement `json:"announce,omitempty"`
+	Members  []int        `json:"members,omitempty"` // indexes of the members of a bond that have a program
 }
 
-// announce is what the driver tells of native XDP by the netlink family netdev (Linux 6.3); "" if it tells nothing.
-type announce string
+// announcement is whether the driver announces native XDP in the netlink family netdev (Linux 6.3); "" if that is not known.
+type announcement string
 
 const (
-	can    announce = "can"
-	cannot announce = "cannot" // as things are: a bond without members says so too
+	can    announcement = "can"
+	cannot announcement = "cannot" // in the present state of the device, for example a bond without members
 )
 
-// offloads are the features, by their names in ethtool, that make drivers of hardware refuse XDP (virtio_net, mlx5, gve,
-// hv_netvsc). A virtual interface such as a bond has them for what is below it.
+// offloads are the features, by their names in ethtool, for which drivers of hardware refuse XDP (virtio_net, mlx5, gve,
+// hv_netvsc). A virtual interface such as a bond only passes them on to the interfaces below it.
 var offloads = []string{"rx-gro-hw", "rx-lro"}
 
-// hardware is what netlink calls an interface of no kind of rtnetlink's.
+// hardware is the type that package netlink returns for an interface without a kind.
 const hardware = "device"
 
-// look describes the interface.
-func look(index int) situation {
+// readDeviceFacts returns the facts of the interface, the zero value if there is no such interface.
+func readDeviceFacts(index int) deviceFacts {
 	l, err := netlink.LinkByIndex(index)
 	if err != nil {
-		return situation{}
+		return deviceFacts{}
 	}
-	s := situation{MTU: l.Attrs().MTU, Announce: announced(index)}
+	s := deviceFacts{MTU: l.Attrs().MTU, Announce: announced(index)}
 	if tool, err := ethtool.NewEthtool(); err == nil {
 		defer tool.Close()
 		if channels, err := tool.GetChannels(l.Attrs().Name); err == nil {
@@ -72,10 +72,10 @@ func look(index int) situation {
 	return s
 }
 
-// improved reports that native XDP, which was refused for the cause in the situation then, may be to be had now: what
-// stood in its way has changed for the better, as far as it can be seen. Other changes are none: the kernel itself
-// switches offloads off for generic mode. Nothing is tried out for that: to try costs frames.
-func (then situation) improved(cause error, now situation) bool {
+// improved reports whether native XDP may work now, after the driver refused it for the cause: a fact that is related to the
+// cause has changed. Other changes do not count, because the kernel itself disables offloads for generic mode. The agent
+// does not simply try native mode, because frames are not counted meanwhile.
+func (then deviceFacts) improved(cause error, now deviceFacts) bool {
 	smaller := now.MTU != 0 && now.MTU < then.MTU
 	queues := now.MTU != 0 && (now.Rx != then.Rx || now.Tx != then.Tx || now.Combined != then.Combined)
 	off := slices.ContainsFunc(then.Offloads, func(name string) bool { return !slices.Contains(now.Offloads, name) })
@@ -96,8 +96,8 @@ func (then situation) improved(cause error, now situation) bool {
 	}
 }
 
-// announced asks the family netdev (include/uapi/linux/netdev.h).
-func announced(index int) announce {
+// announced reads the device's XDP features from the family netdev (include/uapi/linux/netdev.h).
+func announced(index int) announcement {
 	const (
 		devGet      = 1 // NETDEV_CMD_DEV_GET
 		devIndex    = 1 // NETDEV_A_DEV_IFINDEX
@@ -130,9 +130,10 @@ func announced(index int) announce {
 	return ""
 }
 
-// above returns the first interface above this one that has a program: the kernel then refuses any program below. A
-// bridge, bond or VRF is its ports' master; a VLAN, macvlan or ipvlan names what it is on, and a veth its peer.
-func above(index int, all []netlink.Link) netlink.Link {
+// upperWithProgram returns the first interface above this one that has a program, nil if there is none. If there is one, the
+// kernel refuses any program below it. A bridge, bond or VRF is the master of its ports. The parent of a VLAN, macvlan or
+// ipvlan is the interface below it; the parent of a veth is its peer, which is not below it.
+func upperWithProgram(index int, all []netlink.Link) netlink.Link {
 	seen := map[int]bool{}
 	for todo := []int{index}; len(todo) > 0; todo = todo[1:] {
 		if seen[todo[0]] {

@@ -1,0 +1,131 @@
+package agent
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+)
+
+// everyEthernet is a counter of eth0 and eth1.
+func everyEthernet(uid string, mode v1alpha1.AttachMode) v1alpha1.NodeCounter {
+	return v1alpha1.NodeCounter{Name: uid, UID: types.UID(uid), Generation: 1, Names: []string{"eth*"}, AttachMode: mode}
+}
+
+func TestAnInterfaceThatIsRefusedDoesNotStopTheOthers(t *testing.T) {
+	for name, refusal := range map[string]error{
+		"by a driver, which is not asked again at once": plan.ErrNativeUnsupported,
+		"since another program is attached":             plan.ErrHookInUse,
+	} {
+		n := newNode(t, everyEthernet("a", ""))
+		n.refuse["eth0"], n.refuse["eth1"] = refusal, plan.ErrHookInUse
+		n.expectSteps("read", "save")
+		n.expectSteps("attach eth0 refused", "attach eth1 refused", "read", "save")
+		delete(n.refuse, "eth1")
+		steps, _, err := n.pass()
+		if err != nil || !slices.Contains(steps, "attach eth1") {
+			t.Errorf("%s: the pass took the steps %q, %v", name, steps, err)
+		}
+		steps, _, err = n.pass() // eth0 is refused alone
+		if err != nil || slices.Contains(steps, "attach eth1") {
+			t.Errorf("%s: the last pass took the steps %q, %v", name, steps, err)
+		}
+	}
+}
+
+func TestADriverThatRefusedIsAskedAgainAfterItsIntervalOrAnotherMTU(t *testing.T) {
+	asked := func(n *node) bool {
+		t.Helper()
+		steps, _, err := n.pass()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Contains(steps, "attach eth0 refused")
+	}
+	n := newNode(t, counter("a"))
+	n.refuse["eth0"] = plan.ErrMTUTooLarge
+	asked(n)
+	if !asked(n) {
+		t.Fatal("eth0 was not tried")
+	}
+	if n.clock.Step(driverRetryInterval - 1); asked(n) {
+		t.Error("asked again before the interval has passed")
+	}
+	if n.clock.Step(1); !asked(n) {
+		t.Error("not asked again when the interval has passed")
+	}
+	if asked(n) {
+		t.Error("asked twice")
+	}
+	if n.interfaces[1].MTU = 1400; !asked(n) {
+		t.Error("not asked again with another MTU")
+	}
+	if n.clock.Step(driverRetryInterval / 2); asked(n) {
+		t.Error("asked again before the interval since the last time has passed")
+	}
+}
+
+// refusingDriver has generic mode only, and attaches so where native mode was refused.
+type refusingDriver struct {
+	*node
+	refused error
+}
+
+func (d refusingDriver) Attach(a plan.Attachment) error {
+	if err := d.node.Attach(a); err != nil {
+		return err
+	}
+	d.attached[len(d.attached)-1].Refused = d.refused
+	return nil
+}
+
+func TestWhyNativeModeWasRefusedIsReportedForAutoOnly(t *testing.T) {
+	for mode, want := range map[v1alpha1.AttachMode]string{"": v1alpha1.ReasonMTUTooLarge, v1alpha1.AttachGeneric: ""} {
+		c := counter("a")
+		c.AttachMode = mode
+		n := newNode(t, c)
+		n.generic = true
+		n.agent.Datapath = refusingDriver{n, plan.ErrMTUTooLarge}
+		n.settle()
+		i := n.state().Status.Interfaces[0]
+		if i.State != v1alpha1.InterfaceAttached || i.Mode != v1alpha1.AttachGeneric || i.Reason != want {
+			t.Errorf("with attachMode %q the interface is reported as %+v, want reason %q", mode, i, want)
+		}
+	}
+}
+
+// A failure of several counters is one entry if interface, requested mode and message are the same.
+func TestFailuresAreGroupedByInterfaceModeAndMessage(t *testing.T) {
+	tunnels := func(uid string, mode v1alpha1.AttachMode) v1alpha1.NodeCounter {
+		return v1alpha1.NodeCounter{Name: uid, UID: types.UID(uid), Generation: 1, Names: []string{"eth*", "tun0"}, AttachMode: mode}
+	}
+	n := newNode(t, everyEthernet("a", v1alpha1.AttachNative), tunnels("b", v1alpha1.AttachGeneric), tunnels("c", v1alpha1.AttachGeneric), tunnels("d", v1alpha1.AttachNative))
+	n.interfaces = append(n.interfaces, plan.Interface{Name: "tun0", Index: 4, NoEthernet: true})
+	n.settle()
+	type entry struct {
+		Name          string
+		State         v1alpha1.InterfaceState
+		RequestedMode v1alpha1.AttachMode
+		Reason        string
+		Counters      []types.UID
+	}
+	var got []entry
+	for _, i := range n.state().Status.Interfaces {
+		got = append(got, entry{i.Name, i.State, i.RequestedMode, i.Reason, i.Counters})
+	}
+	want := []entry{
+		{"eth0", v1alpha1.InterfaceAttached, v1alpha1.AttachNative, "", []types.UID{"a", "d"}},
+		{"eth0", v1alpha1.InterfaceFailed, v1alpha1.AttachGeneric, v1alpha1.ReasonModeConflict, []types.UID{"b", "c"}},
+		{"eth1", v1alpha1.InterfaceAttached, v1alpha1.AttachNative, "", []types.UID{"a", "d"}},
+		{"eth1", v1alpha1.InterfaceFailed, v1alpha1.AttachGeneric, v1alpha1.ReasonModeConflict, []types.UID{"b", "c"}},
+		{"tun0", v1alpha1.InterfaceFailed, v1alpha1.AttachGeneric, v1alpha1.ReasonNoEthernet, []types.UID{"b", "c"}},
+		{"tun0", v1alpha1.InterfaceFailed, v1alpha1.AttachNative, v1alpha1.ReasonNoEthernet, []types.UID{"d"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("interfaces (-want +got):\n%s", diff)
+	}
+}
