@@ -1,4 +1,4 @@
-// Package frames makes frames of every kind that the counting program tells apart, and sends them.
+// Package frames makes frames of every kind that the counting program distinguishes, and sends them.
 package frames
 
 import (
