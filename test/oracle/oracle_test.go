@@ -94,7 +94,7 @@ func TestDifferentClassIsFound(t *testing.T) {
 	withVethPair(t, largest, func(w *vethPair) {
 		var out bytes.Buffer
 		if err := judge(&out, w, capture, wrong); !errors.Is(err, errDifferent) {
-			t.Errorf("not noticed: %v\n%s", err, &out)
+			t.Errorf("not reported: %v\n%s", err, &out)
 		}
 		for _, want := range []string{"1 UNEXPLAINED\n  frame 40: IPv4/TCP, for tshark IPv4/UDP", "DIFFERENT"} {
 			if !strings.Contains(out.String(), want) {
