@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -38,7 +39,7 @@ func BenchmarkReport(b *testing.B) {
 				err := c.Client.Status().Update(b.Context(), state)
 				state.Spec = v1alpha1.XDPNodeStateSpec{} // set by the response
 				return err
-			})
+			}, 1)
 			b.ReportMetric(float64(len(body)), "bytes")
 		})
 	}
@@ -53,7 +54,7 @@ func BenchmarkSpec(b *testing.B) {
 			state.Spec.ReportInterval.Duration += time.Second
 			state.Status = v1alpha1.XDPNodeStateStatus{} // the controller does not send it
 			return c.Client.Update(b.Context(), state)
-		})
+		}, 1)
 	}
 	b.Run("counters=0", func(b *testing.B) {
 		state := &v1alpha1.XDPNodeState{}
@@ -74,8 +75,48 @@ func BenchmarkSpec(b *testing.B) {
 	}
 }
 
-// measureCPU reports the CPU time of the API server and etcd for one write.
-func measureCPU(b *testing.B, write func() error) {
+// BenchmarkSpecWriters writes the specs of 1,000 node states with that many writers at the same time (--spec-writers), and
+// measures the specs per second and the CPU time of the API server and etcd for one spec.
+func BenchmarkSpecWriters(b *testing.B) {
+	const nodes = 1000
+	states := make([]*v1alpha1.XDPNodeState, nodes)
+	for i := range states {
+		states[i] = &v1alpha1.XDPNodeState{}
+		states[i].Name = fmt.Sprintf("writers-%04d", i)
+		states[i].Spec.ReportInterval.Duration = time.Second
+		states[i].Spec.Counters = []v1alpha1.NodeCounter{{Name: "all", UID: uuid.NewUUID(), Primary: true}}
+		if err := c.Client.Create(b.Context(), states[i]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Cleanup(func() {
+		for _, state := range states {
+			if err := c.Client.Delete(context.Background(), state); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	for _, writers := range []int{1, 4, 16, 32} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			began := time.Now()
+			measureCPU(b, func() error {
+				var group errgroup.Group
+				group.SetLimit(writers)
+				for _, state := range states {
+					group.Go(func() error {
+						state.Spec.Counters[0].Generation++
+						return c.Client.Update(b.Context(), state)
+					})
+				}
+				return group.Wait()
+			}, nodes)
+			b.ReportMetric(nodes*float64(b.N)/time.Since(began).Seconds(), "specs/s")
+		})
+	}
+}
+
+// measureCPU reports the CPU time of the API server and etcd for one of the writes that a call of write makes.
+func measureCPU(b *testing.B, write func() error, writes int) {
 	b.Helper()
 	before, err := cpuTimes()
 	if err != nil {
@@ -91,7 +132,7 @@ func measureCPU(b *testing.B, write func() error) {
 		b.Fatal(err)
 	}
 	for _, program := range []string{apiServer, etcd} {
-		b.ReportMetric(1000*(after[program]-before[program])/float64(b.N), program+"-ms/op")
+		b.ReportMetric(1000*(after[program]-before[program])/float64(b.N*writes), program+"-ms/op")
 	}
 }
 
