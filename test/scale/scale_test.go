@@ -33,9 +33,6 @@ const (
 	atATime = 3
 )
 
-// opening is the phase in which the agents write their first reports.
-const opening = "apply"
-
 // patience is the timeout of each step, on a busy machine.
 const patience = 10 * time.Minute
 
@@ -46,7 +43,7 @@ func TestReportBudget(t *testing.T) {
 	s := newScaleRun(t)
 	s.agents.peak.reset()
 
-	s.phase(opening, func() {
+	s.phase("apply", func() {
 		for i := range *counters {
 			s.apply(i)
 		}
@@ -197,14 +194,11 @@ func (s *scaleRun) phase(name string, do func()) row {
 // expectBudget checks that the reports stayed within the budget, with a tolerance of one second.
 func (s *scaleRun) expectBudget(r row) {
 	s.Helper()
-	allowed, first := tolerance*r.seconds+1, 0.0
-	if r.phase == opening { // the first report of a node is written immediately, because counting requires it
-		first = float64(*nodes)
-	}
-	if reports, kilo := r.reports*r.seconds, r.kilo*r.seconds; reports > allowed*writesPerSecond+first || kilo > allowed*kilobytesPerSecond {
+	allowed := tolerance*r.seconds + 1
+	if reports, kilo := r.reports*r.seconds, r.kilo*r.seconds; reports > allowed*writesPerSecond || kilo > allowed*kilobytesPerSecond {
 		s.Errorf("%s: %.0f reports and %.0f kB in %.1f s, want at most %d and %d per second", r.phase, reports, kilo, r.seconds, writesPerSecond, kilobytesPerSecond)
 	}
-	if r.peak > atATime*writesPerSecond && first == 0 {
+	if r.peak > atATime*writesPerSecond {
 		s.Errorf("%s: %d reports were tried within a second, want at most %d", r.phase, r.peak, atATime*writesPerSecond)
 	}
 }
