@@ -273,7 +273,7 @@ func (a *Agent) detach(ctx context.Context, attachments []plan.Attachment) error
 	return errors.Join(errs...)
 }
 
-// detachAll detaches everything: the node state is gone, and with it whoever the counts were for. The controller
+// detachAll detaches everything: the node state is gone, and with it the counters that the counts belong to. The controller
 // deletes it when no counter is left and all is detached, or after it has added a departed node's accounts to those
 // of the cluster.
 func (a *Agent) detachAll(ctx context.Context) error {

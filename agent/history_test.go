@@ -118,7 +118,7 @@ func (h *nodeHistory) event() {
 	case 6:
 		h.Arm(1+h.Random.IntN(14), nil)
 	case 7:
-		h.Logf("the agent starts anew")
+		h.Logf("the agent restarts")
 		h.startAgent()
 	case 8:
 		if h.Random.IntN(3) == 0 {
@@ -188,7 +188,7 @@ func (h *nodeHistory) edit() {
 		h.Logf("the node state is deleted")
 		h.Must(h.Live.Delete(context.Background(), state))
 	case 1:
-		h.Logf("the node state is made anew")
+		h.Logf("the node state is created again")
 		h.Must(h.Live.Delete(context.Background(), state))
 		h.makeState()
 	case 2:
@@ -273,7 +273,7 @@ func (h *nodeHistory) attaching() error {
 	return nil
 }
 
-// detaching checks that what was read of a map is saved by now, unless the node state is gone or was made anew.
+// detaching checks that what was read of a map is saved by now, unless the node state is gone or was created again.
 func (h *nodeHistory) detaching(m *history.Map) error {
 	if h.noDetach {
 		return errors.New("no")

@@ -166,7 +166,7 @@ func TestAScrapeTellsWhatTheKernelHasThen(t *testing.T) {
 	again := &Agent{Client: n.client, Node: "n1", Info: n.agent.Info, Datapath: n, Links: n, Clock: n.clock}
 	n.agent, c.Agent = again, again
 	n.receive("eth0", 2)
-	expect(7, "xdpcounter_packets_total", "IPv4", "eth0", "TCP") // nothing starts anew with the agent
+	expect(7, "xdpcounter_packets_total", "IPv4", "eth0", "TCP") // a restart of the agent resets nothing
 	expect(0, "xdpcounter_report_writes_total", "success")
 
 	c.Programs = func() ([]plan.Program, error) { return nil, errors.New("no") }

@@ -50,7 +50,7 @@ func Mapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 }
 
 // SetupWithManager makes the manager call Reconcile when the spec of the own node state changes and whenever
-// changed yields, which it shall do once at the start and on each change of the node's interfaces.
+// changed yields, which happens once at the start and on each change of the node's interfaces.
 func (a *Agent) SetupWithManager(mgr ctrl.Manager, changed <-chan struct{}) error {
 	request := reconcile.Request{NamespacedName: types.NamespacedName{Name: a.Node}}
 	interfaces := source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {

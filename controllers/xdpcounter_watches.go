@@ -90,5 +90,5 @@ func (r *XDPCounterReconciler) delay(before, after client.Object) time.Duration 
 
 // delayPerState times the number of node states is how long changes of state are collected before a counter is summarized
 // again: 5 s with 5,000 node states. That is about fifty times as long as summarizing takes. So a change on all nodes leaves
-// most of the API server's time to the agents, and in a small cluster there is no noticeable delay.
+// most of the API server's time to the agents, and in a small cluster the delay is not visible.
 const delayPerState = time.Millisecond

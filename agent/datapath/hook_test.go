@@ -138,7 +138,7 @@ func TestForeignProgramComesAfterUs(t *testing.T) {
 	}
 }
 
-// In a race one wins, whoever it is: the other is told, nobody is displaced, and nothing of the loser is left.
+// In a race one of the two wins: the other gets an error, no program is displaced, and nothing of the loser is left.
 func TestRaceForTheHook(t *testing.T) {
 	for name, holder := range holders {
 		t.Run(name, func(t *testing.T) {

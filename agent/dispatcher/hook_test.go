@@ -76,8 +76,8 @@ func TestWhatTheKernelSaysOfAnExchange(t *testing.T) {
 	for name, tc := range map[string]struct {
 		mode   plan.Mode
 		before func(t *testing.T, index int, present *ebpf.Program)
-		from   bool // it shall take the place of the present program
-		leaves bool // nothing shall take its place
+		from   bool // it replaces the present program
+		leaves bool // nothing replaces it
 		want   error
 	}{
 		"the hook is free": {mode: plan.Native},

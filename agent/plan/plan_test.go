@@ -55,7 +55,7 @@ func TestWhatChangesAnAttachment(t *testing.T) {
 			have: []Attachment{changed(ours, func(a *Attachment) { a.Index = 0 })}, want: wish(Auto), i: with(Hook{}),
 			attach: wish(Auto), detach: []Attachment{changed(ours, func(a *Attachment) { a.Index = 0 })},
 		},
-		"a shared hook as wanted is left alone, whoever has exchanged the dispatcher meanwhile": {
+		"a shared hook as wanted is left alone if another process has replaced the dispatcher": {
 			have: []Attachment{changed(ours, func(a *Attachment) { a.ViaDispatcher = true })}, want: []Attachment{{Index: 2, Name: "eth0", Mode: Auto, ViaDispatcher: true}}, i: with(Hook{8, Native}),
 		},
 		"a shared hook that is free by now": {

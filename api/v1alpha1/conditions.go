@@ -23,7 +23,7 @@ const (
 // since the last one. Their action is CountInterfaces.
 const (
 	EventInterfacesAttached   = "InterfacesAttached"   // Normal: their packets are counted from now on
-	EventInterfacesReattached = "InterfacesReattached" // Normal: they are counted again, after the hook became free, the link was detached, the mode or the MTU changed or the node was started anew
+	EventInterfacesReattached = "InterfacesReattached" // Normal: they are counted again, after the hook became free, the link was detached, the mode or the MTU changed or the node was restarted
 	EventInterfacesDetached   = "InterfacesDetached"   // Normal: they are counted no more: gone, not selected any more, suspended, or the node left
 	EventInterfacesLost       = "InterfacesLost"       // Warning: they were being counted and cannot be any more
 	EventAttachFailed         = "AttachFailed"         // Warning: they are selected and cannot be counted

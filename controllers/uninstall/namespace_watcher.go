@@ -24,7 +24,7 @@ const NamespaceGrace = 20 * time.Second
 const namespaceInterval = time.Second
 
 // NamespaceWatcher is a manager.Runnable that makes the agents detach when the controller's own namespace is being deleted.
-// The deletion removes the agents without notice, and Helm does not run the hook of the chart for it. The permission to
+// The deletion removes the agents without a grace period, and Helm does not run the hook of the chart for it. The permission to
 // read the namespace is in config/rbac/namespace_role.yaml. A Role is sufficient, since a namespace is an object in itself.
 type NamespaceWatcher struct {
 	Live        client.Reader // without a cache

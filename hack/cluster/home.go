@@ -63,7 +63,7 @@ func buildImage(ctx context.Context, root, version, path string) error {
 	return os.WriteFile(path, archive.Bytes(), 0o644)
 }
 
-// again loads the image anew on the nodes of the cluster that is up, with the sandbox pid, and ends this process.
+// loads the image again on the nodes of the cluster that is up, with the sandbox pid, and ends this process.
 func (h home) again(pid, nodes int) error {
 	names, err := h.nodeNames()
 	if err != nil {
@@ -84,7 +84,7 @@ func (h home) again(pid, nodes int) error {
 			return fmt.Errorf("load the image on %s: %w: %s", name, err, out)
 		}
 	}
-	fmt.Fprintf(os.Stdout, "cluster: it is up already (process %d); the image is loaded anew\n%s", pid, h.explain())
+	fmt.Fprintf(os.Stdout, "cluster: it is up already (process %d); the image is loaded again\n%s", pid, h.explain())
 	os.Exit(0)
 	return nil
 }
@@ -165,6 +165,6 @@ func (h home) explain() string {
   node n1 ip link                  # a command on a node: bpftool net, ls /sys/fs/bpf, ctr images ls, ...
   client n1 ip link                # a command where n1's eth0 leads to: what is sent on wire0 arrives there
 
-The image of this clone is on the nodes; make cluster-up again loads it anew. End it with: make cluster-down
+The image of this clone is on the nodes; make cluster-up loads it again. End it with: make cluster-down
 `, h.path("kubeconfig"), h.path("bin"))
 }

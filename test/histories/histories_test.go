@@ -127,7 +127,7 @@ func (w *world) Step() {
 	}
 }
 
-// node lets a node come, go, be labelled or start anew.
+// node lets a node join, leave, be labelled or restart.
 func (w *world) node(name string) {
 	ctx := context.Background()
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"pool": history.OneOf(w.History, "edge", "core")}}}
@@ -155,7 +155,7 @@ func (w *world) node(name string) {
 			w.Logf("node %s is labelled %v", name, node.Labels)
 		}
 	case event == 4:
-		w.Logf("%s is started anew", name)
+		w.Logf("%s restarts", name)
 		w.startMachine(name)
 	}
 }

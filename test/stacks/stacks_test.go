@@ -33,7 +33,7 @@ type stack struct {
 	bottom []string
 	upper  string
 	make   func() error                       // in the namespace of the calling thread
-	frame  func(inner []byte) ([]byte, error) // what is sent for a frame that the upper interface shall have; nil: itself
+	frame  func(inner []byte) ([]byte, error) // what is sent for a frame that the upper interface receives; nil: itself
 }
 
 // peers are the other ends of eth0 and eth1.

@@ -57,7 +57,7 @@ func Tools(ctx context.Context, module string, progress io.Writer) (string, erro
 		return "", err
 	}
 	defer unlock()
-	if exists(dir) { // whoever had the lock before us has done the work
+	if exists(dir) { // the process that had the lock before has done the work
 		return dir, nil
 	}
 	return dir, buildPackages(ctx, name, module, "tool", "-s -w", dir+"/", report)

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A node is this program, executed anew: first it joins the node's control group, then, still as pid 1 of the node, it
+// A node is this program, executed again: first it joins the node's control group, then, still as pid 1 of the node, it
 // mounts what the node sees, runs containerd, kubelet and kube-proxy, and reaps. When it ends, all of it ends.
 
 // machineVariable holds the file of the machine to those processes, stageVariable what they are to do.

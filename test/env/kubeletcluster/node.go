@@ -251,7 +251,7 @@ func (n *Node) PowerOff() error {
 	return n.Node.PowerOff()
 }
 
-// PowerOn begins the life of a node anew after PowerOff, with another boot ID for what runs on the node itself (pods
+// PowerOn starts a node again after PowerOff, with another boot ID for what runs on the node itself (pods
 // see the machine's), and returns when it is Ready.
 func (n *Node) PowerOn(ctx context.Context) error {
 	if err := n.Node.PowerOn(); err != nil {

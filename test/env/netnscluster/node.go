@@ -118,7 +118,7 @@ func (n *Node) Object(ctx context.Context) (*corev1.Node, error) {
 	return object, nil
 }
 
-// Programs returns the IDs of the XDP programs on the node's interfaces, whoever attached them.
+// Programs returns the IDs of the XDP programs on the node's interfaces, no matter which process attached them.
 func (n *Node) Programs() (ids []uint32, err error) {
 	err = n.Do(func() error {
 		links, err := netlink.LinkList()

@@ -137,7 +137,7 @@ func TestFramesOnTheWireArriveAtEth0AndNothingElseDoes(t *testing.T) {
 	}
 	const frames = 1000
 	err := n.Client.Do(func() error {
-		// A signal, such as the Go runtime sends itself, would have the run begin anew. The thread ends with the test.
+		// A signal, such as the Go runtime sends itself, would restart the run. The thread ends with the test.
 		runtime.LockOSThread()
 		if err := unix.PthreadSigmask(unix.SIG_BLOCK, &unix.Sigset_t{Val: [16]uint64{1 << (unix.SIGURG - 1)}}, nil); err != nil {
 			return err
@@ -297,7 +297,7 @@ func TestAddNodeThatFailsLeavesNothing(t *testing.T) {
 }
 
 // A connection survives that the port goes which was the bridge's first, and a node is found again at once when it
-// is made anew.
+// is created again.
 func TestNodesComeAndGo(t *testing.T) {
 	f, nodes := fabric(t, "n1", "n2")
 	server, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", net.JoinHostPort(FabricAddress, "0"))

@@ -30,7 +30,7 @@ func (n *Node) PowerOff() error {
 	return nil
 }
 
-// PowerOn begins the life of a node anew after PowerOff: an empty BPFFS, a new eth0, and another boot ID for all
+// PowerOn starts a node again after PowerOff: an empty BPFFS, a new eth0, and another boot ID for all
 // that Command starts.
 func (n *Node) PowerOn() error {
 	n.boots++

@@ -49,7 +49,7 @@ type Sandbox struct {
 }
 
 // Enter moves the program into a sandbox. It has to be the first thing that main or TestMain does, since it
-// executes the program anew, with the same arguments and environment, up to this call. Of the processes, only
+// executes the program again, with the same arguments and environment, up to this call. Of the processes, only
 // the one inside returns. The one that called it first passes signals on to it (INT, TERM, QUIT, HUP), exits with
 // its status (128 + n if signal n ended it), and if killed takes everything in the sandbox along.
 //
@@ -116,7 +116,7 @@ func redirect(files ...*os.File) error {
 	return nil
 }
 
-// self returns a command that executes this program anew, as stage.
+// self returns a command that executes this program again, as stage.
 func self(stage string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe") //nolint:noctx // signals and the end of this process end it
 	cmd.Args = os.Args
@@ -258,7 +258,7 @@ func outsideDetached(o Options) error {
 }
 
 // initialize is pid 1 of the sandbox: it sets it up, runs the inside, and exits as that does, upon which the kernel
-// kills whatever is left. The inside is not pid 1 itself for two reasons: os/exec would compete with whoever reaps
+// kills whatever is left. The inside is not pid 1 itself for two reasons: os/exec would compete with the process that reaps
 // orphans, and /proc is only now that of the sandbox (cilium/ebpf looks at it before main, and remembers).
 func initialize(detached bool) error {
 	if os.Getpid() != 1 {

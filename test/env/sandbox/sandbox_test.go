@@ -117,7 +117,7 @@ func programs() map[string]func(*Sandbox) int {
 			time.Sleep(500 * time.Millisecond)
 			states, err := filepath.Glob("/proc/[0-9]*/status")
 			if err != nil || len(states) != 2 {
-				fmt.Fprintln(os.Stdout, "besides pid 1 and this one there are", states, err)
+				fmt.Fprintln(os.Stdout, "there are other processes than pid 1 and this one:", states, err)
 			}
 			return 0
 		},

@@ -105,7 +105,7 @@ func (h *History) Exists(name string, object client.Object) bool {
 // OneOf returns one of some values at random.
 func OneOf[T any](h *History, values ...T) T { return values[h.Random.IntN(len(values))] }
 
-// Arm lets the call with this number, counted from now, fail with fault. Without fault whoever calls is killed. With 0
+// Arm lets the call with this number, counted from now, fail with fault. Without fault the caller is killed. With 0
 // no call fails.
 func (h *History) Arm(calls int, fault error) { h.calls, h.fault = calls, fault }
 
