@@ -1,4 +1,5 @@
-# One image for both programs. The Kubernetes objects say which one to run, and as whom.
+# SPDX-License-Identifier: Apache-2.0
+# One image for both programs. The Kubernetes objects set the command and the user.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -10,7 +11,7 @@ ARG VERSION=dev
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /out/ ./cmd/controller ./cmd/agent
 
-# The programs are static, and speak TLS with the API server alone, whose certificate the pod's volume vouches for.
+# The programs are static. They use TLS only with the API server, whose CA certificate is in the pod's volume.
 FROM scratch
 LABEL org.opencontainers.image.title="xdp-operator" \
       org.opencontainers.image.licenses="Apache-2.0 AND (GPL-2.0-only OR BSD-2-Clause)"

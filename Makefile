@@ -1,15 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
 # xdp-operator: make help
 
 SHELL := /usr/bin/env bash -o pipefail
 VERSION ?= 0.1.0
 CONTROLLER_GEN := go tool -modfile=hack/tools/go.mod controller-gen
 HELM_DOCS := cd test/manifests && go tool helm-docs --log-level=warning --chart-search-root=../../charts --sort-values-order=file
+ACTIONLINT := go tool -modfile=hack/tools/go.mod actionlint
 GOLANGCI_LINT := go tool -modfile=hack/tools/lint/go.mod golangci-lint
 LDFLAGS := -s -w -X main.version=$(VERSION)
 KUBECTL ?= kubectl
 
-# Kernel and cluster tests need root; go test says so itself.
-# One setting for all, so that packages are compiled once and not twice where a C compiler is installed.
+# Tests that need root fail without it and say so.
+# CGO_ENABLED is set for all targets, so that packages are compiled only once if a C compiler is installed.
 export CGO_ENABLED := 0
 
 GO_TEST := go test -count=1
@@ -18,19 +20,19 @@ GO_TEST := go test -count=1
 
 .PHONY: help
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z0-9-]*:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ The two commands
 
 .PHONY: demo
-demo: ## Run a cluster on this machine, count real packets and check the totals (KEEP=1 leaves it up)
+demo: ## Run a cluster on this machine, count real packets and check the totals (KEEP=1: leave it running)
 	go run ./hack/demo $(if $(KEEP),-keep) $(if $(WRONG),-wrong)
 
 .PHONY: demo-down
-demo-down: ## End what make demo KEEP=1 left up
+demo-down: ## End the cluster of make demo KEEP=1
 	go run ./hack/demo -down
 
-# Two at a time, since most of what they do is wait; the longest first. What they need is built before.
+# Two targets run at a time, because they mostly wait. The longest are first. Prerequisites are built before.
 .PHONY: test
 test: controlplane cluster-programs image-tar ## Run every test that this machine can run
 	+@$(MAKE) --no-print-directory -j2 $(addprefix -o ,$^) test-e2e test-kernel test-integration test-env test-unit test-api test-faults-short test-prometheus test-scale-short test-charts test-gitops
@@ -84,7 +86,7 @@ test-kernel: ## The BPF program, attaching, interfaces and xdpcount against this
 	$(GO_TEST) $(KERNEL_TESTS)
 
 .PHONY: test-kernels
-test-kernels: ## The same on Debian's kernels, emulated (KERNELS="5.10 6.1": which; RUN=expression; WRITE=1: docs/kernels.md)
+test-kernels: ## Run the kernel tests on Debian's kernels in QEMU (KERNELS="5.10 6.1", RUN=regexp; WRITE=1 updates docs/kernels.md)
 	$(GO_TEST) ./test/kernels
 	go run ./test/kernels $(if $(KERNELS),-kernels "$(KERNELS)") $(if $(RUN),-run "$(RUN)") $(if $(WRITE),-write)
 
@@ -97,7 +99,7 @@ test-faults-short: controlplane ## Every fault once and 15 random ones, under tr
 	$(GO_TEST) -timeout 20m $(FAULT_TESTS)
 
 .PHONY: test-faults
-test-faults: controlplane ## The same with outages of a minute and 100 random faults (SEED=N and COUNT=N: which and how many)
+test-faults: controlplane ## Test faults with outages of a minute and 100 random ones (SEED=N: which ones, COUNT=N: how many)
 	$(GO_TEST) -timeout 3h -v ./test/faults/... -large -table $(CURDIR)/bin/faults.md $(if $(SEED),-seed $(SEED)) $(if $(COUNT),-random $(COUNT))
 
 .PHONY: test-scale-short
@@ -105,23 +107,23 @@ test-scale-short: controlplane ## 200 simulated nodes on a real API server: what
 	$(GO_TEST) -timeout 20m $(SCALE_TESTS)
 
 .PHONY: test-scale
-test-scale: controlplane ## The same at any size, and what it costs (NODES=1000 COUNTERS=20 INTERVAL=10s WINDOW=2m: docs/scale.md)
+test-scale: controlplane ## Measure any number of simulated nodes (NODES=1000 COUNTERS=20 INTERVAL=10s WINDOW=2m: docs/scale.md)
 	$(GO_TEST) -timeout 3h -v ./test/scale -nodes $(if $(filter file,$(origin NODES)),1000,$(NODES)) -counters $(or $(COUNTERS),20) -interval $(or $(INTERVAL),10s) $(if $(WINDOW),-window $(WINDOW))
 
 .PHONY: test-charts
-test-charts: controlplane ## Chart and kustomize give the same, and the API server takes both
+test-charts: controlplane ## Test that chart and kustomize give the same objects, and that the API server accepts them
 	cd test/manifests && $(GO_TEST) ./...
 
 .PHONY: test-gitops
-test-gitops: ## Argo CD's and Flux' own code judge an XDPCounter of every phase, and read docs/gitops.md
+test-gitops: ## Test the health of XDPCounters with the code of Argo CD and Flux, and docs/gitops.md
 	cd test/gitops && $(GO_TEST) ./...
 
 .PHONY: test-quiet
-test-quiet: controlplane ## Ten minutes without traffic: what is written then, counted at the API server (QUIET=1h: how long)
-	$(GO_TEST) -timeout 3h -v ./test/integration -run TestAQuietCluster -quiet $(or $(QUIET),10m)
+test-quiet: controlplane ## Count what is written to the API server in ten minutes without traffic (QUIET=1h: how long)
+	$(GO_TEST) -timeout 3h -v ./test/integration -run TestIdleCluster -quiet $(or $(QUIET),10m)
 
 .PHONY: test-prometheus
-test-prometheus: controlplane ## A real Prometheus: metrics, alerts and dashboard under traffic and faults (PICTURE=1: docs/dashboard.svg)
+test-prometheus: controlplane ## Test metrics, alerts and dashboard with a real Prometheus (PICTURE=1 updates docs/dashboard.svg)
 	cd test/prometheus && $(GO_TEST) ./... $(if $(PICTURE),-picture $(CURDIR)/docs/dashboard.svg)
 
 .PHONY: test-e2e
@@ -133,7 +135,7 @@ test-mutation: ## Change one operator at a time and count which changes the test
 	go run ./test/mutation $(PACKAGES)
 
 .PHONY: fuzz
-fuzz: ## Fuzz for 30 s each
+fuzz: ## Run each fuzz test for 30 s
 	go test ./agent/plan -run '^$$' -fuzz FuzzGlobsNeverPanic -fuzztime 30s
 	go test ./agent/plan -run '^$$' -fuzz FuzzLayers -fuzztime 30s
 	go test ./bpf -run '^$$' -fuzz FuzzProgram -fuzztime 30s
@@ -143,7 +145,7 @@ oracle: ## Replay captures and compare every class with tshark: make oracle PCAP
 	go run ./test/oracle $(PCAP)
 
 .PHONY: bench
-bench: ## Measure what counting costs and compare it with the budgets, as root on an idle machine (QUICK=1: a first look)
+bench: ## Measure what counting costs and compare it with the budgets (root, idle machine; QUICK=1: less exact)
 	go run ./test/bench $(if $(QUICK),-quick)
 
 .PHONY: controlplane
@@ -154,8 +156,8 @@ controlplane: ## Get etcd, kube-apiserver, kube-controller-manager and kubectl (
 
 .PHONY: generate
 generate: ## Generate deep copies, apply configurations and the BPF objects (needs clang-14)
-	$(CONTROLLER_GEN) object paths=./api/v1alpha1
-	$(CONTROLLER_GEN) applyconfiguration paths=./api/v1alpha1
+	$(CONTROLLER_GEN) object:headerFile=hack/tools/header.go.txt paths=./api/v1alpha1
+	$(CONTROLLER_GEN) applyconfiguration:headerFile=hack/tools/header.go.txt paths=./api/v1alpha1
 	go generate ./bpf ./test/bench ./test/kernels/sharing
 
 .PHONY: manifests
@@ -177,7 +179,7 @@ metrics-docs: ## Write docs/metrics.md
 	go run ./hack/metricsdocs
 
 .PHONY: pictures
-pictures: ## Run a cluster and write what kubectl, its plugin and xdpcount show of it into docs/pictures (needs root)
+pictures: ## Write docs/pictures: the output of kubectl, the plugin and xdpcount on a cluster (needs root)
 	go run ./hack/pictures
 
 .PHONY: fmt
@@ -186,14 +188,15 @@ fmt: ## Format Go and C
 	clang-format-14 -i --style=file:bpf/.clang-format bpf/*.c bpf/*.h bpf/headers/*.h test/bench/*.c test/kernels/sharing/*.c
 
 .PHONY: lint
-lint: packages ## Lint, the layering of the packages included
+lint: packages ## Check the style, which package imports which, and the GitHub workflow
+	$(ACTIONLINT)
 	$(GOLANGCI_LINT) run ./...
 	cd test/manifests && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
 	cd test/gitops && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
 	cd test/prometheus && go tool -modfile=../../hack/tools/lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
 
 .PHONY: verify
-verify: generate manifests metrics-docs fmt lint ## Check that everything generated is current (needs clang-14)
+verify: generate manifests metrics-docs fmt lint ## Check that generated files are current, and lint (needs clang-14)
 	go mod tidy -diff
 	git diff --exit-code
 
@@ -223,7 +226,7 @@ build: ## Build the programs into bin/
 PLUGIN_PLATFORMS := linux_amd64 linux_arm64 darwin_amd64 darwin_arm64
 
 .PHONY: plugin-archives
-plugin-archives: ## Build the kubectl plugin for every platform into bin/, in the archives that .krew.yaml names
+plugin-archives: ## Build the kubectl plugin for every platform into bin/, as the archives that .krew.yaml names
 	for platform in $(PLUGIN_PLATFORMS); do \
 		dir=bin/plugin/$$platform && mkdir -p $$dir && cp LICENSE cmd/kubectl-xdpcounter/kubectl_complete-xdpcounter $$dir/ && \
 		GOOS=$${platform%_*} GOARCH=$${platform#*_} go build -trimpath -ldflags '$(LDFLAGS)' -o $$dir/ ./cmd/kubectl-xdpcounter && \
@@ -250,9 +253,9 @@ uninstall: ## Remove the CRDs, and with them all XDPCounters
 deploy: ## Install everything into the cluster of the kubeconfig
 	$(KUBECTL) apply --server-side -k config/default
 
-# A step that fails does not keep the others: what is gone already need not go.
+# A step that fails does not stop the others: its objects may be deleted already.
 .PHONY: undeploy
-undeploy: ## Remove everything again: the agents detach, each node is swept, then all objects go, XDPCounters included
+undeploy: ## Detach all programs, clean each node, then delete all objects, including XDPCounters
 	-$(KUBECTL) delete --ignore-not-found -k config/uninstall
 	-$(KUBECTL) apply --server-side -k config/uninstall
 	-$(KUBECTL) -n xdp-operator-system wait --for=condition=complete --timeout=210s job/xdp-operator-uninstall
@@ -263,5 +266,5 @@ undeploy: ## Remove everything again: the agents detach, each node is swept, the
 	$(KUBECTL) delete --ignore-not-found -k config/default
 
 .PHONY: clean
-clean: ## Remove what was built here; the cache of the control plane stays
+clean: ## Remove bin/; the cache stays
 	rm -rf bin

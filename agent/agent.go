@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package agent is the node's half of the operator: it makes the interfaces of its node counted as its
 // XDPNodeState says, and reports the totals in that object's status.
 package agent

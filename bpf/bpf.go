@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package bpf embeds the counting program, compiled by clang, and adapts it to the machine.
 package bpf
 

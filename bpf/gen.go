@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bpf
 
 // The committed objects are compiled by clang 14. Compiling them again gives the same bytes. bpfel is for amd64 and arm64,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controllers has the two reconcilers of the controller. NodeStateReconciler writes to each XDPNodeState which
 // XDPCounters select the node. XDPCounterReconciler summarizes the reports of the agents in the status of each XDPCounter.
 package controllers

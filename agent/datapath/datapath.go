@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package datapath attaches the counting program to interfaces, finds it again after a restart, and reads its counts. Its
 // whole state is in the pins of a bpffs:
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package dispatcher shares the XDP hook of an interface by the protocol of libxdp, version 2
 // (https://github.com/xdp-project/xdp-tools/blob/main/lib/libxdp/protocol.org). The attached program is a dispatcher, which
 // calls up to ten programs one after another. To add or remove a program, a new dispatcher is created with all other programs,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package links lists and watches the interfaces of a network namespace by rtnetlink.
 package links
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan
 
 // Diff returns what has to be attached and what has to be detached to get from the present attachments to the wanted ones.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plan decides which interfaces are to be counted, and what has to be attached and detached for that. It does no I/O and
 // imports only the standard library.
 package plan

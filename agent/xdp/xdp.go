@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package xdp translates what the kernel reports about XDP, by rtnetlink or by bpf(2), to the types and errors of package plan.
 package xdp
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package traffic defines the classes of frames, the counts of each class and the arithmetic on them. It does not depend on
 // the kernel or on Kubernetes and imports the standard library only.
 package traffic

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package traffic
 
 // MapID identifies a BPF map permanently: the kernel does not reuse a map ID within one boot, and boot IDs are random. Names

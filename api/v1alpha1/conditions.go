@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package v1alpha1
 
 // Condition types.
@@ -17,11 +19,11 @@ const (
 	ConditionStalled = "Stalled"
 )
 
-// Reasons of the events on an XDPCounter. An event tells of all interfaces to which the same happened, on any node,
+// Reasons of the events on an XDPCounter. An event lists all interfaces to which the same happened, on any node,
 // since the last one. Their action is CountInterfaces.
 const (
 	EventInterfacesAttached   = "InterfacesAttached"   // Normal: their packets are counted from now on
-	EventInterfacesReattached = "InterfacesReattached" // Normal: they are counted again, after the hook became free, the link was cut, the mode or the MTU changed or the node was started anew
+	EventInterfacesReattached = "InterfacesReattached" // Normal: they are counted again, after the hook became free, the link was detached, the mode or the MTU changed or the node was started anew
 	EventInterfacesDetached   = "InterfacesDetached"   // Normal: they are counted no more: gone, not selected any more, suspended, or the node left
 	EventInterfacesLost       = "InterfacesLost"       // Warning: they were being counted and cannot be any more
 	EventAttachFailed         = "AttachFailed"         // Warning: they are selected and cannot be counted

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package v1alpha1 holds the two kinds of the API group xdp-operator.io: XDPCounter, which users create and read, and
 // XDPNodeState, through which the controller and the agent of one node communicate.
 //

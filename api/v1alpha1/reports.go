@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package v1alpha1
 
 import (
@@ -47,7 +49,7 @@ func (a *CounterAccount) Rate() traffic.Rate {
 
 // Follows reports whether the node's agent works by the counter's present spec.
 func (s *XDPNodeState) Follows(c *XDPCounter) bool {
-	if told := s.Spec.Entry(c.UID); told == nil || told.Generation != c.Generation {
+	if entry := s.Spec.Entry(c.UID); entry == nil || entry.Generation != c.Generation {
 		return false
 	}
 	if s.Status.ObservedGeneration == s.Generation {

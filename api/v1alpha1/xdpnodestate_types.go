@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package v1alpha1
 
 import (
@@ -43,16 +45,16 @@ type XDPNodeStateSpec struct {
 	// +optional
 	// +listType=atomic
 	Counters []NodeCounter `json:"counters,omitempty"`
-	// reportInterval is how often the totals are reported while they change, at least 1s. The controller doubles what the
-	// XDPCounters ask for until the reports of all nodes stay within the cluster's budget of writes.
+	// reportInterval is how often the agent reports the totals while they change, at least 1s. The controller doubles the
+	// interval that the XDPCounters request until the reports of all nodes stay within the cluster's write budget.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be at least 1s"
 	ReportInterval metav1.Duration `json:"reportInterval"`
-	// reportBytesPerSecond is this node's share of the cluster's budget of bytes. The agent doubles reportInterval until its
-	// reports stay within it. 0: no limit.
+	// reportBytesPerSecond is this node's share of the cluster's budget of report bytes. The agent doubles reportInterval
+	// until its reports stay within it. 0 means no limit.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	ReportBytesPerSecond int64 `json:"reportBytesPerSecond,omitempty"`
-	// updateTime is when this spec was last changed while the agent was reporting. The agent has to follow it within three
+	// updateTime is when this spec was last changed while the agent was reporting. The agent must apply it within three
 	// minutes.
 	// +optional
 	UpdateTime *metav1.Time `json:"updateTime,omitempty"`
@@ -156,11 +158,11 @@ type XDPNodeStateStatus struct {
 	// reportTime is the time of the report.
 	// +optional
 	ReportTime *metav1.MicroTime `json:"reportTime,omitempty"`
-	// nextReportTime is when the next report is due at the latest. An agent that has not reported by then is late.
+	// nextReportTime is when the next report is due. An agent that has not reported by then is late.
 	// +optional
 	NextReportTime *metav1.Time `json:"nextReportTime,omitempty"`
-	// reportBytes is the size of a report in bytes, as JSON, rounded up. It changes only when reports grow beyond it or shrink
-	// to less than three quarters of it.
+	// reportBytes is the size of a report as JSON in bytes, rounded up. It changes only when reports become larger than it,
+	// or smaller than three quarters of it.
 	// +optional
 	ReportBytes int32 `json:"reportBytes,omitempty"`
 	// agent identifies the agent that wrote this report.

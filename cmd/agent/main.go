@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command agent runs on every node. See package agent.
 //
 //	agent           counts packets as the node's XDPNodeState specifies; programs stay attached when it exits

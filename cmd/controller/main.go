@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command controller runs once per cluster. See package controllers.
 //
 //	controller               runs the controllers while it holds the lease

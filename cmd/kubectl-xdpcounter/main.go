@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command kubectl-xdpcounter is a kubectl plugin. kubectl xdpcounter top shows the counts of XDPCounters live. kubectl
 // xdpcounter why explains why an XDPCounter is not Ready. docs/kubectl-xdpcounter.md describes flags, output and exit
 // statuses.

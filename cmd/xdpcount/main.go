@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command xdpcount counts the packets that interfaces of this host receive, per protocol, and shows them live. It is the
 // successor of the kernel sample xdp1. docs/xdpcount.md describes flags, output and exit statuses.
 //

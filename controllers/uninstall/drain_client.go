@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package uninstall removes what xdp-operator has left in a cluster: all agents save their counts and detach, the counts of
 // each node are added to the totals of the XDPCounters, and the node states are deleted.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command apidocs writes docs/api.md from the CRDs, which controller-gen writes from the types, and from the constants and
 // the table of reasons of api/v1alpha1. It also writes what docs/troubleshooting.md has from that table. Run it in the top
 // folder of the clone.

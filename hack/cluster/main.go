@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command cluster runs a Kubernetes cluster of real nodes on this machine for people: make cluster-up, cluster-down.
 package main
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -67,7 +69,7 @@ func carry(client net.Conn, server string) {
 	defer func() { _ = client.Close() }()
 	api, err := net.Dial("tcp", server) //nolint:noctx // it answers or fails at once
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "cluster:", err) // the API server is down, as clients notice
+		fmt.Fprintln(os.Stderr, "cluster:", err) // the API server is down, and clients get an error
 		return
 	}
 	defer func() { _ = api.Close() }()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command controlplane prints the path of a directory that holds etcd, kube-apiserver, kube-controller-manager and kubectl,
 // building them if need be. Progress goes to standard error, so that the output can be used as it is:
 //

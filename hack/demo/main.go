@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command demo shows the main job on real parts: a control plane, three nodes that are network namespaces, the real
 // controller and agents, and real frames of several protocols, whose totals it then reads from kubectl and compares
 // with what was sent. Its exit status is 0 only if they are equal.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command imagetar builds the image of the operator without a container engine, one archive per architecture:
 //
 //	go run ./hack/imagetar -version 0.1.0 -output bin amd64 arm64

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command metricsdocs writes docs/metrics.md from the metric definitions of controller and agent, and from the alerts in
 // config/prometheus. Run it in the top folder of the repository.
 package main

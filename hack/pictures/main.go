@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command pictures writes the terminal pictures of README.md: it runs a cluster as the demo does, sends frames, runs each
 // command in a terminal, and draws what stood on that. It is run from the top folder of the clone, as root.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package format writes numbers, plurals and lists for people. All programs use it, so that the same fact reads the same in
 // conditions, events, kubectl columns and terminals.
 package format

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package metric defines metrics of the controller and the agent: name, meaning and number of series. docs/metrics.md is
 // generated from the definitions.
 package metric

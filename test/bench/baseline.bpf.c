@@ -2,7 +2,7 @@
 //go:build ignore
 
 /*
- * What the counting program is measured against. Every program passes every frame on, so that two of them differ by
+ * Programs with which the counting program is compared. Every program passes every frame on, so that they differ by
  * their counting only.
  */
 #include "../../bpf/headers/xdp.h"
@@ -12,15 +12,15 @@
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 
-/* The floor: what it takes to run any program. */
+/* The floor: the cost of running any program. */
 SEC("xdp") int empty(struct xdp_md *ctx)
 {
 	return XDP_PASS;
 }
 
 /*
- * The limit: no counter of packets and bytes does less than this. It tells nothing apart, and its numbers have one
- * address for all CPUs, so it is right on one CPU only.
+ * The limit: no counter of packets and bytes can cost less. It counts all frames together, and all CPUs use the same
+ * counter, so it is exact on one CPU only.
  */
 struct {
 	__u64 packets;
@@ -35,11 +35,11 @@ SEC("xdp") int limit(struct xdp_md *ctx)
 }
 
 /*
- * xdp1, written anew after what is publicly known of the kernel sample of that name: packets, not bytes, in a
- * per-CPU array of 256 longs; the key is the protocol of IPv4 or the first next header of IPv6, behind up to two
+ * xdp1, written from scratch after the public description of the kernel sample: it counts packets, not bytes, in a
+ * per-CPU array of 256 longs. The key is the protocol of IPv4 or the first next header of IPv6, after up to two
  * VLAN tags, and 0 for everything else. A frame that is too short for its Ethernet header or its tags is not counted.
- * Headers are found by their offset from the start of the frame, as there, so that the compiler makes the same of both.
- * The sample drops what it has seen; this one passes it on.
+ * Headers are found by their offset from the start of the frame, as in the sample, to get similar compiled code.
+ * The sample drops the frames. This program passes them on.
  */
 #define XDP1_TAGS 2
 
@@ -97,7 +97,7 @@ SEC("xdp") int xdp1(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-/* Not measured itself: sends live frames out of an interface, from where the other end of a veth pair receives them. */
+/* Not measured: sends live frames from an interface, so that the other end of the veth pair receives them. */
 const volatile __u32 sender;
 
 SEC("xdp") int send(struct xdp_md *ctx)

@@ -1,19 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import "fmt"
 
-// budget bounds a figure, from below or from above.
+// budget is a lower or upper limit of a result.
 type budget struct {
 	bound   float64
-	atLeast bool   // else at most
-	unit    string // what the bound is in, with a leading space; for people
+	atLeast bool   // otherwise at most
+	unit    string // unit of the bound for output, with a leading space
 }
 
 func (b budget) kept(got float64) bool {
 	if b.atLeast {
 		return got >= b.bound
 	}
-	return got <= b.bound // not of NaN
+	return got <= b.bound // false for NaN
 }
 
 // String returns the budget without a verdict.
@@ -25,7 +27,7 @@ func (b budget) String() string {
 	return fmt.Sprintf("%s %g%s", sign, b.bound, b.unit)
 }
 
-// verdict returns a figure, the budget and whether it is kept.
+// verdict formats a result, its budget, and whether it is kept.
 func (b budget) verdict(got float64) string {
 	if b.kept(got) {
 		return short(got) + " " + b.String() + "  kept"
@@ -33,7 +35,7 @@ func (b budget) verdict(got float64) string {
 	return short(got) + " " + b.String() + "  MISSED"
 }
 
-// short returns a figure with three digits or so.
+// short formats a number with about three digits.
 func short(got float64) string {
 	switch {
 	case got >= 100:
@@ -45,13 +47,13 @@ func short(got float64) string {
 	}
 }
 
-// ledger remembers which budgets were missed.
+// ledger records the budgets that were missed.
 type ledger struct {
 	judged int
 	missed []string
 }
 
-// judge books a figure and returns its verdict.
+// judge records a result and returns its verdict.
 func (l *ledger) judge(what string, b budget, got float64) string {
 	l.judged++
 	if !b.kept(got) {

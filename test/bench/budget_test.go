@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -33,7 +35,7 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-func TestAMissedBudgetIsAnErrorAtTheEnd(t *testing.T) {
+func TestMissedBudget(t *testing.T) {
 	var budgets ledger
 	var out bytes.Buffer
 	budgets.judge("a", plainIP, 0.5)

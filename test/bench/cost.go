@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -12,7 +14,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// effort says how much is measured.
+// effort is the number of measurements.
 type effort struct {
 	loads  int // of each program
 	rounds int // in each of which every load of every program has its turn
@@ -21,18 +23,18 @@ type effort struct {
 	frames int // sent live in a call
 }
 
-// Calls are short, half a millisecond and 2 ms for live frames, and many. The core may be shared with another CPU, even
-// one of another virtual machine; it then comes and goes within milliseconds, and the longer a call the fewer are left
-// alone. Loads are many, since they differ by more than half of what is measured.
+// There are many short calls, of half a millisecond, or 2 ms for live frames. The core can be shared with another CPU, even
+// of another virtual machine, which is active for some milliseconds at a time. The longer a call is, the fewer calls are
+// undisturbed. There are many loads, because they differ by more than half of the measured cost.
 var (
 	full  = effort{loads: 24, rounds: 4, calls: 20, runs: 20_000, frames: 4096}
 	quick = effort{loads: 8, rounds: 2, calls: 20, runs: 10_000, frames: 4096}
 )
 
-// persistence is how many times as many rounds are made at most where the machine's neighbours leave too little alone.
+// persistence is the maximum factor by which the number of rounds grows if too many measurements are disturbed.
 const persistence = 3
 
-// loadAll loads some programs several times each. What was loaded is to be closed, also if there is an error.
+// loadAll loads programs several times each. The caller closes those that were loaded, even if there is an error.
 func loadAll(loads int, which ...contender) ([]*instance, error) {
 	var all []*instance
 	for range loads {
@@ -55,10 +57,10 @@ func closeAll(all []*instance) error {
 	return errors.Join(errs...)
 }
 
-// compareCosts measures what each kind of frame costs each program and prints a row for it.
+// compareCosts measures the cost of each kind of frame for each program, and prints a row for it.
 func compareCosts(ctx context.Context, out io.Writer, e effort, budgets *ledger) (err error) {
-	// Nothing is sent on it: see hold.
-	w, err := newWire()
+	// No frames are sent on it: see hold.
+	w, err := newVethPair()
 	if err != nil {
 		return err
 	}
@@ -97,9 +99,9 @@ func compareCosts(ctx context.Context, out io.Writer, e effort, budgets *ledger)
 	return err
 }
 
-// measureCosts measures what a kind of frame costs each program. hold puts a program on some interface in native mode:
-// as long as it is there, the kernel has not to be told anew with each call that it may be called directly, for which it
-// waits twice for all CPUs, some 10 ms each time.
+// measureCosts measures the cost of a kind of frame for each program. hold attaches a program to some interface in native
+// mode. Otherwise the kernel would update its dispatcher for direct calls in each test run, which waits twice for all CPUs,
+// about 10 ms each time.
 func measureCosts(ctx context.Context, e effort, hold func(*ebpf.Program) error, all []*instance, k kind) (*samples, error) {
 	var probes []probe
 	loads := [contenders]int{}
@@ -107,7 +109,7 @@ func measureCosts(ctx context.Context, e effort, hold func(*ebpf.Program) error,
 		load := loads[i.contender]
 		loads[i.contender]++
 		probes = append(probes, probe{column(i.contender), load, i.program, k.frame.Data})
-		// The machine may be slower than it was when the reference had its row, so that is measured again.
+		// The reference is measured again, because the speed of the machine can have changed since its row.
 		if (k.budget == worst || k.budget == both) && i.contender == xdp1 {
 			probes = append(probes, probe{xdp1OnReference, load, i.program, kinds()[0].frame.Data})
 		}
@@ -133,15 +135,15 @@ func measureCosts(ctx context.Context, e effort, hold func(*ebpf.Program) error,
 	return &measured, nil
 }
 
-// shuffled returns the elements in a random order. In one that is always the same some would have an advantage: the code
-// by which the kernel calls the program of the hour directly lies in two places in turn.
+// shuffled returns the elements in a random order. In a fixed order some would have an advantage, because the kernel's code
+// for direct calls alternates between two addresses.
 func shuffled[E any](s []E) []E {
 	s = slices.Clone(s)
 	rand.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
 	return s
 }
 
-// probe is a program with a frame to run it on, and where the result belongs.
+// probe is a program with a frame to run it on, and the column of the result.
 type probe struct {
 	column
 	load    int
@@ -149,8 +151,8 @@ type probe struct {
 	frame   []byte
 }
 
-// timeRuns returns the CPU time of so many runs of a program on a frame, by BPF_PROG_TEST_RUN. The kernel's own figure
-// is a whole number of ns per run, which is too coarse.
+// timeRuns returns the CPU time of a number of runs of a program on a frame with BPF_PROG_TEST_RUN. The kernel's own result is
+// a whole number of ns per run, which is not accurate enough.
 func timeRuns(program *ebpf.Program, frame []byte, runs int) (time.Duration, error) {
 	options := ebpf.RunOptions{Data: frame, Repeat: uint32(runs)}
 	before, err := cpuTime()

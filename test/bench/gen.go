@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 // Made as the product's program is (bpf/gen.go), so that they differ by their source only.

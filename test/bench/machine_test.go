@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -30,7 +32,7 @@ func TestMachine(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatTheCPUHasIsAMitigation(t *testing.T) {
+func TestMitigations(t *testing.T) {
 	directory := t.TempDir()
 	for name, text := range map[string]string{"meltdown": "Not affected\n", "retbleed": "Mitigation: Enhanced IBRS\n"} {
 		if err := os.WriteFile(filepath.Join(directory, name), []byte(text), 0o600); err != nil {

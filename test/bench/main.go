@@ -1,9 +1,11 @@
-// Command bench measures what the counting program costs and compares it with the budgets:
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures the cost of the counting program and compares it with the budgets:
 //
 //	go run ./test/bench
 //
-// It needs root, and a machine that does nothing else. Everything happens in a sandbox and leaves nothing. The exit
-// status is 1 if a budget is missed. How it is measured is told in docs/performance.md.
+// It requires root and an idle machine. Everything runs in a sandbox, which is removed at the end. The exit status is 1 if a
+// budget is missed. docs/performance.md describes the measurements.
 package main
 
 import (
@@ -44,9 +46,9 @@ func run(out io.Writer, e effort) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	// Kernels before 5.11 charge maps to the limit of locked memory. Where it may not be raised it may still do.
+	// Kernels before 5.11 charge maps to the limit of locked memory. If raising it fails, the limit can still be sufficient.
 	_ = rlimit.RemoveMemlock()
-	debug.SetGCPercent(-1) // what is measured here is not a matter of Go
+	debug.SetGCPercent(-1) // Go's memory is not measured here
 
 	if err := describeMachine(out); err != nil {
 		return err
@@ -70,14 +72,14 @@ func run(out io.Writer, e effort) error {
 	return conclude(out, budgets)
 }
 
-// pinned returns the section on one CPU.
+// pinned returns the section bound to one CPU.
 func pinned(section func(context.Context, io.Writer, effort, *ledger) error) func(context.Context, io.Writer, effort, *ledger) error {
 	return func(ctx context.Context, out io.Writer, e effort, budgets *ledger) error {
 		return onOneCPU(func() error { return section(ctx, out, e, budgets) })
 	}
 }
 
-// conclude tells which budgets were missed. The error is errMissed if there is one.
+// conclude prints the missed budgets. It returns errMissed if there are any.
 func conclude(out io.Writer, budgets ledger) error {
 	load, err := loadAverage()
 	if err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -10,7 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// memory is what a program and its maps take of the kernel's, in bytes.
+// memory is the kernel memory of a program and its maps in bytes.
 type memory struct {
 	counts      uint64 // the map of the counts
 	constants   uint64 // the map of the program's constants
@@ -20,7 +22,7 @@ type memory struct {
 
 func (m memory) sum() uint64 { return m.counts + m.constants + m.program + m.machineCode }
 
-// measureMemory prints what one interface takes, as computed and as the kernel tells it.
+// measureMemory prints the memory per interface, as computed and as reported by the kernel.
 func measureMemory(_ context.Context, out io.Writer, _ effort, _ *ledger) (err error) {
 	all, err := loadAll(1, plain, jumbo)
 	defer func() { err = errors.Join(err, closeAll(all)) }()
@@ -45,7 +47,7 @@ func measureMemory(_ context.Context, out io.Writer, _ effort, _ *ledger) (err e
 	return nil
 }
 
-// memory asks the kernel. What it does not tell is 0.
+// memory returns the memory as reported by the kernel. Unknown values are 0.
 func (i *instance) memory() (memory, error) {
 	var m memory
 	info, err := i.program.Info()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -81,7 +83,7 @@ func (i *instance) runOnce(t *testing.T, f frames.Frame) tally {
 	return got
 }
 
-func TestEveryProgramPassesEveryFrame(t *testing.T) {
+func TestProgramsPassFrames(t *testing.T) {
 	for _, c := range loadable(t, empty, xdp1, limit, plain, jumbo) {
 		i := loadFor(t, c)
 		for _, k := range kinds() {
@@ -90,7 +92,7 @@ func TestEveryProgramPassesEveryFrame(t *testing.T) {
 	}
 }
 
-func TestXDP1CountsPacketsByProtocol(t *testing.T) {
+func TestXDP1Counts(t *testing.T) {
 	i := loadFor(t, xdp1)
 	want := map[uint32]uint64{}
 	for _, tc := range []struct {
@@ -126,7 +128,7 @@ func TestXDP1CountsPacketsByProtocol(t *testing.T) {
 	}
 }
 
-func TestLimitCountsEverythingAsOne(t *testing.T) {
+func TestLimitCounts(t *testing.T) {
 	i := loadFor(t, limit)
 	var all traffic.Counts
 	for _, k := range kinds() {
@@ -137,7 +139,7 @@ func TestLimitCountsEverythingAsOne(t *testing.T) {
 	}
 }
 
-func TestOursCountEachKindAsItsClass(t *testing.T) {
+func TestOurCounts(t *testing.T) {
 	for _, c := range loadable(t, plain, jumbo) {
 		for _, k := range kinds() {
 			i := loadFor(t, c)
@@ -148,13 +150,13 @@ func TestOursCountEachKindAsItsClass(t *testing.T) {
 	}
 }
 
-func TestEmptyCountsNothing(t *testing.T) {
+func TestEmptyProgramCounts(t *testing.T) {
 	if got := loadFor(t, empty).runOnce(t, kinds()[0].frame); len(got) > 0 {
 		t.Errorf("it counted %v", got)
 	}
 }
 
-func TestEachLoadCountsForItself(t *testing.T) {
+func TestLoadsHaveSeparateMaps(t *testing.T) {
 	for _, c := range loadable(t, xdp1, limit, plain, jumbo) {
 		first, second := loadFor(t, c), loadFor(t, c)
 		first.runOnce(t, kinds()[0].frame)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -15,7 +17,7 @@ var livePath = budget{bound: 0.65, unit: " xdp1"}
 
 // compareProgramTime has the kernel measure each run of the programs on the receiving end of a veth pair.
 func compareProgramTime(ctx context.Context, out io.Writer, e effort, budgets *ledger) (err error) {
-	w, err := newWire()
+	w, err := newVethPair()
 	if err != nil {
 		return err
 	}
@@ -82,7 +84,7 @@ func compareProgramTime(ctx context.Context, out io.Writer, e effort, budgets *l
 }
 
 // timeLive sends so many frames to the receiver and returns how many ns each took its program.
-func (r *receiver) timeLive(w *wire, frame []byte, n int) (float64, error) {
+func (r *receiver) timeLive(w *vethPair, frame []byte, n int) (float64, error) {
 	before, err := r.program.Stats()
 	if err != nil {
 		return 0, err

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -37,7 +39,7 @@ func TestCosts(t *testing.T) {
 	}
 }
 
-func TestMoreRoundsAreMadeWhileTooFewLoadsWereLeftAlone(t *testing.T) {
+func TestUnsettled(t *testing.T) {
 	for name, tc := range map[string]struct {
 		empty []float64
 		want  bool

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -5,8 +7,8 @@ import (
 	"slices"
 )
 
-// quantile returns the value below which the share q, from 0 to 1, of the values lies, interpolated between two of
-// them; NaN of none. The values may be in any order and stay as they are.
+// quantile returns the q-quantile of the values, q from 0 to 1, interpolated between two values. It is NaN without values. The
+// values can be in any order and are not changed.
 func quantile(q float64, values []float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -25,15 +27,14 @@ func median(values []float64) float64 {
 	return quantile(0.5, values)
 }
 
-// undisturbed returns what repeated measurements of one thing say that it costs: the value below which a twentieth of
-// them lies. Whatever else the machine does only ever adds, for as long as it lasts: to a CPU that shares a core with
-// another one up to as much again. So the lower ones are those that are told again another day. On a machine that does
-// nothing else it is hardly another figure than the median; where everything is busy all the time no figure helps.
+// undisturbed returns the cost from repeated measurements: the 5th percentile. Other work on the machine only increases a
+// measurement, on a CPU that shares its core with another one up to double. So the lower values are reproducible. On an idle
+// machine the result is close to the median. On a machine that is always busy no statistic helps.
 func undisturbed(values []float64) float64 {
 	return quantile(0.05, values)
 }
 
-// disturbed returns the share of measurements, from 0 to 1, that are more than a tenth over the undisturbed.
+// disturbed returns the share of measurements, from 0 to 1, that are more than 10 % above the undisturbed value.
 func disturbed(values []float64) float64 {
 	bound := 1.1 * undisturbed(values)
 	n := 0

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -30,7 +32,7 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
-func TestQuantileLeavesTheValuesInOrder(t *testing.T) {
+func TestQuantileDoesNotSortItsArgument(t *testing.T) {
 	values := []float64{3, 1, 2}
 	median(values)
 	if values[0] != 3 || values[1] != 1 || values[2] != 2 {
@@ -38,7 +40,7 @@ func TestQuantileLeavesTheValuesInOrder(t *testing.T) {
 	}
 }
 
-func TestUndisturbedIgnoresWhatIsAddedMostOfTheTime(t *testing.T) {
+func TestUndisturbed(t *testing.T) {
 	values := slices.Concat(slices.Repeat([]float64{10}, 2), slices.Repeat([]float64{20}, 17), []float64{500})
 	if got := undisturbed(values); got != 10 {
 		t.Errorf("got %v", got)

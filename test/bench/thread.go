@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -8,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onOneCPU runs fn on a thread of its own that stays on one CPU, the last of those allowed, and gets no signals: one of
-// those that the Go runtime sends itself would have a test run begin anew.
+// onOneCPU runs fn on a separate thread that is bound to one CPU, the last of those allowed, and blocks signals, because a
+// signal of the Go runtime would make the kernel restart a test run.
 func onOneCPU(fn func() error) error {
 	done := make(chan error)
 	go func() {
@@ -23,10 +25,10 @@ func onOneCPU(fn func() error) error {
 	return <-done
 }
 
-// settle keeps the calling goroutine on its thread, binds that to a CPU and blocks its signals. The thread ends with the
+// settle locks the calling goroutine to its thread, binds the thread to a CPU and blocks its signals. The thread exits with the
 // goroutine.
 func settle() error {
-	runtime.LockOSThread() // and nothing unlocks it
+	runtime.LockOSThread() // never unlocked
 	var allowed, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
 		return fmt.Errorf("find the CPUs of this thread: %w", err)
@@ -51,8 +53,8 @@ func settle() error {
 	return nil
 }
 
-// cpuTime returns the CPU time of this thread so far. It is what getrusage(RUSAGE_THREAD) sums up, but exact at any time:
-// rusage of a running thread is as old as the last tick.
+// cpuTime returns the CPU time of this thread. Unlike getrusage(RUSAGE_THREAD), which is only updated at each tick, it is exact
+// at any time.
 func cpuTime() (time.Duration, error) {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {

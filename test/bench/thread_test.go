@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -7,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestOnOneCPUStaysThereAndLeavesTheOthersAlone(t *testing.T) {
+func TestOnOneCPU(t *testing.T) {
 	if err := onOneCPU(func() error {
 		var own unix.CPUSet
 		if err := unix.SchedGetaffinity(0, &own); err != nil {

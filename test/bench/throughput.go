@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -34,7 +36,7 @@ func (r *receiver) rate() float64 {
 // compareThroughput sends frames from one end of a veth pair to the other, with each program in turn, and prints how
 // many there are in a second. Every frame that was sent must have arrived, and have been counted.
 func compareThroughput(ctx context.Context, out io.Writer, e effort, budgets *ledger) (err error) {
-	w, err := newWire()
+	w, err := newVethPair()
 	if err != nil {
 		return err
 	}
@@ -90,7 +92,7 @@ func compareThroughput(ctx context.Context, out io.Writer, e effort, budgets *le
 }
 
 // place puts the program on the receiving end, or none.
-func (r *receiver) place(w *wire) error {
+func (r *receiver) place(w *vethPair) error {
 	if r.instance == nil {
 		if err := w.detach(); err != nil {
 			return fmt.Errorf("detach: %w", err)
@@ -104,7 +106,7 @@ func (r *receiver) place(w *wire) error {
 }
 
 // receive sends so many frames to the receiver, waits until they have arrived and returns how long the sending took.
-func (r *receiver) receive(w *wire, frame []byte, n int) (time.Duration, error) {
+func (r *receiver) receive(w *vethPair, frame []byte, n int) (time.Duration, error) {
 	before, err := w.received()
 	if err != nil {
 		return 0, err

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -14,15 +16,15 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/quiet"
 )
 
-// liveFrames is BPF_F_TEST_XDP_LIVE_FRAMES of include/uapi/linux/bpf.h: what the program returns is done to the frame.
-// Linux 5.18.
+// liveFrames is BPF_F_TEST_XDP_LIVE_FRAMES of include/uapi/linux/bpf.h: the kernel applies the program's verdict to the frame.
+// It requires Linux 5.18.
 const liveFrames = 1 << 1
 
-// patience is how long something may take that the kernel does by itself.
+// patience is the timeout for asynchronous work of the kernel.
 const patience = 5 * time.Second
 
-// wire is a veth pair. What is sent into one end is received by the other, where a program may be.
-type wire struct {
+// vethPair is a veth pair. Frames that are sent into one end are received by the other end, which can have a program.
+type vethPair struct {
 	pair     netlink.Link
 	receiver int // index
 	send     *ebpf.Program
@@ -30,9 +32,9 @@ type wire struct {
 	link     link.Link // nil if the receiver has no program
 }
 
-// newWire makes the pair in the network namespace of the calling thread.
-func newWire() (w *wire, err error) {
-	w = &wire{}
+// newVethPair creates the pair in the network namespace of the calling thread.
+func newVethPair() (w *vethPair, err error) {
+	w = &vethPair{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
@@ -43,7 +45,7 @@ func newWire() (w *wire, err error) {
 	attributes.Name = receiving
 	pair := &netlink.Veth{LinkAttrs: attributes, PeerName: sending}
 	if err := netlink.LinkAdd(pair); err != nil {
-		return nil, fmt.Errorf("make a veth pair (needs root): %w", err)
+		return nil, fmt.Errorf("create a veth pair (requires root): %w", err)
 	}
 	w.pair = pair
 	if w.receiver, err = quiet.Up(receiving); err != nil {
@@ -53,7 +55,7 @@ func newWire() (w *wire, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// Without it, and without a program, a veth has no NAPI and refuses what is redirected to it.
+	// Without GRO and without a program, a veth has no NAPI and drops redirected frames.
 	if err := switchGROOn(receiving); err != nil {
 		return nil, err
 	}
@@ -71,8 +73,8 @@ func newWire() (w *wire, err error) {
 	return w, nil
 }
 
-// close leaves nothing.
-func (w *wire) close() error {
+// close removes the pair.
+func (w *vethPair) close() error {
 	errs := []error{w.detach()}
 	if w.held != nil {
 		errs = append(errs, w.held.Close())
@@ -86,8 +88,8 @@ func (w *wire) close() error {
 	return errors.Join(errs...)
 }
 
-// attach puts a program on the receiver, in native mode, in the place of one that is there.
-func (w *wire) attach(program *ebpf.Program) (err error) {
+// attach attaches a program to the receiver in native mode, and replaces the previous one.
+func (w *vethPair) attach(program *ebpf.Program) (err error) {
 	if w.link != nil {
 		return w.link.Update(program)
 	}
@@ -98,7 +100,7 @@ func (w *wire) attach(program *ebpf.Program) (err error) {
 	return err
 }
 
-func (w *wire) detach() error {
+func (w *vethPair) detach() error {
 	if w.link == nil {
 		return nil
 	}
@@ -107,17 +109,17 @@ func (w *wire) detach() error {
 	return err
 }
 
-// transmit sends a frame n times and returns how long this took. It is received by the same CPU meanwhile, since the
-// receiver's softirq is raised with each batch.
-func (w *wire) transmit(frame []byte, n int) (time.Duration, error) {
+// transmit sends a frame n times and returns the duration. The same CPU receives the frames meanwhile, because the receiver's
+// softirq is raised after each batch.
+func (w *vethPair) transmit(frame []byte, n int) (time.Duration, error) {
 	options := ebpf.RunOptions{Data: frame, Repeat: uint32(n), Flags: liveFrames, BatchSize: 64}
 	before := time.Now()
 	_, err := w.send.Run(&options)
 	return time.Since(before), err
 }
 
-// received returns how many frames the receiver has handed to the stack or to a program since it was made.
-func (w *wire) received() (uint64, error) {
+// received returns the number of frames that the receiver has passed to the stack or to a program.
+func (w *vethPair) received() (uint64, error) {
 	l, err := netlink.LinkByIndex(w.receiver)
 	if err != nil {
 		return 0, fmt.Errorf("find the receiver: %w", err)
@@ -125,7 +127,7 @@ func (w *wire) received() (uint64, error) {
 	return l.Attrs().Statistics.RxPackets, nil
 }
 
-// switchGROOn does what "ethtool -K NAME gro on" does.
+// switchGROOn enables GRO, like "ethtool -K NAME gro on".
 func switchGROOn(name string) error {
 	// struct ethtool_value of include/uapi/linux/ethtool.h, and struct ifreq of netdevice(7).
 	value := struct{ command, data uint32 }{unix.ETHTOOL_SGRO, 1}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -10,7 +12,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
 
-func TestEveryFrameOnTheWireArrivesAndIsCounted(t *testing.T) {
+func TestSendLiveFrames(t *testing.T) {
 	namespace := netns.New(t)
 	k := kinds()[0]
 	const n = 10_000
@@ -19,7 +21,7 @@ func TestEveryFrameOnTheWireArrivesAndIsCounted(t *testing.T) {
 	}
 	live := knowsFragments(t) // live frames came with them, in Linux 5.18; without them nothing is sent, with an error
 	namespace.Do(func() {
-		w, err := newWire()
+		w, err := newVethPair()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +58,7 @@ func TestEveryFrameOnTheWireArrivesAndIsCounted(t *testing.T) {
 	})
 }
 
-func TestAFrameThatIsNotCountedIsNoticed(t *testing.T) {
+func TestMissingFrameIsFound(t *testing.T) {
 	r := receiver{instance: loadFor(t, plain), sent: 2}
 	r.runOnce(t, kinds()[0].frame)
 	if err := r.countedAll(kinds()[0]); err == nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package docs tests what is true of all documents.
 package docs
 
@@ -60,12 +62,15 @@ func read(t *testing.T, file string) string {
 }
 
 func TestLinksLeadSomewhere(t *testing.T) {
-	files := []string{root + "/README.md", root + "/charts/xdp-operator/README.md"}
-	pages, err := filepath.Glob(root + "/docs/*.md")
-	if err != nil || len(pages) < 10 {
-		t.Fatalf("%d pages: %v", len(pages), err)
+	files := []string{root + "/charts/xdp-operator/README.md"}
+	for pattern, atLeast := range map[string]int{"/*.md": 5, "/docs/*.md": 10, "/docs/adr/*.md": 10} {
+		pages, err := filepath.Glob(root + pattern)
+		if err != nil || len(pages) < atLeast {
+			t.Fatalf("%s: %d pages: %v", pattern, len(pages), err)
+		}
+		files = append(files, pages...)
 	}
-	for _, file := range append(files, pages...) {
+	for _, file := range files {
 		if list := dead(t, file); len(list) > 0 {
 			t.Errorf("%s: dead links: %s", file, strings.Join(list, ", "))
 		}

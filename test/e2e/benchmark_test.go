@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 import (
@@ -18,21 +20,21 @@ import (
 
 const (
 	tries = 20
-	// goal is what the median should be at most, limit what it must be even on a machine that does other things too.
+	// goal is the maximum of the median on an idle machine, limit that on a busy machine.
 	goal  = time.Second
 	limit = 5 * time.Second
-	// bench is an interface of each node that nobody else counts on.
+	// bench is an interface of each node that no other counter selects.
 	bench = "bench0"
 )
 
-// times are what one try took since kubectl was started.
+// times are the durations of one try since the start of kubectl.
 type times struct {
-	kubectl  time.Duration // kubectl has ended
-	attached time.Duration // the program is attached on the interfaces of all nodes: the next packet is counted
+	kubectl  time.Duration // kubectl has exited
+	attached time.Duration // the program is attached on all nodes, so that the next packet is counted
 	ready    time.Duration // the API says that the counter is Ready
 }
 
-// benchmark makes counters by kubectl apply, each of which has to attach on an interface of its own on every node.
+// benchmark creates counters with kubectl apply. Each of them attaches to its own interface on every node.
 func benchmark(t *testing.T) {
 	for _, n := range c.Nodes() {
 		attrs := netlink.NewLinkAttrs()
@@ -73,7 +75,7 @@ func benchmark(t *testing.T) {
 	}
 }
 
-// try makes a counter, waits until it counts, and deletes it.
+// try creates a counter, waits until it counts, and deletes it.
 func try(t *testing.T, name string) (took times) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
@@ -130,7 +132,7 @@ func try(t *testing.T, name string) (took times) {
 	return took
 }
 
-// awaitBench waits until programs are attached on the interfaces of the benchmark on all nodes, or on none.
+// awaitBench waits until programs are attached to the interfaces of the benchmark on all nodes, or on none.
 func awaitBench(ctx context.Context, want bool) error {
 	for _, n := range c.Nodes() {
 		for {

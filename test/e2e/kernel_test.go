@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 import (
@@ -16,7 +18,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/kubeletcluster"
 )
 
-// attached returns the IDs of the XDP programs on the node by the names of their interfaces, whoever attached them.
+// attached returns the IDs of all XDP programs on the node by the names of their interfaces.
 func attached(n *kubeletcluster.Node) (map[string]ebpf.ProgramID, error) {
 	programs := map[string]ebpf.ProgramID{}
 	err := n.Do(func() error {
@@ -34,10 +36,10 @@ func attached(n *kubeletcluster.Node) (map[string]ebpf.ProgramID, error) {
 	return programs, nil
 }
 
-// pinned returns the paths of the folders and pins in the node's BPF file system.
+// pinned returns the paths of all folders and pins in the node's BPF file system.
 func pinned(n *kubeletcluster.Node) (paths []string, err error) {
 	err = filepath.WalkDir(n.BPFFS, func(path string, _ os.DirEntry, err error) error {
-		// The kernel itself puts maps.debug and progs.debug there; pins cannot have a dot in their name.
+		// maps.debug and progs.debug are files of the kernel. Names of pins cannot contain a dot.
 		if path != n.BPFFS && filepath.Ext(path) == "" && !errors.Is(err, fs.ErrNotExist) {
 			paths = append(paths, path)
 		}
@@ -46,14 +48,14 @@ func pinned(n *kubeletcluster.Node) (paths []string, err error) {
 	return paths, err
 }
 
-// objects are what the kernel holds for the project, by their IDs, which it never gives to others.
+// objects are the IDs of the project's kernel objects. The kernel does not reuse IDs.
 type objects struct {
 	Programs []ebpf.ProgramID
 	Maps     []ebpf.MapID
 	Links    []link.ID
 }
 
-// objectsOf returns what is attached and pinned on the node.
+// objectsOf returns the objects that are attached and pinned on the node.
 func objectsOf(t *testing.T, n *kubeletcluster.Node) (o objects) {
 	t.Helper()
 	programs, err := attached(n)
@@ -97,16 +99,16 @@ func objectsOf(t *testing.T, n *kubeletcluster.Node) (o objects) {
 		_ = l.Close()
 	}
 	slices.Sort(o.Programs)
-	o.Programs = slices.Compact(o.Programs) // what is attached is pinned too
+	o.Programs = slices.Compact(o.Programs) // attached programs are pinned too
 	slices.Sort(o.Maps)
 	slices.Sort(o.Links)
 	if len(o.Programs) == 0 || len(o.Maps) == 0 || len(o.Links) == 0 {
-		t.Fatalf("on %s something is not attached: %+v, %v", n.Name, o, paths)
+		t.Fatalf("not everything is attached on %s: %+v, %v", n.Name, o, paths)
 	}
 	return o
 }
 
-// alive returns those of the objects that there still are.
+// alive returns the objects that still exist.
 func (o objects) alive() (left objects) {
 	for _, id := range o.Programs {
 		if p, err := ebpf.NewProgramFromID(id); err == nil {

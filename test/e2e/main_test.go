@@ -1,5 +1,7 @@
-// Package e2e tests the whole as users meet it: the image, installed by helm, on a cluster of real nodes, under frames
-// that are counted by who sends them.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e tests the whole operator as users install it: the image, installed by helm on a cluster of real nodes, while the
+// tests send frames and count them.
 package e2e
 
 import (
@@ -34,11 +36,11 @@ const (
 	release   = "xdp-operator"
 	namespace = "xdp-operator-system"
 
-	// The two builds of the image, by their tag and the version that their programs tell.
+	// The two builds of the image, by their tag, which is the version that their programs report.
 	older = "e2e-1"
 	newer = "e2e-2"
 
-	// soon is how long anything may take that should happen at once; the machine may be busy.
+	// soon is the timeout for everything that should happen at once, on a busy machine.
 	soon = time.Minute
 )
 
@@ -101,12 +103,12 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// archive is where the image with a tag is.
+// archive returns the path of the image with the tag.
 func archive(tag string) string {
 	return filepath.Join(root, "bin", "e2e", "xdp-operator-"+tag+".tar")
 }
 
-// buildImages builds the image from the clone, twice.
+// buildImages builds the two images from the repository.
 func buildImages() error {
 	if err := os.MkdirAll(filepath.Dir(archive(older)), 0o755); err != nil {
 		return err
@@ -157,7 +159,7 @@ func eventually(t *testing.T, check func() error) {
 	}
 }
 
-// run runs a command that has to succeed and returns what it says.
+// run runs a command, which must succeed, and returns its output.
 func run(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	out, err := cmd.CombinedOutput()
@@ -172,7 +174,7 @@ func kubectl(t *testing.T, args ...string) string {
 	return run(t, tools.Kubectl(t.Context(), args...))
 }
 
-// helm runs helm in the release's namespace and logs how long that took.
+// helm runs helm in the release's namespace and logs the duration.
 func helm(t *testing.T, args ...string) string {
 	t.Helper()
 	began := time.Now()
@@ -181,7 +183,7 @@ func helm(t *testing.T, args ...string) string {
 	return out
 }
 
-// with adds the settings of the chart that take a build of the image.
+// with adds the helm options that select a build of the image.
 func with(tag string, args ...string) []string {
 	if existing != nil {
 		return append(args, existing.settings(tag)...)
@@ -189,8 +191,8 @@ func with(tag string, args ...string) []string {
 	return append(args, "--set=image.tag="+tag)
 }
 
-// tellOnFailure logs what somebody asks who finds the test failed.
-func tellOnFailure(t *testing.T) {
+// logOnFailure logs what somebody asks who finds the test failed.
+func logOnFailure(t *testing.T) {
 	t.Cleanup(func() {
 		if !t.Failed() {
 			return

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 import (
@@ -11,15 +13,15 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/kubeletcluster"
 )
 
-// residue is what is found of the project, by name.
+// residue lists what is left of the project.
 type residue struct {
-	attached []string // programs on the interfaces of nodes, whoever's
-	kernel   objects  // those that had been attached or pinned and are still in the kernel
+	attached []string // all programs on interfaces of nodes
+	kernel   objects  // objects that were attached or pinned and still exist
 	pins     []string // folders and pins in the BPF file systems of nodes
 	objects  []string // in the cluster
 }
 
-// none returns an error that names what there is.
+// none returns an error that lists the residue, or nil if there is none.
 func (r residue) none() error {
 	if len(r.attached)+len(r.kernel.Programs)+len(r.kernel.Maps)+len(r.kernel.Links)+len(r.pins)+len(r.objects) == 0 {
 		return nil
@@ -27,7 +29,7 @@ func (r residue) none() error {
 	return fmt.Errorf("left: %+v", r)
 }
 
-// onNodes adds what is attached or pinned on the nodes, and which of the objects there still are.
+// onNodes adds everything that is attached or pinned on the nodes, and the objects that still exist.
 func (r *residue) onNodes(nodes []*kubeletcluster.Node, had ...objects) error {
 	var errs []error
 	for _, n := range nodes {
@@ -51,7 +53,7 @@ func (r *residue) onNodes(nodes []*kubeletcluster.Node, had ...objects) error {
 	return errors.Join(errs...)
 }
 
-// inCluster adds the objects of all kinds that are called like the project, but for events and what allow names.
+// inCluster adds the objects of all kinds with the project's name, except for events and the names in allow.
 func (r *residue) inCluster(t *testing.T, allow ...string) {
 	t.Helper()
 	kinds := slices.DeleteFunc(strings.Fields(kubectl(t, "api-resources", "--verbs=list", "--output=name")), func(kind string) bool {
@@ -63,7 +65,7 @@ func (r *residue) inCluster(t *testing.T, allow ...string) {
 	})
 }
 
-// expectNothingOn waits until nothing is attached or pinned on the nodes, and none of the objects is there.
+// expectNothingOn waits until nothing is attached or pinned on the nodes, and none of the objects exists.
 func expectNothingOn(t *testing.T, nodes []*kubeletcluster.Node, had ...objects) {
 	t.Helper()
 	eventually(t, func() error {
@@ -72,15 +74,15 @@ func expectNothingOn(t *testing.T, nodes []*kubeletcluster.Node, had ...objects)
 	})
 }
 
-// removed are the orders of removal that were tried, and what each has left.
+// removed lists the tested orders of removal and their residues.
 var removed []struct {
 	order   string
 	seconds float64
 	left    residue
 }
 
-// expectNothing waits until nothing is left after a removal, on the nodes and in the cluster, and then deletes the
-// release's namespace, which helm keeps. It notes what it finds last, whatever that is.
+// expectNothing waits until nothing is left on the nodes and in the cluster after a removal, and then deletes the release's
+// namespace, which helm keeps. It records the last residue.
 func expectNothing(t *testing.T, order string, seconds float64, had []objects, allow ...string) {
 	t.Helper()
 	var r residue

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 import (
@@ -25,17 +27,17 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// quick is a counter like the sample, but for its interval: totals are fresh within about a second for both, since a
-// node reports for all its counters at once.
+// quick is a counter like the sample with a shorter interval. It makes the totals of both counters current within about a
+// second, because a node reports all its counters together.
 const quick = `apiVersion: xdp-operator.io/v1alpha1
 kind: XDPCounter
 metadata: {name: quick}
 spec: {reportInterval: 1s}
 `
 
-// TestFromInstallToUninstall is one story: each step begins with what the one before has left.
-func TestFromInstallToUninstall(t *testing.T) {
-	tellOnFailure(t)
+// TestInstallToUninstall runs steps from installation to removal. Each step starts with the result of the previous one.
+func TestInstallToUninstall(t *testing.T) {
+	logOnFailure(t)
 	var endObserving func()
 	for _, step := range []struct {
 		name string
@@ -74,7 +76,7 @@ func install(t *testing.T) {
 	helm(t, "test", release)
 	for _, n := range ownNodes() {
 		if programs, err := attached(n); err != nil || len(programs) > 0 {
-			t.Errorf("nobody has asked for anything, and attached on %s is: %v, %v", n.Name, programs, err)
+			t.Errorf("no counter exists, but attached on %s: %v, %v", n.Name, programs, err)
 		}
 	}
 }
@@ -115,7 +117,7 @@ func applyQuick(t *testing.T) string {
 	return run(t, cmd)
 }
 
-// awaitReady waits as people do until all counters are Ready, on as many nodes as there are now.
+// awaitReady waits with kubectl wait until all counters are Ready on the current number of nodes.
 func awaitReady(t *testing.T) {
 	t.Helper()
 	eventually(t, func() error {
@@ -135,7 +137,7 @@ func awaitReady(t *testing.T) {
 	kubectl(t, "wait", "--for=condition=Ready", "--timeout=1m", "xdpcounters", "--all")
 }
 
-// installed returns all objects of the release and their pods, less what Kubernetes itself changes.
+// installed returns all objects of the release and their pods, without the fields that Kubernetes changes.
 func installed(t *testing.T) map[string]string {
 	t.Helper()
 	kinds := "serviceaccounts,services,roles,rolebindings,clusterroles,clusterrolebindings,deployments,daemonsets,networkpolicies," +
@@ -179,20 +181,20 @@ func repeat(t *testing.T) {
 		helm(t, with(older, "upgrade", "--install", release, chart, "--wait")...)
 		for _, out := range []string{kubectl(t, "apply", "--filename", sample), applyQuick(t)} {
 			if !strings.HasSuffix(strings.TrimSpace(out), "unchanged") {
-				t.Errorf("kubectl apply says %q", out)
+				t.Errorf("kubectl apply prints %q", out)
 			}
 		}
-		// It fails if there is a difference.
+		// kubectl diff fails if there is a difference.
 		kubectl(t, "diff", "--filename", sample)
 		if diff := cmp.Diff(before, installed(t)); diff != "" {
-			t.Errorf("the same once more has changed (-before +after):\n%s", diff)
+			t.Errorf("applying again has changed objects (-before +after):\n%s", diff)
 		}
 	}
 	expectTotals(t)
 }
 
 func addAndRemoveNode(t *testing.T) {
-	// Its image is there before its kubelet is, as if it had been pulled: there is no registry to wait for.
+	// The image is loaded before the kubelet starts, because there is no registry.
 	images := filepath.Join(c.Dir(), "nodes", "n3", "images")
 	if err := os.MkdirAll(images, 0o755); err != nil {
 		t.Fatal(err)
@@ -248,7 +250,7 @@ func addAndRemoveNode(t *testing.T) {
 	expectTotals(t)
 }
 
-// awaitVersion waits until an agent of this version, and no other, has reported on every node.
+// awaitVersion waits until an agent of this version has reported on every node.
 func awaitVersion(t *testing.T, version string) {
 	t.Helper()
 	kubectl(t, "rollout", "status", "--namespace", namespace, "--timeout=2m", "daemonset/xdp-operator-agent")
@@ -281,14 +283,14 @@ func upgradeAndRollBack(t *testing.T) {
 	f.end(t)
 	expectTotals(t)
 	for _, n := range ownNodes() {
-		// Nothing was attached anew: the same link, and the same map.
+		// The link and the map are the same as before.
 		if diff := cmp.Diff(before[n.Name], objectsOf(t, n)); diff != "" {
 			t.Errorf("on %s (-before +after):\n%s", n.Name, diff)
 		}
 	}
 }
 
-// doubleAgents runs another build of the agent beside the first on all nodes for a while.
+// doubleAgents runs a second agent of another build on all nodes for some time.
 func doubleAgents(t *testing.T) {
 	first := &appsv1.DaemonSet{}
 	if err := api.Get(t.Context(), types.NamespacedName{Namespace: namespace, Name: "xdp-operator-agent"}, first); err != nil {
@@ -299,7 +301,7 @@ func doubleAgents(t *testing.T) {
 	second.Spec.Selector = &metav1.LabelSelector{MatchLabels: labels}
 	second.Spec.Template.Labels = labels
 	agent := &second.Spec.Template.Spec.Containers[0]
-	// The ports of the first are the node's.
+	// The first agent uses the host ports.
 	port := intstr.FromInt32(18082)
 	agent.Image, agent.Ports, agent.Args = "xdp-operator:"+newer, nil, []string{"--health-probe-bind-address=127.0.0.1:" + port.String()}
 	agent.LivenessProbe.HTTPGet.Port, agent.ReadinessProbe.HTTPGet.Port = port, port
@@ -309,7 +311,7 @@ func doubleAgents(t *testing.T) {
 		t.Fatal(err)
 	}
 	kubectl(t, "rollout", "status", "--namespace", namespace, "--timeout=1m", "daemonset/second-agent")
-	// Both have saved what they read, in turns.
+	// Wait until both have reported.
 	for _, version := range []string{newer, older, newer, older} {
 		for _, n := range c.Nodes() {
 			eventually(t, func() error {
@@ -330,7 +332,7 @@ func doubleAgents(t *testing.T) {
 	awaitReady(t)
 }
 
-// uninstallRelease runs helm uninstall while something is counted that was not reported yet.
+// uninstallRelease runs helm uninstall while there are counts that are not reported yet.
 func uninstallRelease(t *testing.T) (had []objects, seconds float64) {
 	t.Helper()
 	for _, n := range ownNodes() {
@@ -351,7 +353,7 @@ func uninstallAndKeep(t *testing.T) {
 	}
 	ready := meta.FindStatusCondition(x.Status.Conditions, v1alpha1.ConditionReady)
 	if ready == nil || ready.Status != metav1.ConditionUnknown || ready.Reason != v1alpha1.ReasonUninstalled {
-		t.Errorf("after the operator is gone the counter is %+v", ready)
+		t.Errorf("after the operator is removed, the counter is %+v", ready)
 	}
 	expectNothing(t, "the chart first, its kinds and the totals are kept", seconds, had,
 		"customresourcedefinition.apiextensions.k8s.io/xdpcounters.xdp-operator.io",

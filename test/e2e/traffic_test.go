@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 import (
@@ -18,21 +20,21 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
-// The eth0 of a node gets nothing but what its sender sends, so every class has to be as sent. What the parts of the
-// cluster tell each other goes over mgmt0.
+// The eth0 of a node receives only the frames of its sender, so the counts of every class must equal the frames sent. The
+// traffic of the cluster itself uses mgmt0.
 
-// sent is what was sent in all, and thus the totals of all counters that existed from the start.
+// sent is the sum of all frames sent, which must be the totals of all counters that exist from the start.
 var sent traffic.Totals
 
-// wireTo opens a sender to the node for the time of the test.
-func wireTo(t *testing.T, n *kubeletcluster.Node) (sender *frames.Sender) {
+// senderTo opens a sender to the node for the duration of the test.
+func senderTo(t *testing.T, n *kubeletcluster.Node) (sender *frames.Sender) {
 	t.Helper()
 	err := n.Client.Do(func() error {
-		wire, err := netlink.LinkByName("wire0")
+		link, err := netlink.LinkByName("wire0")
 		if err != nil {
 			return err
 		}
-		sender, err = frames.NewSender(wire.Attrs().Index)
+		sender, err = frames.NewSender(link.Attrs().Index)
 		return err
 	})
 	if err != nil {
@@ -46,13 +48,13 @@ func add(totals *traffic.Totals, f frames.Frame, times int) {
 	totals[f.Class] = totals[f.Class].Plus(traffic.Counts{Packets: uint64(times), Bytes: uint64(times * len(f.Data))})
 }
 
-// sendAll sends frames of all kinds to the node, and returns what that was.
+// sendAll sends frames of all kinds to the node, and returns their sum.
 func sendAll(t *testing.T, n *kubeletcluster.Node) (totals traffic.Totals) {
 	t.Helper()
-	wire := wireTo(t, n)
+	sender := senderTo(t, n)
 	for i, f := range frames.All() {
 		times := 1 + i%5
-		if err := wire.Send(f.Data, times); err != nil {
+		if err := sender.Send(f.Data, times); err != nil {
 			t.Fatal(err)
 		}
 		add(&totals, f, times)
@@ -60,7 +62,7 @@ func sendAll(t *testing.T, n *kubeletcluster.Node) (totals traffic.Totals) {
 	return totals
 }
 
-// flow is a sender to each node that goes on until end.
+// flow sends frames to each node until end is called.
 type flow struct {
 	stop  func()
 	group sync.WaitGroup
@@ -68,7 +70,7 @@ type flow struct {
 	errs  []error          // by node
 }
 
-// startFlow sends the frequent kinds of frames to all nodes, about a thousand a second to each.
+// startFlow sends common frames to all nodes, about a thousand per second to each.
 func startFlow(t *testing.T) *flow {
 	t.Helper()
 	nodes := ownNodes()
@@ -78,7 +80,7 @@ func startFlow(t *testing.T) *flow {
 		sent: make([]traffic.Totals, len(nodes)), errs: make([]error, len(nodes)),
 	}
 	for i, n := range nodes {
-		wire := wireTo(t, n)
+		sender := senderTo(t, n)
 		f.group.Go(func() {
 			kinds := frames.Common()
 			for k := 0; ; k++ {
@@ -87,14 +89,14 @@ func startFlow(t *testing.T) *flow {
 					return
 				case <-time.After(time.Millisecond):
 				}
-				if f.errs[i] = wire.Send(kinds[k%len(kinds)].Data, 1); f.errs[i] != nil {
+				if f.errs[i] = sender.Send(kinds[k%len(kinds)].Data, 1); f.errs[i] != nil {
 					return
 				}
 				add(&f.sent[i], kinds[k%len(kinds)], 1)
 			}
 		})
 	}
-	t.Cleanup(func() { // before the wires are closed
+	t.Cleanup(func() { // before the senders are closed
 		f.stop()
 		f.group.Wait()
 	})
@@ -127,7 +129,7 @@ func state(ctx context.Context, node string) (*v1alpha1.XDPNodeState, error) {
 	return s, api.Get(ctx, types.NamespacedName{Name: node}, s)
 }
 
-// expectTotals waits until all counters that existed from the start tell what was sent, exactly, in all classes.
+// expectTotals waits until all counters that exist from the start have exactly the frames sent, in all classes.
 func expectTotals(t *testing.T) {
 	t.Helper()
 	if existing != nil {
@@ -147,7 +149,7 @@ func expectTotals(t *testing.T) {
 	t.Logf("all counted: %d frames, %d bytes", sum.Packets, sum.Bytes)
 }
 
-// expectShare waits until the account of the counter quick on a node is exactly this.
+// expectShare waits until the account of the counter quick on a node equals want.
 func expectShare(t *testing.T, node string, want traffic.Totals) {
 	t.Helper()
 	eventually(t, func() error {
@@ -168,7 +170,7 @@ func expectShare(t *testing.T, node string, want traffic.Totals) {
 	})
 }
 
-// differs says whose totals are not as wanted, and in which classes.
+// differs returns an error that lists the classes that differ, or nil.
 func differs(who string, got, want traffic.Totals) error {
 	if err := audit.Difference(got, want); err != nil {
 		return fmt.Errorf("%s: %w", who, err)
@@ -176,8 +178,8 @@ func differs(who string, got, want traffic.Totals) error {
 	return nil
 }
 
-// observe watches every version of every counter until the function that it returns is called, and fails the test if
-// in one of them the parts do not sum up to the total, or a total is less than in an earlier one.
+// observe watches every version of every counter until the returned function is called. The test fails if the parts of a
+// version do not add up to the total, or if a total is less than in an earlier version.
 func observe(t *testing.T) (end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -186,7 +188,7 @@ func observe(t *testing.T) (end func()) {
 	versions := 0
 	group.Go(func() {
 		for ctx.Err() == nil {
-			// A watch ends with a change of the CRD.
+			// A change of the CRD ends the watch.
 			w, err := api.Watch(ctx, &v1alpha1.XDPCounterList{})
 			if err != nil {
 				select {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 import (
@@ -12,15 +14,15 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/kubeletcluster"
 )
 
-// TestUninstallInEveryOrder removes the operator in the orders that people do, beside that of the story. Each begins
-// with an installation that counts on both nodes, and ends with nothing: nothing attached or pinned on a node, no
-// object, no namespace.
-func TestUninstallInEveryOrder(t *testing.T) {
+// TestUninstallOrders removes the operator in the usual orders, in addition to that of TestInstallToUninstall. Each starts with
+// an installation that counts on both nodes. At the end nothing is attached or pinned on a node, and no objects and no
+// namespace are left.
+func TestUninstallOrders(t *testing.T) {
 	defer logResidues(t)
 	for _, order := range []struct {
 		name   string
 		own    bool               // needs a cluster of our own
-		before func(t *testing.T) // before the installation; may be nil
+		before func(t *testing.T) // called before the installation; can be nil
 		remove func(t *testing.T)
 	}{
 		{"the counters first", false, nil, func(t *testing.T) {
@@ -41,7 +43,7 @@ func TestUninstallInEveryOrder(t *testing.T) {
 		{"the namespace first", false, nil, func(t *testing.T) {
 			kubectl(t, "delete", "namespace", namespace, "--timeout=2m")
 			expectNothingOn(t, ownNodes())
-			// helm's own record was in the namespace, so what is not must be removed by another installation.
+			// helm's release record was in the namespace, so a new installation is needed to remove the other objects.
 			installToRemove(t)
 			helm(t, "uninstall", release, "--wait")
 		}},
@@ -79,7 +81,7 @@ func TestUninstallInEveryOrder(t *testing.T) {
 			continue
 		}
 		passed := t.Run(order.name, func(t *testing.T) {
-			tellOnFailure(t)
+			logOnFailure(t)
 			if order.before != nil {
 				order.before(t)
 			}
@@ -95,18 +97,18 @@ func TestUninstallInEveryOrder(t *testing.T) {
 			expectNothing(t, order.name, time.Since(began).Seconds(), had)
 		})
 		if !passed {
-			return // the next would stumble over what is left
+			return // the next one would find the residue
 		}
 	}
 }
 
-// installToRemove installs the chart so that its removal takes the CRDs too and does not wait long for who is away.
+// installToRemove installs the chart so that its removal deletes the CRDs too, and does not wait long for missing agents.
 func installToRemove(t *testing.T) {
 	t.Helper()
 	helm(t, with(older, "install", release, chart, "--create-namespace", "--set=crd.keep=false", "--set=uninstall.timeoutSeconds=10", "--wait")...)
 }
 
-// awaitCrashes waits until the agents of all nodes have ended by themselves and are to be started again.
+// awaitCrashes waits until the agents of all nodes are in a crash loop.
 func awaitCrashes(t *testing.T) {
 	t.Helper()
 	eventually(t, func() error {

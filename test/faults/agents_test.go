@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -7,22 +9,22 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
-// stop ends the agent of the scene by a signal; it is started again to heal.
-func (s *scene) stop(signal syscall.Signal) error {
+// stop terminates the agent with a signal. Healing starts it again.
+func (s *faultContext) stop(signal syscall.Signal) error {
 	s.undo = append(s.undo, func() error { return s.startAgent(s.node, netnscluster.Build{}) })
 	return s.stopAgent(s.node, signal)
 }
 
-// replace puts another build of the agent in the place of the one that runs.
-func (s *scene) replace(b netnscluster.Build) error {
+// replace replaces the running agent by another build.
+func (s *faultContext) replace(b netnscluster.Build) error {
 	if err := s.stopAgent(s.node, syscall.SIGTERM); err != nil {
 		return err
 	}
 	return s.startAgent(s.node, b)
 }
 
-// upgrade puts a build with another program in the place of the agent, and waits until its program counts.
-func (s *scene) upgrade(path string) error {
+// upgrade replaces the agent by a build with another program, and waits until this program counts.
+func (s *faultContext) upgrade(path string) error {
 	program, _, err := hook(s.node)
 	if err != nil {
 		return err
@@ -33,22 +35,22 @@ func (s *scene) upgrade(path string) error {
 	return s.changed(program)
 }
 
-// goBack is upgrade to the first build.
-func (s *scene) goBack() error { return s.upgrade(agentBuild) }
+// goBack replaces the agent by the first build.
+func (s *faultContext) goBack() error { return s.upgrade(agentBuild) }
 
 func agentFaults() []fault {
 	return []fault{
 		{
 			name:   "an agent is killed, and started again later",
-			inject: func(s *scene) error { return s.stop(syscall.SIGKILL) },
+			inject: func(s *faultContext) error { return s.stop(syscall.SIGKILL) },
 		},
 		{
-			name:   "an agent is told to end, and started again later",
-			inject: func(s *scene) error { return s.stop(syscall.SIGTERM) },
+			name:   "an agent is terminated, and started again later",
+			inject: func(s *faultContext) error { return s.stop(syscall.SIGTERM) },
 		},
 		{
 			name: "an agent is killed and started five times at random moments",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				for range 5 {
 					if err := s.stopAgent(s.node, syscall.SIGKILL); err != nil {
 						return err
@@ -64,17 +66,17 @@ func agentFaults() []fault {
 		},
 		{
 			name:   "an agent stands still, and goes on",
-			inject: func(s *scene) error { return s.node.Agent.Pause() },
-			heal:   func(s *scene) error { return s.node.Agent.Resume() },
+			inject: func(s *faultContext) error { return s.node.Agent.Pause() },
+			heal:   func(s *faultContext) error { return s.node.Agent.Resume() },
 		},
 		{
 			name:   "an agent is upgraded to one with another program, and back",
-			inject: func(s *scene) error { return s.upgrade(otherProgram) },
-			heal:   (*scene).goBack,
+			inject: func(s *faultContext) error { return s.upgrade(otherProgram) },
+			heal:   (*faultContext).goBack,
 		},
 		{
 			name: "agents with two programs are killed in turn while they replace each other's",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				for i := range 6 {
 					if err := s.stopAgent(s.node, syscall.SIGKILL); err != nil {
 						return err
@@ -90,20 +92,20 @@ func agentFaults() []fault {
 		},
 		{
 			name:   "an agent is upgraded to one with counts of another layout, and back by way of a cleanup while nothing arrives",
-			inject: func(s *scene) error { return s.upgrade(otherLayout) },
+			inject: func(s *faultContext) error { return s.upgrade(otherLayout) },
 			heal:   downgrade,
 		},
 	}
 }
 
-// downgrade puts the usual agent in the place of one of a newer layout, as docs/datapath.md says: the counts are given
-// up, once they are reported.
-func downgrade(s *scene) error {
-	return s.wire.held(func() error {
+// downgrade replaces an agent of a newer layout by the usual one, as docs/datapath.md describes: the maps are removed after
+// their counts are reported.
+func downgrade(s *faultContext) error {
+	return s.sender.held(func() error {
 		err := s.eventually(func() error {
 			accounted, err := s.accounted(s.ctx, s.counters[0], s.node)
-			if err == nil && accounted != s.wire.arrived {
-				err = errors.New("the agent of another layout has not reported what arrived: " + difference(accounted, s.wire.arrived))
+			if err == nil && accounted != s.sender.arrived {
+				err = errors.New("the agent of another layout has not reported what arrived: " + difference(accounted, s.sender.arrived))
 			}
 			return err
 		})

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -11,17 +13,17 @@ import (
 	"strings"
 )
 
-// The programs as they are, but with a clock that can be set wrong (build tag faults).
+// The usual programs, with a clock that can be set wrong (build tag faults).
 var (
 	agentBuild      = filepath.Join(root, "bin/faults/agent")
 	controllerBuild = filepath.Join(root, "bin/faults/controller")
 )
 
-// otherProgram is the agent with a counting program that does the same by other instructions, so that its tag is
-// another one: what an upgrade brings.
+// otherProgram is the agent with a counting program that has other instructions with the same effect. So its tag is
+// different, as after an upgrade.
 var otherProgram = filepath.Join(root, "bin/faults/agent-with-another-program")
 
-// otherLayout is the agent with counts of another layout, which the pinned ones are carried over to.
+// otherLayout is the agent with another layout of counts, into which it converts the pinned ones.
 var otherLayout = filepath.Join(root, "bin/faults/agent-with-another-layout")
 
 func prepareBuilds(ctx context.Context, progress io.Writer) error {
@@ -60,8 +62,8 @@ func build(ctx context.Context, progress io.Writer, tags, overlay, output, what 
 	return nil
 }
 
-// changed takes the place of what bpf2go generated to load the object: each XDP program begins with an instruction
-// more, which does nothing.
+// changed replaces the function that bpf2go generated to load the object. Each XDP program starts with an additional
+// instruction, which has no effect.
 const changed = `package bpf
 
 import (

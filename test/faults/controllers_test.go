@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -14,22 +16,22 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
-// lease is that of the controllers, which the one holds that leads.
+// lease is the name of the lease that the active controller holds.
 var lease = types.NamespacedName{Namespace: netnscluster.Namespace, Name: "xdp-operator-controller"}
 
 func controllerFaults() []fault {
 	return []fault{
 		{
 			name:   "both controllers are killed one after the other, so that the one that leads is, and started again",
-			inject: func(s *scene) error { return s.replaceControllers(syscall.SIGKILL) },
+			inject: func(s *faultContext) error { return s.replaceControllers(syscall.SIGKILL) },
 		},
 		{
-			name:   "both controllers are told to end one after the other, so that the one that leads is, and started again",
-			inject: func(s *scene) error { return s.replaceControllers(syscall.SIGTERM) },
+			name:   "both controllers are terminated one after the other, so that the one that leads is, and started again",
+			inject: func(s *faultContext) error { return s.replaceControllers(syscall.SIGTERM) },
 		},
 		{
 			name: "both controllers are away, and come back",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				for _, name := range controllerNames {
 					if err := s.stopController(name, syscall.SIGKILL); err != nil {
 						return err
@@ -38,7 +40,7 @@ func controllerFaults() []fault {
 				s.meanwhile()
 				return nil
 			},
-			heal: func(s *scene) error {
+			heal: func(s *faultContext) error {
 				for _, name := range controllerNames {
 					if err := s.startController(name); err != nil {
 						return err
@@ -50,8 +52,8 @@ func controllerFaults() []fault {
 	}
 }
 
-// replaceControllers ends each controller and starts it again when another one leads.
-func (s *scene) replaceControllers(signal syscall.Signal) error {
+// replaceControllers stops each controller, and starts it again when another one holds the lease.
+func (s *faultContext) replaceControllers(signal syscall.Signal) error {
 	for _, name := range controllerNames {
 		s.moment()
 		if err := s.stopController(name, signal); err != nil {
@@ -66,7 +68,7 @@ func (s *scene) replaceControllers(signal syscall.Signal) error {
 
 // led waits until a controller leads that lives: one that renews the lease. In the small run the lease of one that
 // was killed is taken from it, since it would last for 15 s.
-func (s *scene) led() error {
+func (s *faultContext) led() error {
 	var first *coordinationv1.Lease
 	begin := time.Now()
 	return s.eventually(func() error {
@@ -81,14 +83,14 @@ func (s *scene) led() error {
 		if holder != "" && !l.Spec.RenewTime.Equal(first.Spec.RenewTime) {
 			return nil
 		}
-		const silence = 3 * time.Second // it is renewed every 2 s
+		const silence = 3 * time.Second // the lease is renewed every 2 s
 		if !*large && holder != "" && time.Since(begin) > silence {
 			l.Spec.HolderIdentity = new("")
 			if err := s.Client.Update(s.ctx, l); ignoreConflict(err) != nil {
 				return err
 			}
 		}
-		return fmt.Errorf("nobody leads; the lease is %q's", holder)
+		return fmt.Errorf("no controller is active; the lease is held by %q", holder)
 	})
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -12,14 +14,14 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
-// outage lets time pass while something is away.
-func (s *scene) outage() {
-	s.wire.after(int(s.size.outage / beat))
+// outage waits for the duration of an outage.
+func (s *faultContext) outage() {
+	s.sender.after(int(s.size.outage / beat))
 }
 
-// during injects by begin what ends by end after an outage, in which more may happen.
-func during(begin, end func(*scene) error, more ...func(*scene) error) func(*scene) error {
-	return func(s *scene) error {
+// during returns a function that calls begin, then more, and after an outage end.
+func during(begin, end func(*faultContext) error, more ...func(*faultContext) error) func(*faultContext) error {
+	return func(s *faultContext) error {
 		if err := begin(s); err != nil {
 			return err
 		}
@@ -35,8 +37,8 @@ func during(begin, end func(*scene) error, more ...func(*scene) error) func(*sce
 	}
 }
 
-func stopAPIServer(s *scene) error  { return s.StopAPIServer() }
-func startAPIServer(s *scene) error { return s.StartAPIServer() }
+func stopAPIServer(s *faultContext) error  { return s.StopAPIServer() }
+func startAPIServer(s *faultContext) error { return s.StartAPIServer() }
 
 func controlPlaneFaults() []fault {
 	return []fault{
@@ -46,19 +48,19 @@ func controlPlaneFaults() []fault {
 		},
 		{
 			name:   "the API server stands still, and goes on",
-			inject: during(func(s *scene) error { return s.PauseAPIServer() }, func(s *scene) error { return s.ResumeAPIServer() }),
+			inject: during(func(s *faultContext) error { return s.PauseAPIServer() }, func(s *faultContext) error { return s.ResumeAPIServer() }),
 		},
 		{
 			name:   "etcd is killed, and started again with its data",
-			inject: during(func(s *scene) error { return s.KillEtcd() }, func(s *scene) error { return s.StartEtcd() }),
+			inject: during(func(s *faultContext) error { return s.KillEtcd() }, func(s *faultContext) error { return s.StartEtcd() }),
 		},
 		{
 			name:   "etcd stands still, and goes on",
-			inject: during(func(s *scene) error { return s.PauseEtcd() }, func(s *scene) error { return s.ResumeEtcd() }),
+			inject: during(func(s *faultContext) error { return s.PauseEtcd() }, func(s *faultContext) error { return s.ResumeEtcd() }),
 		},
 		{
 			name: "an agent is killed and started while the API server is away",
-			inject: during(stopAPIServer, startAPIServer, func(s *scene) error {
+			inject: during(stopAPIServer, startAPIServer, func(s *faultContext) error {
 				if err := s.stopAgent(s.node, syscall.SIGKILL); err != nil {
 					return err
 				}
@@ -67,10 +69,10 @@ func controlPlaneFaults() []fault {
 		},
 		{
 			name: "the interface is deleted and made again while the API server is away", loses: lostWhenNew,
-			inject: during(stopAPIServer, startAPIServer, deleteData, makeAgain, func(s *scene) error {
+			inject: during(stopAPIServer, startAPIServer, deleteData, makeAgain, func(s *faultContext) error {
 				return s.eventually(func() error { return counting(s.node) })
-			}, func(s *scene) error {
-				s.possible, s.since = s.wire.total().Since(*s.since), nil // it is being counted
+			}, func(s *faultContext) error {
+				s.possible, s.since = s.sender.total().Since(*s.since), nil // it is counted now
 				return nil
 			}),
 		},
@@ -82,7 +84,7 @@ func controlPlaneFaults() []fault {
 }
 
 // disturb writes annotations and status of the node state in turn for a while, as fast as it goes.
-func disturb(s *scene) error {
+func disturb(s *faultContext) error {
 	key := types.NamespacedName{Name: s.node.Name}
 	for end := time.Now().Add(2 * shortestInterval); time.Now().Before(end); {
 		state := &v1alpha1.XDPNodeState{}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -15,14 +17,14 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// faults returns every fault that there is. Those of the control plane are spread: clients wait the longer before they
-// try again, the more often they failed within two minutes.
+// faults returns all faults. Those of the control plane are spread over the list, because clients wait longer after each
+// failure within two minutes.
 func faults() []fault {
 	return spread(controlPlaneFaults(), slices.Concat(agentFaults(), pinFaults(), hookFaults(), interfaceFaults(),
 		controllerFaults(), nodeFaults(), clockFaults(), rightsFaults(), stateFaults()))
 }
 
-// spread inserts the faults of one list evenly into another, longer one.
+// spread inserts the faults of one list evenly into a longer list.
 func spread(few, many []fault) []fault {
 	var all []fault
 	for i, f := range few {
@@ -40,25 +42,25 @@ func TestFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := &rows{}
-	var borne []fault // the random sequence is of those that are borne alone: after another one the books are void
+	var passed []fault // the random sequence uses only faults that have passed alone
 	for _, f := range faults() {
 		if !pattern.MatchString(f.name) {
 			continue
 		}
 		if mistakes := rows.add(t, f, happen(t, random, f)); mistakes == "" {
-			borne = append(borne, f)
+			passed = append(passed, f)
 		}
 	}
 	if len(rows.list) == 0 {
 		t.Fatalf("no fault has a name that matches %q", *only)
 	}
 	for i := range w.size.faults {
-		if len(borne) == 0 {
+		if len(passed) == 0 {
 			break
 		}
-		f := borne[random.IntN(len(borne))]
+		f := passed[random.IntN(len(passed))]
 		if mistakes := rows.add(t, f, happen(t, random, f)); mistakes != "" {
-			t.Logf("it was number %d of the random sequence of seed %d", i+1, *seed)
+			t.Logf("number %d of the random sequence of seed %d", i+1, *seed)
 		}
 	}
 	text := rows.markdown(t)
@@ -70,21 +72,21 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// outcome is how one fault was borne.
+// outcome is the outcome of one fault.
 type outcome struct {
 	result
 	took     time.Duration
 	mistakes string
 }
 
-// happen lets a fault happen to a random node, and closes the books. After one that was not borne it opens new ones.
+// happen injects a fault on a random node, and checks the accounting. After a failure it resets the accounting.
 func happen(t *testing.T, random *rand.Rand, f fault) (o outcome) {
 	t.Helper()
 	begin := time.Now()
-	wire := w.wires[random.IntN(len(w.wires))]
-	s := &scene{world: w, ctx: context.Background(), random: random, node: wire.node, wire: wire}
+	sender := w.senders[random.IntN(len(w.senders))]
+	s := &faultContext{testEnv: w, ctx: context.Background(), random: random, node: sender.node, sender: sender}
 	before := map[string]traffic.Totals{}
-	for _, x := range w.wires {
+	for _, x := range w.senders {
 		before[x.node.Name] = x.total()
 	}
 	err := s.play(f)
@@ -103,7 +105,7 @@ func happen(t *testing.T, random *rand.Rand, f fault) (o outcome) {
 	o.mistakes = strings.TrimSpace(err.Error())
 	t.Errorf("%s (on %s): %v", f.name, s.node.Name, err)
 	if err := w.recover(s.ctx); err != nil {
-		t.Fatalf("no new books can be opened: %v", err)
+		t.Fatalf("cannot reset the accounting: %v", err)
 	}
 	w.watched.take()
 	return o

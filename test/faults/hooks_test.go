@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -17,26 +19,26 @@ func hookFaults() []fault {
 	return []fault{
 		{
 			name: "the link is detached by hand", loses: lostFromNow,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				s.losesFromNow()
 				return detachLink(s.node)
 			},
 		},
 		{
 			name: "the link is detached by hand while no agent runs", loses: "what arrives until an agent attaches again",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				if err := s.stop(syscall.SIGKILL); err != nil {
 					return err
 				}
-				return s.wire.held(func() error { return s.nothingFrom(detachLink(s.node)) })
+				return s.sender.held(func() error { return s.nothingFrom(detachLink(s.node)) })
 			},
 			heal: lostSoFar,
 		},
 		{
 			name: "another program takes the hook in the gap, and leaves again", loses: lostFromNow,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				var foreign link.Link
-				err := s.wire.held(func() (err error) {
+				err := s.sender.held(func() (err error) {
 					if err := s.node.Agent.Pause(); err != nil { // or it would be faster
 						return err
 					}
@@ -55,20 +57,20 @@ func hookFaults() []fault {
 					}
 					return errors.Join(foreign.Detach(), foreign.Close())
 				})
-				return s.tells(v1alpha1.ReasonXDPHookInUse)
+				return s.reports(v1alpha1.ReasonXDPHookInUse)
 			},
 		},
 	}
 }
 
 // nothingFrom is losesFromNow for one who holds the traffic.
-func (s *scene) nothingFrom(err error) error {
-	arrived := s.wire.arrived
+func (s *faultContext) nothingFrom(err error) error {
+	arrived := s.sender.arrived
 	s.since = &arrived
 	return err
 }
 
-// passing loads an XDP program that is not ours.
+// passing loads another XDP program, which passes all packets.
 func passing() (*ebpf.Program, error) {
 	return ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "foreign", Type: ebpf.XDP, License: "GPL",

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -9,25 +11,25 @@ import (
 
 const lostWhenNew = "what arrives at the new interface until it is attached"
 
-// makeAgain makes eth0 after it was deleted.
-func makeAgain(s *scene) error {
+// makeAgain creates eth0 after it was deleted.
+func makeAgain(s *faultContext) error {
 	s.losesFromNow()
 	return s.node.AddData()
 }
 
-// deleteData deletes eth0. Nothing is under way: what is in the ring of the interface then never passes the hook.
-func deleteData(s *scene) error { return s.wire.held(s.node.DeleteData) }
+// deleteData deletes eth0 while no frames are in flight, because frames in the ring of the interface are lost with it.
+func deleteData(s *faultContext) error { return s.sender.held(s.node.DeleteData) }
 
 func interfaceFaults() []fault {
 	return []fault{
 		{
 			name:   "the interface goes down, and up",
-			inject: func(s *scene) error { return s.node.SetDataDown() },
-			heal:   func(s *scene) error { return s.node.SetDataUp() },
+			inject: func(s *faultContext) error { return s.node.SetDataDown() },
+			heal:   func(s *faultContext) error { return s.node.SetDataUp() },
 		},
 		{
 			name: "the interface goes down and up five times",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				for range 5 {
 					if err := s.node.SetDataDown(); err != nil {
 						return err
@@ -40,28 +42,28 @@ func interfaceFaults() []fault {
 				}
 				return nil
 			},
-			heal: func(s *scene) error { return s.node.SetDataUp() },
+			heal: func(s *faultContext) error { return s.node.SetDataUp() },
 		},
 		{
 			name:   "the default route goes, and comes",
-			inject: func(s *scene) error { return s.node.DeleteDefaultRoute() },
-			heal:   func(s *scene) error { return s.node.SetDataUp() },
+			inject: func(s *faultContext) error { return s.node.DeleteDefaultRoute() },
+			heal:   func(s *faultContext) error { return s.node.SetDataUp() },
 		},
 		{
 			name:   "the interface is renamed, and back",
-			inject: func(s *scene) error { return s.node.RenameData("eth0", "eth7") },
-			heal:   func(s *scene) error { return s.node.RenameData("eth7", "eth0") },
+			inject: func(s *faultContext) error { return s.node.RenameData("eth0", "eth7") },
+			heal:   func(s *faultContext) error { return s.node.RenameData("eth7", "eth0") },
 		},
 		{
 			name: "the interface loses the name and the route by which it is selected, and gets them again", loses: "what arrives while it is not selected, and until it is attached again",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				s.losesFromNow()
 				if err := s.node.DeleteDefaultRoute(); err != nil {
 					return err
 				}
 				return s.node.RenameData("eth0", "ens9")
 			},
-			heal: func(s *scene) error { return errors.Join(s.node.RenameData("ens9", "eth0"), s.node.SetDataUp()) },
+			heal: func(s *faultContext) error { return errors.Join(s.node.RenameData("ens9", "eth0"), s.node.SetDataUp()) },
 		},
 		{
 			name: "the interface is deleted, and made again", loses: lostWhenNew,
@@ -70,7 +72,7 @@ func interfaceFaults() []fault {
 		},
 		{
 			name: "the interface is deleted and made again three times at random moments", loses: "what arrives at interfaces that go before they are reported, and at the last one until it is attached",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				for range 3 {
 					if err := deleteData(s); err != nil {
 						return err
@@ -86,7 +88,7 @@ func interfaceFaults() []fault {
 		},
 		{
 			name: "the interface is deleted and made again while no agent runs", loses: "what arrives at the new interface until an agent attaches",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				if err := s.stop(syscall.SIGKILL); err != nil {
 					return err
 				}
@@ -100,28 +102,28 @@ func interfaceFaults() []fault {
 		},
 		{
 			name: "the interface is moved into a pod, and back", loses: "what arrives while it is away, and until it is attached again",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				s.losesFromNow()
 				return s.node.MoveDataAway()
 			},
-			heal: func(s *scene) error { return s.node.MoveDataBack() },
+			heal: func(s *faultContext) error { return s.node.MoveDataBack() },
 		},
 		{
 			name: "the MTU is raised to 9000 on both ends while counting is suspended, and lowered to 1500 while it goes on", loses: "what arrives while counting is suspended",
 			inject: raiseMTU,
-			heal: func(s *scene) error {
-				s.wire.sendGiants(false)
+			heal: func(s *faultContext) error {
+				s.sender.sendGiants(false)
 				return s.node.SetDataMTU(1500)
 			},
 		},
 	}
 }
 
-// raiseMTU does as docs/datapath.md says: a driver lets the MTU grow only as far as the attached program can take it,
-// so the interface is taken out meanwhile. To the other nodes nothing is sent until they count again.
-func raiseMTU(s *scene) error {
-	for _, x := range s.wires {
-		if x != s.wire {
+// raiseMTU follows docs/datapath.md: a driver rejects an MTU that is too large for the attached program, so counting is
+// suspended meanwhile. Nothing is sent to the other nodes until they count again.
+func raiseMTU(s *faultContext) error {
+	for _, x := range s.senders {
+		if x != s.sender {
 			x.mu.Lock()
 			defer x.mu.Unlock()
 		}
@@ -143,16 +145,16 @@ func raiseMTU(s *scene) error {
 	if err := errors.Join(s.node.SetDataMTU(9000), s.suspend(false)); err != nil {
 		return err
 	}
-	if err := s.eventually(func() error { return s.allWell(s.ctx) }); err != nil {
+	if err := s.eventually(func() error { return s.allReady(s.ctx) }); err != nil {
 		return err
 	}
-	s.possible, s.since = s.wire.total().Since(*s.since), nil // it is being counted
-	s.wire.sendGiants(true)
+	s.possible, s.since = s.sender.total().Since(*s.since), nil // it is counted now
+	s.sender.sendGiants(true)
 	return nil
 }
 
 // suspend suspends all counters, or resumes them.
-func (s *scene) suspend(yes bool) error {
+func (s *faultContext) suspend(yes bool) error {
 	for _, c := range s.counters {
 		base := c.DeepCopy()
 		base.Spec.Suspend = !yes

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -13,7 +15,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
-// hook returns the ID of the XDP program on the node's eth0, 0 if there is none, and the interface's index.
+// hook returns the ID of the XDP program on the node's eth0, or 0 if there is none, and the index of the interface.
 func hook(n *netnscluster.Node) (program uint32, index int, err error) {
 	err = n.Do(func() error {
 		eth0, err := netlink.LinkByName("eth0")
@@ -29,7 +31,7 @@ func hook(n *netnscluster.Node) (program uint32, index int, err error) {
 	return program, index, err
 }
 
-// counting is nil if the program on the node's eth0 is the one whose link is pinned for it.
+// counting returns nil if the program on the node's eth0 is that of the pinned link.
 func counting(n *netnscluster.Node) error {
 	program, index, err := hook(n)
 	if err != nil {
@@ -49,7 +51,7 @@ func counting(n *netnscluster.Node) error {
 	return nil
 }
 
-// pinFolder returns the folder of pins for an interface, whatever the layout.
+// pinFolder returns the folder of pins for an interface, of any layout.
 func pinFolder(n *netnscluster.Node, index int) (string, error) {
 	folders, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator", "v*", strconv.Itoa(index)))
 	if err != nil {
@@ -84,7 +86,7 @@ func linkedProgram(path string) (uint32, error) {
 	return uint32(info.Program), nil
 }
 
-// detachLink cuts the link of the node's eth0.
+// detachLink detaches the link of the node's eth0.
 func detachLink(n *netnscluster.Node) error {
 	folder, err := pins(n)
 	if err != nil {

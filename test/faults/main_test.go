@@ -1,8 +1,10 @@
-// Package faults lets everything go wrong that goes wrong in clusters, one fault after the other and in random
-// sequences, while frames arrive at a constant rate, and holds the books: what arrived at an interface is reported, in
-// the node's account and in the XDPCounters, class by class, packets and bytes, but for losses that are stated.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package faults injects the faults that happen in clusters, one after the other and in random sequences, while frames
+// arrive at a constant rate. It checks the accounting: what arrived at an interface is reported in the node's account and in
+// the XDPCounters, packets and bytes per class, except for the losses that a fault allows.
 //
-// The controllers, the agents, the API server, the programs and the frames are real; nodes are network namespaces.
+// The controllers, the agents, the API server, the programs and the frames are real. Nodes are network namespaces.
 package faults
 
 import (
@@ -31,7 +33,7 @@ var (
 	table = flag.String("table", "", "the file that the table is written to as well; it is Markdown")
 )
 
-// size is what the small and the large run differ in.
+// size holds the parameters of the small and the large run.
 type size struct {
 	faults   int           // random ones
 	outage   time.Duration // of the API server and of etcd
@@ -50,8 +52,8 @@ func theSize() size {
 	return s
 }
 
-// w is where all happens.
-var w *world
+// w is the environment of the tests.
+var w *testEnv
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
@@ -63,7 +65,7 @@ func TestMain(m *testing.M) {
 		return prepareBuilds(context.Background(), os.Stderr)
 	}
 	netnscluster.Inside(root, "faults", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
-		if w, err = newWorld(context.Background(), box, dir); err == nil {
+		if w, err = newEnv(context.Background(), box, dir); err == nil {
 			status = m.Run()
 		}
 		if w != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -14,11 +16,11 @@ func nodeFaults() []fault {
 	return []fault{
 		{
 			name: "the Node object is deleted, and created again", loses: lostSinceReport,
-			inject: func(s *scene) error { return s.depart() },
+			inject: func(s *faultContext) error { return s.depart() },
 		},
 		{
 			name: "the Node object is deleted and created again while no agent runs", loses: "what arrived since the last report, until an agent reports again",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				if err := s.stop(syscall.SIGKILL); err != nil {
 					return err
 				}
@@ -27,10 +29,10 @@ func nodeFaults() []fault {
 		},
 		{
 			name: "the Node object is deleted and created again, and the controllers are killed meanwhile", loses: lostSinceReport,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				return s.depart(func() error {
 					for _, name := range controllerNames {
-						s.wire.after(s.random.IntN(10))
+						s.sender.after(s.random.IntN(10))
 						if err := s.stopController(name, syscall.SIGKILL); err != nil {
 							return err
 						}
@@ -45,9 +47,9 @@ func nodeFaults() []fault {
 			},
 		},
 		{
-			name: "the machine loses its power and starts anew: another boot, other interfaces, no pins", loses: lostSinceReport,
-			inject: func(s *scene) error {
-				err := s.wire.held(func() error {
+			name: "the machine loses its power and restarts: another boot, other interfaces, no pins", loses: lostSinceReport,
+			inject: func(s *faultContext) error {
+				err := s.sender.held(func() error {
 					if err := s.stopAgent(s.node, syscall.SIGKILL); err != nil {
 						return err
 					}
@@ -55,7 +57,7 @@ func nodeFaults() []fault {
 					if err != nil {
 						return err
 					}
-					s.hasLost(s.wire.arrived.Since(reported))
+					s.hasLost(s.sender.arrived.Since(reported))
 					return s.node.PowerOff()
 				})
 				if err != nil {
@@ -72,8 +74,8 @@ func nodeFaults() []fault {
 	}
 }
 
-// depart deletes the Node object, waits until the node state is gone, and creates it again.
-func (s *scene) depart(meanwhile ...func() error) error {
+// depart deletes the Node object, waits until the node state is deleted, and creates the Node again.
+func (s *faultContext) depart(meanwhile ...func() error) error {
 	if err := s.losesSinceReport(); err != nil {
 		return err
 	}
@@ -98,8 +100,8 @@ func (s *scene) depart(meanwhile ...func() error) error {
 	return s.eventually(func() error { return s.gone(state) })
 }
 
-// gone is nil if there is no such node state any more.
-func (s *scene) gone(state *v1alpha1.XDPNodeState) error {
+// gone returns nil if the node state no longer exists.
+func (s *faultContext) gone(state *v1alpha1.XDPNodeState) error {
 	now, err := s.state(s.ctx, s.node)
 	switch {
 	case apierrors.IsNotFound(err):

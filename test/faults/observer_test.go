@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -15,8 +17,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/audit"
 )
 
-// observer watches every version of every XDPCounter: no total ever falls, and protocols and families sum up to the
-// total. When the API server goes away it goes on where it was.
+// observer watches every version of every XDPCounter, and checks that totals never decrease, and that protocols and families
+// add up to the total. After an outage of the API server it continues at the last version.
 type observer struct {
 	client client.WithWatch
 	cancel context.CancelFunc
@@ -25,10 +27,10 @@ type observer struct {
 	mu       sync.Mutex
 	version  string // of the last event
 	seen     int    // versions
-	gaps     int    // how often the server did not know any more what had happened since
+	gaps     int    // number of times that the version was too old for the server
 	highest  audit.Highest
-	mistakes []string // since they were last taken
-	wrong    int      // versions with a mistake
+	mistakes []string // since the last call of take
+	wrong    int      // number of versions with a mistake
 }
 
 func newObserver(c *netnscluster.Cluster) (*observer, error) {
@@ -56,13 +58,13 @@ func (o *observer) end() {
 	<-o.done
 }
 
-// follow watches from the last version on until that ends.
+// follow watches from the last version until the watch ends.
 func (o *observer) follow(ctx context.Context) {
 	events, err := o.client.Watch(ctx, &v1alpha1.XDPCounterList{}, &client.ListOptions{
 		Raw: &metav1.ListOptions{ResourceVersion: o.version, AllowWatchBookmarks: true},
 	})
 	if err != nil {
-		return // the server is away
+		return // the server is not running
 	}
 	defer events.Stop()
 	for e := range events.ResultChan() {
@@ -93,7 +95,7 @@ func (o *observer) check(x *v1alpha1.XDPCounter) {
 	}
 }
 
-// take returns what was wrong since it was last asked.
+// take returns the mistakes since the last call.
 func (o *observer) take() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

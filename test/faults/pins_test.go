@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -22,7 +24,7 @@ func pinFaults() []fault {
 	return []fault{
 		{
 			name: "the pin of the program is removed",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				folder, err := pins(s.node)
 				if err != nil {
 					return err
@@ -38,11 +40,11 @@ func pinFaults() []fault {
 		},
 		{
 			name: "the pin of the link is removed", loses: lostFromNow,
-			inject: func(s *scene) error { return s.remove("link") },
+			inject: func(s *faultContext) error { return s.remove("link") },
 		},
 		{
 			name: "the pin of the counts is removed", loses: lostSinceReport,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				if err := s.losesSinceReport(); err != nil {
 					return err
 				}
@@ -51,7 +53,7 @@ func pinFaults() []fault {
 		},
 		{
 			name: "the folder of the pins is removed", loses: lostSinceReport,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				if err := s.losesSinceReport(); err != nil {
 					return err
 				}
@@ -60,11 +62,11 @@ func pinFaults() []fault {
 		},
 		{
 			name: "the folder of the pins is removed while no agent runs", loses: lostWithoutAgent,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				if err := s.stop(syscall.SIGKILL); err != nil {
 					return err
 				}
-				if err := s.losesSinceReport(); err != nil { // none will follow
+				if err := s.losesSinceReport(); err != nil { // no later report will include them
 					return err
 				}
 				return s.remove("")
@@ -72,9 +74,9 @@ func pinFaults() []fault {
 			heal: lostSoFar,
 		},
 		{
-			// What is counted there meanwhile nobody sees, and what was seen before is not to be counted again.
+			// Counts of the meantime are lost. Earlier counts must not be counted again.
 			name: "the folder of the pins is moved away, and back", loses: lostSinceReport,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				if err := s.losesSinceReport(); err != nil {
 					return err
 				}
@@ -87,7 +89,7 @@ func pinFaults() []fault {
 					return err
 				}
 				s.undo = append(s.undo, func() error {
-					// An agent that tries to attach just then would take the folder for its own.
+					// An agent that attaches at this moment would use the folder.
 					if err := s.stop(syscall.SIGTERM); err != nil {
 						return err
 					}
@@ -96,12 +98,12 @@ func pinFaults() []fault {
 					}
 					return os.Rename(aside, folder)
 				})
-				return s.tells("")
+				return s.reports("")
 			},
 		},
 		{
 			name: "a foreign map is in the place of the counts until someone removes the folder", loses: lostSinceReport,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				if err := s.losesSinceReport(); err != nil {
 					return err
 				}
@@ -116,12 +118,12 @@ func pinFaults() []fault {
 				if err := pinForeignMap(filepath.Join(folder, "counts")); err != nil {
 					return err
 				}
-				return s.tells("")
+				return s.reports("")
 			},
 		},
 		{
 			name: "a folder is in the place of the link until someone removes it", loses: lostFromNow,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				folder, err := pins(s.node)
 				if err != nil {
 					return err
@@ -132,7 +134,7 @@ func pinFaults() []fault {
 				}
 				if err := os.Mkdir(filepath.Join(folder, "link"), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 					if errors.Is(err, os.ErrNotExist) {
-						return nil // the agent was faster: the folder is gone, and all is well soon
+						return nil // the agent was faster and has removed the folder
 					}
 					return err
 				}
@@ -141,12 +143,12 @@ func pinFaults() []fault {
 		},
 		{
 			name: "a program is pinned in the place of the link", loses: lostFromNow,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				folder, err := pins(s.node)
 				if err != nil {
 					return err
 				}
-				if err := s.node.Agent.Pause(); err != nil { // or it would be faster
+				if err := s.node.Agent.Pause(); err != nil { // otherwise it would be faster
 					return err
 				}
 				if err := s.remove("link"); err != nil {
@@ -157,7 +159,7 @@ func pinFaults() []fault {
 		},
 		{
 			name: "garbage lies between the pins",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				folder, err := pins(s.node)
 				if err != nil {
 					return err
@@ -174,7 +176,7 @@ func pinFaults() []fault {
 						return err
 					}
 				}
-				foreign := filepath.Join(layout, "4244") // no interface has got so far
+				foreign := filepath.Join(layout, "4244") // no interface has this index
 				s.undo = append(s.undo, func() error { return os.RemoveAll(foreign) })
 				return errors.Join(pinForeignMap(foreign), s.stillReports())
 			},
@@ -182,9 +184,9 @@ func pinFaults() []fault {
 	}
 }
 
-// remove removes a pin of the scene's eth0, or without a name all of them, and waits until eth0 does not carry the
-// program any more, which happens at once without a link and in the next pass without counts.
-func (s *scene) remove(pin string) error {
+// remove removes a pin of the node's eth0, or all pins if the name is empty, and waits until the program is detached. Without
+// the link this happens at once, and without the counts in the next pass.
+func (s *faultContext) remove(pin string) error {
 	s.losesFromNow()
 	program, _, err := hook(s.node)
 	if err != nil {
@@ -200,16 +202,16 @@ func (s *scene) remove(pin string) error {
 	return s.changed(program)
 }
 
-// lostSoFar says that all is lost that arrived since the loss began: no agent runs, and nothing is attached.
-func lostSoFar(s *scene) error {
-	now := s.wire.total()
+// lostSoFar records that everything since the start of the loss is lost, because no agent runs and nothing is attached.
+func lostSoFar(s *faultContext) error {
+	now := s.sender.total()
 	s.hasLost(now.Since(*s.since))
 	s.since = &now
 	return nil
 }
 
 // stillReports waits until the agent has reported once more.
-func (s *scene) stillReports() error {
+func (s *faultContext) stillReports() error {
 	var first *v1alpha1.XDPNodeState
 	return s.soon(func() error {
 		state, err := s.state(s.ctx, s.node)
@@ -220,14 +222,14 @@ func (s *scene) stillReports() error {
 			first = state
 		}
 		if state.ResourceVersion == first.ResourceVersion {
-			return fmt.Errorf("the agent of %s reports nothing any more", s.node.Name)
+			return fmt.Errorf("the agent of %s has stopped reporting", s.node.Name)
 		}
 		return nil
 	})
 }
 
-// clearFolder removes a folder of pins, as someone does who reads what the node state tells.
-func clearFolder(s *scene, folder string) error {
+// clearFolder removes a folder of pins, as the message in the node state advises.
+func clearFolder(s *faultContext, folder string) error {
 	program, _, err := hook(s.node)
 	if err != nil {
 		return err

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -12,14 +14,14 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
-// recover puts everything right that a fault that was not borne may have left, and opens new books.
-func (w *world) recover(ctx context.Context) error {
-	if err := w.openBooks(ctx); err == nil {
+// recover repairs the environment after a failed test, and resets the accounting.
+func (w *testEnv) recover(ctx context.Context) error {
+	if err := w.resetAccounting(ctx); err == nil {
 		return nil
 	}
-	// By force: agents that are sound, nodes on which nothing is left, with the interfaces that they should have.
+	// If that fails, restart the agents on clean nodes with new interfaces.
 	var errs []error
-	for _, x := range w.wires {
+	for _, x := range w.senders {
 		n := x.node
 		if err := w.stopAgent(n, syscall.SIGKILL); err != nil {
 			errs = append(errs, err)
@@ -30,12 +32,12 @@ func (w *world) recover(ctx context.Context) error {
 	for _, name := range controllerNames {
 		errs = append(errs, w.setClock(name, 0))
 	}
-	return errors.Join(append(errs, w.openBooks(ctx))...)
+	return errors.Join(append(errs, w.resetAccounting(ctx))...)
 }
 
-// renew clears a node and gives it a new eth0.
+// renew cleans a node and creates a new eth0.
 func renew(ctx context.Context, n *netnscluster.Node) error {
-	_ = n.Cleanup(ctx) // which stumbles where the fault lies
+	_ = n.Cleanup(ctx) // can fail because of the fault
 	left, err := filepath.Glob(filepath.Join(n.BPFFS, "*"))
 	if err != nil {
 		return err
@@ -46,9 +48,9 @@ func renew(ctx context.Context, n *netnscluster.Node) error {
 	err = n.Client.Do(func() error {
 		wire, err := netlink.LinkByName("wire0")
 		if err != nil {
-			return nil //nolint:nilerr // there is none
+			return nil //nolint:nilerr // it does not exist
 		}
-		return netlink.LinkDel(wire) // and eth0 with it, wherever that is
+		return netlink.LinkDel(wire) // this deletes its peer eth0 too, in any namespace
 	})
 	if err != nil {
 		return err

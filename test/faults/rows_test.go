@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -9,7 +11,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// rows is the table that comes out: one row per fault, over all its times.
+// rows is the resulting table, with one row per fault.
 type rows struct {
 	list []*row
 }
@@ -22,7 +24,7 @@ type row struct {
 	mistakes []string
 }
 
-// add adds an outcome to the row of the fault, and returns what was wrong.
+// add adds an outcome to the row of the fault, and returns the mistakes.
 func (r *rows) add(t *testing.T, f fault, o outcome) (mistakes string) {
 	t.Helper()
 	var at *row
@@ -68,19 +70,19 @@ func (r *rows) markdown(t *testing.T) string {
 			verdict = "nothing"
 		}
 		if len(x.mistakes) > 0 {
-			verdict = fmt.Sprintf("**not borne** %d of %d times; %s", len(x.mistakes), x.times, verdict)
+			verdict = fmt.Sprintf("**failed** %d of %d times; %s", len(x.mistakes), x.times, verdict)
 			failed = append(failed, x.name)
 		}
 		line(&b, x.name, x.times, x.sum, verdict)
 	}
 	line(&b, "all", times, all, "")
 	fmt.Fprintf(&b, "\nFrames over all nodes; bytes agree class by class: %d sent, %d reported, %d lost, %d doubled. "+
-		"Seed %d. In %d watched versions of the XDPCounters %d times a total fell or was not the sum of its parts "+
-		"(%d times the API server did not know any more what had happened while it was away). "+
-		"Agents and controllers ended by themselves and were started again %d times.\n",
+		"Seed %d. In %d watched versions of the XDPCounters, %d times a total decreased or was not the sum of its parts "+
+		"(%d times, versions during an outage of the API server were missed). "+
+		"Agents and controllers exited by themselves and were restarted %d times.\n",
 		all.sent.Bytes, all.reported.Bytes, all.lost.Bytes, all.doubled.Bytes, *seed, w.watched.seen, w.watched.wrong, w.watched.gaps, w.restarts)
 	if len(failed) > 0 {
-		fmt.Fprintf(&b, "\nNot borne: %s.\n", strings.Join(failed, "; "))
+		fmt.Fprintf(&b, "\nFailed: %s.\n", strings.Join(failed, "; "))
 	}
 	return b.String()
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -5,13 +7,13 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
-// The agent is the only writer of a status, and the controller of the object. What someone does to it by hand cannot
-// be undone in every case, but must not stop the counting, nor let a total fall, nor what arrives later be lost.
+// Only the agent writes the status of a node state, and only the controller writes the rest. Changes by others cannot be
+// undone in every case, but they must not stop counting, decrease a total, or lose packets that arrive later.
 func stateFaults() []fault {
 	return []fault{
 		{
 			name: "the totals in a node state are lowered by hand",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				return s.edit(func(status *v1alpha1.XDPNodeStateStatus) {
 					for i := range status.Accounts {
 						a := &status.Accounts[i]
@@ -25,7 +27,7 @@ func stateFaults() []fault {
 		},
 		{
 			name: "the readings in a node state are lowered by hand",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				return s.edit(func(status *v1alpha1.XDPNodeStateStatus) {
 					for i := range status.Interfaces {
 						for k := range status.Interfaces[i].Counts {
@@ -38,13 +40,13 @@ func stateFaults() []fault {
 		},
 		{
 			name: "the status of a node state is emptied by hand",
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				return s.edit(func(status *v1alpha1.XDPNodeStateStatus) { *status = v1alpha1.XDPNodeStateStatus{} })
 			},
 		},
 		{
 			name: "a node state is deleted by hand", loses: lostSinceReport,
-			inject: func(s *scene) error {
+			inject: func(s *faultContext) error {
 				if err := s.losesSinceReport(); err != nil {
 					return err
 				}
@@ -61,8 +63,8 @@ func stateFaults() []fault {
 	}
 }
 
-// edit changes the status of the scene's node state as "kubectl edit --subresource=status" does.
-func (s *scene) edit(change func(*v1alpha1.XDPNodeStateStatus)) error {
+// edit changes the status of the node state as "kubectl edit --subresource=status" does.
+func (s *faultContext) edit(change func(*v1alpha1.XDPNodeStateStatus)) error {
 	state := &v1alpha1.XDPNodeState{}
 	state.Name = s.node.Name
 	return objects.EditStatus(s.ctx, s.Client, state, func() { change(&state.Status) })

@@ -1,5 +1,7 @@
-// Package gitops tries how the tools of GitOps judge XDPCounters, with their own code: Argo CD's settings, Lua VM and
-// change detection, kstatus as Flux uses it, and the types of both for the YAML in docs/gitops.md.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package gitops tests how GitOps tools evaluate XDPCounters, with the code of these tools: Argo CD's settings, Lua VM and
+// change detection, and kstatus, which Flux uses. It also tests the YAML in docs/gitops.md with the types of both.
 package gitops
 
 import (
@@ -32,7 +34,7 @@ const (
 	argocdCM = root + "/config/argocd/argocd-cm.yaml"
 )
 
-// phase reads an XDPCounter of a phase of its life (controllers/phases_test.go writes them).
+// phase reads the XDPCounter of a phase, which controllers/phases_test.go writes.
 func phase(t *testing.T, name string) *unstructured.Unstructured {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("phases", name+".yaml"))
@@ -43,13 +45,13 @@ func phase(t *testing.T, name string) *unstructured.Unstructured {
 		t.Fatal(err)
 	}
 	object := &unstructured.Unstructured{}
-	if err := object.UnmarshalJSON(raw); err != nil { // which keeps integers integers, as kstatus wants them
+	if err := object.UnmarshalJSON(raw); err != nil { // keeps integers as int64, which kstatus requires
 		t.Fatal(err)
 	}
 	return object
 }
 
-func TestHowToolsJudgeEveryPhase(t *testing.T) {
+func TestHealthOfPhases(t *testing.T) {
 	vm := lua.VM{ResourceOverrides: argoSettings(t).overrides}
 	cases := map[string]struct{ kstatus, argo, message string }{
 		"new":                {"InProgress", "Progressing", "Waiting for the controller to see the latest spec"},
@@ -97,7 +99,7 @@ func TestHowToolsJudgeEveryPhase(t *testing.T) {
 	}
 }
 
-func TestAnObjectWithoutAStatusIsNotHealthy(t *testing.T) {
+func TestHealthWithoutStatus(t *testing.T) {
 	object := phase(t, "ready")
 	unstructured.RemoveNestedField(object.Object, "status")
 	script := argoSettings(t).overrides["xdp-operator.io/XDPCounter"].HealthLua
@@ -113,7 +115,7 @@ type argo struct {
 	excluded  func(group, kind string) bool
 }
 
-// argoSettings lets Argo CD read its settings from our ConfigMap, and others beside it: pairs of a key and a value.
+// argoSettings returns Argo CD's settings from our ConfigMap, and additional key and value pairs.
 func argoSettings(t *testing.T, others ...string) argo {
 	t.Helper()
 	raw, err := os.ReadFile(argocdCM)
@@ -127,7 +129,7 @@ func argoSettings(t *testing.T, others ...string) argo {
 	for i := 0; i < len(others); i += 2 {
 		cm.Data[others[i]] = others[i+1]
 	}
-	cm.Labels = map[string]string{"app.kubernetes.io/part-of": "argocd"} // Argo CD's own has it
+	cm.Labels = map[string]string{"app.kubernetes.io/part-of": "argocd"} // as Argo CD's own ConfigMap
 	manager := settings.NewSettingsManager(t.Context(), fake.NewClientset(cm), cm.Namespace)
 	var a argo
 	if a.overrides, err = manager.GetResourceOverrides(); err != nil {
@@ -146,14 +148,14 @@ func argoSettings(t *testing.T, others ...string) argo {
 	return a
 }
 
-// Argo CD looks at an application again when the health of a resource changes, or what its normalizer leaves of it
-// (controller/cache in Argo CD). Since version 3 that leaves nothing of any status, unless it is told otherwise.
-func TestTrafficIsNoReasonToLookAgain(t *testing.T) {
+// Argo CD refreshes an application when the health of a resource changes, or its normalized content (controller/cache in Argo
+// CD). Since version 3, the normalizer removes the status by default.
+func TestNoRefreshOnTraffic(t *testing.T) {
 	before := phase(t, "ready")
 	before.SetResourceVersion("100")
 	grown := before.DeepCopy()
 	grown.SetResourceVersion("101")
-	busier := phase(t, "partially-attached") // it has counted something else
+	busier := phase(t, "partially-attached") // with other counts
 	for _, field := range []string{"total", "families", "protocols", "summary"} {
 		value, ok, err := unstructured.NestedFieldCopy(busier.Object, "status", field)
 		if err != nil || !ok {
@@ -211,7 +213,7 @@ func (a argo) sees(t *testing.T, before, after *unstructured.Unstructured) bool 
 	return leftBefore != leftAfter || healthBefore != healthAfter
 }
 
-func TestTheYAMLOfTheDocument(t *testing.T) {
+func TestYAMLInDocs(t *testing.T) {
 	raw, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
@@ -224,7 +226,7 @@ func TestTheYAMLOfTheDocument(t *testing.T) {
 	if !slices.Contains(blocks, string(cm)) {
 		t.Errorf("%s does not show %s as it is", document, argocdCM)
 	}
-	kinds := map[string]any{ // what decodes it
+	kinds := map[string]any{ // decoders by kind
 		"v1/ConfigMap": &corev1.ConfigMap{},
 		"source.toolkit.fluxcd.io/v1/GitRepository":    &sourcev1.GitRepository{},
 		"helm.toolkit.fluxcd.io/v2/HelmRelease":        &helmv2.HelmRelease{},
@@ -261,7 +263,7 @@ func TestTheYAMLOfTheDocument(t *testing.T) {
 	}
 }
 
-// blocksOf returns what stands between the fences of a language.
+// blocksOf returns the fenced code blocks of a language.
 func blocksOf(markdown, language string) (blocks []string) {
 	for _, part := range strings.Split(markdown, "```"+language+"\n")[1:] {
 		block, _, _ := strings.Cut(part, "```")
@@ -270,8 +272,8 @@ func blocksOf(markdown, language string) (blocks []string) {
 	return blocks
 }
 
-// Every reason that the API documents for Ready stands in the document.
-func TestEveryReasonIsInTheDocument(t *testing.T) {
+// TestReasonsInDocs checks that the document lists every reason of the Ready condition.
+func TestReasonsInDocs(t *testing.T) {
 	raw, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)

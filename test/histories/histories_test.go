@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package histories runs the real agents and the real controllers together, on an API server in memory and kernels in
 // memory, through random histories.
 package histories

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -10,15 +12,15 @@ import (
 	"testing"
 )
 
-// These run first: the processes of the start are still there.
+// These tests run first, while the processes that TestMain started still run.
 
-func TestAProbeTellsThatAControllerWorks(t *testing.T) {
+func TestControllerProbes(t *testing.T) {
 	for _, path := range []string{"healthz", "readyz"} {
 		eventually(t, func() error { return probe(t.Context(), controllerProbes, path) })
 	}
 }
 
-func TestAProbeTellsThatAnAgentWorks(t *testing.T) {
+func TestAgentProbes(t *testing.T) {
 	for _, n := range c.Nodes() {
 		for _, path := range []string{"healthz", "readyz"} {
 			eventually(t, func() error {
@@ -28,7 +30,7 @@ func TestAProbeTellsThatAnAgentWorks(t *testing.T) {
 	}
 }
 
-// probe asks from the network namespace of the calling thread; an http.Client would dial on another one.
+// probe sends a request from the network namespace of the calling thread. An http.Client would dial on another thread.
 func probe(ctx context.Context, address, path string) error {
 	connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {

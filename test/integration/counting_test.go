@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -20,8 +22,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
-// wireTo opens a sender to the node for the time of the test.
-func wireTo(t testing.TB, n *netnscluster.Node) *frames.Sender {
+// senderTo opens a sender to the node for the duration of the test.
+func senderTo(t testing.TB, n *netnscluster.Node) *frames.Sender {
 	t.Helper()
 	sender, err := n.Sender()
 	if err != nil {
@@ -31,15 +33,15 @@ func wireTo(t testing.TB, n *netnscluster.Node) *frames.Sender {
 	return sender
 }
 
-// send sends the frame that many times to the node and adds it to what was sent.
+// send sends the frame the given number of times to the node, and adds it to sent.
 func send(t testing.TB, n *netnscluster.Node, f frames.Frame, times int, sent *traffic.Totals) {
 	t.Helper()
-	sendOn(t, wireTo(t, n), f, times, sent)
+	sendOn(t, senderTo(t, n), f, times, sent)
 }
 
-func sendOn(t testing.TB, wire *frames.Sender, f frames.Frame, times int, sent *traffic.Totals) {
+func sendOn(t testing.TB, sender *frames.Sender, f frames.Frame, times int, sent *traffic.Totals) {
 	t.Helper()
-	if err := wire.Send(f.Data, times); err != nil {
+	if err := sender.Send(f.Data, times); err != nil {
 		t.Error(err)
 	}
 	add(sent, f, times)
@@ -49,7 +51,7 @@ func add(sent *traffic.Totals, f frames.Frame, times int) {
 	sent[f.Class] = sent[f.Class].Plus(traffic.Counts{Packets: uint64(times), Bytes: uint64(times * len(f.Data))})
 }
 
-// expectTotals waits until the counter's totals are exactly these.
+// expectTotals waits until the counter has exactly these totals.
 func expectTotals(t testing.TB, name string, want traffic.Totals) {
 	t.Helper()
 	eventually(t, func() error {
@@ -61,7 +63,7 @@ func expectTotals(t testing.TB, name string, want traffic.Totals) {
 	})
 }
 
-// accountOn returns what a counter's account on a node holds.
+// accountOn returns the totals of a counter's account on a node.
 func accountOn(t testing.TB, name, node string) (traffic.Totals, error) {
 	t.Helper()
 	x, err := get(t, name)
@@ -80,7 +82,7 @@ func accountOn(t testing.TB, name, node string) (traffic.Totals, error) {
 	return traffic.Totals{}, fmt.Errorf("counter %s has no account on %s", name, node)
 }
 
-func TestEveryClassIsCountedExactlyOnEveryNode(t *testing.T) {
+func TestExactTotals(t *testing.T) {
 	observe(t)
 	counter(t, "classes", nil)
 	expectReady(t, "classes", "True", v1alpha1.ReasonAllInterfacesAttached)
@@ -91,13 +93,13 @@ func TestEveryClassIsCountedExactlyOnEveryNode(t *testing.T) {
 	sent := make([]traffic.Totals, len(c.Nodes()))
 	every := frames.All()
 	for i, n := range c.Nodes() {
-		wire := wireTo(t, n)
+		sender := senderTo(t, n)
 		group.Go(func() {
 			for k, f := range every {
-				sendOn(t, wire, f, 1+(k+i)%5, &sent[i])
-				for _, cut := range f.Cuts { // and with each header cut short
+				sendOn(t, sender, f, 1+(k+i)%5, &sent[i])
+				for _, cut := range f.Cuts { // also truncated within each header
 					if cut > 14 && cut <= len(f.Data) {
-						sendOn(t, wire, f.Cut(cut-1), 2, &sent[i])
+						sendOn(t, sender, f.Cut(cut-1), 2, &sent[i])
 					}
 				}
 			}
@@ -133,12 +135,12 @@ func TestEveryClassIsCountedExactlyOnEveryNode(t *testing.T) {
 	}
 }
 
-func TestAnAgentThatIsKilledLosesNothing(t *testing.T) {
+func TestAgentKilled(t *testing.T) {
 	observe(t)
 	counter(t, "killed", nil)
 	expectReady(t, "killed", "True", v1alpha1.ReasonAllInterfacesAttached)
 	n := c.Nodes()[0]
-	sender := wireTo(t, n)
+	sender := senderTo(t, n)
 	var sent traffic.Totals
 	stop := make(chan struct{})
 	finished := make(chan error)
@@ -159,7 +161,7 @@ func TestAnAgentThatIsKilledLosesNothing(t *testing.T) {
 		}
 	}()
 	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
-		time.Sleep(1200 * time.Millisecond) // longer than a report's interval: it dies with counts saved and unsaved
+		time.Sleep(1200 * time.Millisecond) // longer than the report interval, so that some counts are reported and others are not
 		if err := n.Agent.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
@@ -177,12 +179,12 @@ func TestAnAgentThatIsKilledLosesNothing(t *testing.T) {
 	t.Logf("%d frames were sent while the agent was killed three times: all counted", sent.Sum().Packets)
 }
 
-func TestDeletingTheCounterLeavesNothing(t *testing.T) {
+func TestDeleteCounter(t *testing.T) {
 	counter(t, "deleted", nil)
 	expectReady(t, "deleted", "True", v1alpha1.ReasonAllInterfacesAttached)
 	for _, n := range c.Nodes() {
 		if left, err := n.Leftovers(); err != nil || len(left) == 0 {
-			t.Errorf("on %s nothing is attached, though the counter is ready: %v, %v", n.Name, left, err)
+			t.Errorf("nothing is attached on %s, but the counter is Ready: %v, %v", n.Name, left, err)
 		}
 	}
 	x, err := get(t, "deleted")
@@ -195,14 +197,14 @@ func TestDeletingTheCounterLeavesNothing(t *testing.T) {
 	expectClean(t)
 }
 
-func TestCleanupWithoutTheAPIServerLeavesNothing(t *testing.T) {
+func TestCleanupWithoutAPIServer(t *testing.T) {
 	counter(t, "cleaned", nil)
 	expectReady(t, "cleaned", "True", v1alpha1.ReasonAllInterfacesAttached)
 	n := c.Nodes()[1]
 	if err := n.StopAgent(); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second time there is nothing to do
+	for range 2 { // the second run has nothing to do
 		if err := n.Cleanup(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +218,7 @@ func TestCleanupWithoutTheAPIServerLeavesNothing(t *testing.T) {
 	expectReady(t, "cleaned", "True", v1alpha1.ReasonAllInterfacesAttached)
 }
 
-func TestACounterThatSelectsNothingSaysSo(t *testing.T) {
+func TestNoNodesSelected(t *testing.T) {
 	counter(t, "no-node", func(s *v1alpha1.XDPCounterSpec) {
 		s.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "core"}}
 	})
@@ -229,7 +231,7 @@ func TestACounterThatSelectsNothingSaysSo(t *testing.T) {
 	expectReady(t, "no-interface", "True", v1alpha1.ReasonAllInterfacesAttached)
 }
 
-func TestEditingACounterMovesAttachmentsAndKeepsTotals(t *testing.T) {
+func TestEditNodeSelector(t *testing.T) {
 	observe(t)
 	udp, tcp := frames.Common()[1], frames.Common()[0]
 	var sent, older traffic.Totals
@@ -247,7 +249,7 @@ func TestEditingACounterMovesAttachmentsAndKeepsTotals(t *testing.T) {
 
 	edit(t, "edited", func(s *v1alpha1.XDPCounterSpec) { s.Suspend = true })
 	expectReady(t, "edited", "True", v1alpha1.ReasonSuspended)
-	expectHooks(t, 1, 0, 0) // n1 is counted for the other counter
+	expectHooks(t, 1, 0, 0) // the other counter still selects n1
 	var unseen traffic.Totals
 	send(t, c.Nodes()[0], tcp, 7, &older)
 	send(t, c.Nodes()[1], tcp, 7, &unseen)
@@ -271,7 +273,7 @@ func TestEditingACounterMovesAttachmentsAndKeepsTotals(t *testing.T) {
 	expectTotals(t, "older", older)
 }
 
-// expectHooks waits until as many XDP programs are attached on each node.
+// expectHooks waits until each node has the given number of XDP programs attached.
 func expectHooks(t *testing.T, want ...int) {
 	t.Helper()
 	eventually(t, func() error {
@@ -289,7 +291,7 @@ func expectHooks(t *testing.T, want ...int) {
 	})
 }
 
-func TestANodeThatLeavesKeepsItsShare(t *testing.T) {
+func TestNodeLeaves(t *testing.T) {
 	observe(t)
 	udp := frames.Common()[1]
 	var sent traffic.Totals
@@ -311,7 +313,7 @@ func TestANodeThatLeavesKeepsItsShare(t *testing.T) {
 	}
 	expectTotals(t, "leaving", sent)
 
-	// Its Node object goes and comes back while the machine runs on, counting.
+	// The Node object is deleted and created again. Meanwhile the machine continues to count.
 	object, err := n4.Object(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -339,7 +341,7 @@ func TestANodeThatLeavesKeepsItsShare(t *testing.T) {
 	send(t, n4, udp, 5, &sent)
 	expectTotals(t, "leaving", sent)
 
-	// Then the machine is gone for good.
+	// Then the machine is removed.
 	if err := c.RemoveNode(n4); err != nil {
 		t.Fatal(err)
 	}
@@ -362,9 +364,9 @@ func TestANodeThatLeavesKeepsItsShare(t *testing.T) {
 	expectTotals(t, "leaving", sent)
 }
 
-func TestTheControllersTakeTurns(t *testing.T) {
+func TestLeaderElection(t *testing.T) {
 	observe(t)
-	// The one that runs since the start leads. Told to end, it gives the lease back.
+	// The controller that TestMain started is the leader. When it is terminated, it releases the lease.
 	second, err := startController("second")
 	if err != nil {
 		t.Fatal(err)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -12,7 +14,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
-func TestANodeStateDeletedByHandKeepsItsShare(t *testing.T) {
+func TestNodeStateDeleted(t *testing.T) {
 	observe(t)
 	n := c.Nodes()[0]
 	counter(t, "kept", func(s *v1alpha1.XDPCounterSpec) {
@@ -20,7 +22,7 @@ func TestANodeStateDeletedByHandKeepsItsShare(t *testing.T) {
 	})
 	expectReady(t, "kept", "True", v1alpha1.ReasonAllInterfacesAttached)
 	var sent traffic.Totals
-	for range 2 { // the second time there is a share already
+	for range 2 { // the second time, the retired share exists already
 		send(t, n, frames.Common()[0], 5, &sent)
 		expectTotals(t, "kept", sent)
 

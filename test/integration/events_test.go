@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -18,17 +20,17 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
-func TestEventsTellWhatHappensToInterfaces(t *testing.T) {
+func TestInterfaceEvents(t *testing.T) {
 	n := c.Nodes()[1]
-	counter(t, "told", func(s *v1alpha1.XDPCounterSpec) {
+	counter(t, "events", func(s *v1alpha1.XDPCounterSpec) {
 		s.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"name": n.Name}}
 	})
-	expectReady(t, "told", "True", v1alpha1.ReasonAllInterfacesAttached)
+	expectReady(t, "events", "True", v1alpha1.ReasonAllInterfacesAttached)
 	at := n.Name + "/eth0"
 	want := []string{"Normal InterfacesAttached: 1 interface is being counted: " + at}
-	expectEvents(t, "told", want...)
+	expectEvents(t, "events", want...)
 
-	// The hook is lost: the link is cut, and before the agent comes back another program holds it.
+	// The hook is lost: the link is detached while the agent is stopped, and another program is attached.
 	if err := n.StopAgent(); err != nil {
 		t.Fatal(err)
 	}
@@ -37,23 +39,23 @@ func TestEventsTellWhatHappensToInterfaces(t *testing.T) {
 	if err := n.StartAgent(context.Background(), "--health-probe-bind-address="+agentProbes); err != nil {
 		t.Fatal(err)
 	}
-	expectReady(t, "told", "False", v1alpha1.ReasonNothingAttached)
+	expectReady(t, "events", "False", v1alpha1.ReasonNothingAttached)
 	want = append(want, "Warning InterfacesLost: 1 interface was lost and is not counted: "+at+" (XDPHookInUse)")
-	expectEvents(t, "told", want...)
+	expectEvents(t, "events", want...)
 
 	if err := foreign.Detach(); err != nil {
 		t.Fatal(err)
 	}
-	expectReady(t, "told", "True", v1alpha1.ReasonAllInterfacesAttached)
+	expectReady(t, "events", "True", v1alpha1.ReasonAllInterfacesAttached)
 	want = append(want, "Normal InterfacesReattached: 1 interface is being counted again: "+at)
-	expectEvents(t, "told", want...)
+	expectEvents(t, "events", want...)
 
-	edit(t, "told", func(s *v1alpha1.XDPCounterSpec) { s.Suspend = true })
+	edit(t, "events", func(s *v1alpha1.XDPCounterSpec) { s.Suspend = true })
 	want = append(want, "Normal InterfacesDetached: 1 interface is no longer counted: "+at)
-	expectEvents(t, "told", want...)
+	expectEvents(t, "events", want...)
 }
 
-// expectEvents waits until there are these events of a counter, in the order in which they were sent, each sent once.
+// expectEvents waits until the counter has exactly these events, in this order, each sent once.
 func expectEvents(t *testing.T, name string, want ...string) {
 	t.Helper()
 	x, err := get(t, name)
@@ -84,7 +86,7 @@ func expectEvents(t *testing.T, name string, want ...string) {
 	})
 }
 
-// cutLink detaches the node's program from its interface, as somebody with all rights can.
+// cutLink detaches the node's program from its interface, as root can do.
 func cutLink(t *testing.T, n *netnscluster.Node) {
 	t.Helper()
 	pins, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator", "v*", "*", "link"))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -18,7 +20,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
-func TestAHookThatAnotherHoldsIsLeftAloneAndTakenUpWhenItIsFree(t *testing.T) {
+func TestHookInUse(t *testing.T) {
 	n := c.Nodes()[1]
 	foreign, program := attachForeign(t, n)
 
@@ -54,7 +56,7 @@ func TestAHookThatAnotherHoldsIsLeftAloneAndTakenUpWhenItIsFree(t *testing.T) {
 	expectTotals(t, "busy", sent)
 }
 
-// attachForeign attaches a program that is not ours to the node's eth0.
+// attachForeign attaches another program to the node's eth0.
 func attachForeign(t *testing.T, n *netnscluster.Node) (held link.Link, program uint32) {
 	t.Helper()
 	passes, err := ebpf.NewProgram(&ebpf.ProgramSpec{

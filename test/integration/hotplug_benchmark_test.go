@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -13,9 +15,9 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
-// BenchmarkHotplug prints how long it takes from the call that makes an interface until the program is attached to it
-// and the next frame is counted, by the real agent of a real API server: on a node with one other interface that is
-// counted, with 200 more that are not, and with 200 more that are. Every frame sent afterwards must have been counted.
+// BenchmarkHotplug measures the time from the creation of an interface until the program is attached and the next frame is
+// counted, with the real agent and API server. It runs on a node with one other counted interface, with 200 more interfaces
+// that are not counted, and with 200 more that are. Every frame that is sent after attaching must be counted.
 func BenchmarkHotplug(b *testing.B) {
 	for _, row := range []struct {
 		name   string
@@ -43,7 +45,7 @@ func BenchmarkHotplug(b *testing.B) {
 			at := func(share float64) float64 {
 				return float64(took[min(int(share*float64(len(took))), len(took)-1)].Microseconds()) / 1000
 			}
-			b.ReportMetric(0, "ns/op") // of what the benchmark does around it
+			b.ReportMetric(0, "ns/op") // the default metric would include set-up
 			b.ReportMetric(at(0.5), "ms-median")
 			b.ReportMetric(at(0.95), "ms-p95")
 			b.ReportMetric(at(1), "ms-max")
@@ -51,7 +53,7 @@ func BenchmarkHotplug(b *testing.B) {
 	}
 }
 
-// plug makes an interface, returns how long it was before it was counted, sends some frames to it and deletes it.
+// plug creates an interface, measures the time until it is counted, sends frames to it, and deletes it.
 func plug(b *testing.B, n *netnscluster.Node, sent *traffic.Totals) (took time.Duration) {
 	b.Helper()
 	pair := veth("hot-plugged", "far-plugged")
@@ -84,10 +86,10 @@ func plug(b *testing.B, n *netnscluster.Node, sent *traffic.Totals) (took time.D
 		b.Fatal(err)
 	}
 	sendOn(b, connect(b, n, "hot-plugged", "far-plugged"), frames.Common()[0], 3, sent)
-	expectSettled(b, n) // what is deleted before it was reported is nobody's
+	expectSettled(b, n) // counts of an interface that is deleted before its first report are not assigned to a counter
 	if err := n.Do(func() error { return netlink.LinkDel(pair) }); err != nil {
 		b.Fatal(err)
 	}
-	expectSettled(b, n) // as interfaces come by themselves, and not in a row
+	expectSettled(b, n) // a real interface is not created immediately after another is deleted
 	return took
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -27,8 +29,8 @@ import (
 
 var stormSize = flag.Int("storm", 500, "how many interfaces come, are renamed and go in the storm")
 
-// Two interfaces live through the storm and are counted exactly; one of them is renamed again and again.
-func TestAStormOfInterfacesLeavesNothingAndDisturbsNoOther(t *testing.T) {
+// Two interfaces exist during the whole storm and are counted exactly. One of them is renamed repeatedly.
+func TestInterfaceStorm(t *testing.T) {
 	observe(t)
 	n := c.Nodes()[0]
 	restart(t, n, "--metrics-bind-address="+agentMetrics, "--metrics-secure=false")
@@ -39,7 +41,7 @@ func TestAStormOfInterfacesLeavesNothingAndDisturbsNoOther(t *testing.T) {
 		wires = append(wires, connect(t, n, name, "far-"+name[4:]))
 	}
 	countHot(t, n)
-	storm(t, n, *stormSize/5) // what an agent needs for a storm it may keep
+	storm(t, n, *stormSize/5) // a first storm, so that later growth is not that of caches and buffers
 	expectSettled(t, n)
 	before := usage(t, n)
 
@@ -73,9 +75,9 @@ func TestAStormOfInterfacesLeavesNothingAndDisturbsNoOther(t *testing.T) {
 	expectNames(t, n, "hot-name0", "hot-stays")
 	folders, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator/v*/*"))
 	if err != nil || len(folders) != 2 {
-		t.Errorf("pinned are %v, %v, want two folders", folders, err)
+		t.Errorf("pinned: %v, %v, want two folders", folders, err)
 	}
-	eventually(t, func() error { // the tables of what went last are given up by the next reading
+	eventually(t, func() error { // the next read unmaps the tables of the interfaces deleted last
 		if tables := usage(t, n).tables; tables != 2 {
 			return fmt.Errorf("%d tables are mapped, want 2", tables)
 		}
@@ -88,8 +90,8 @@ func TestAStormOfInterfacesLeavesNothingAndDisturbsNoOther(t *testing.T) {
 	}
 }
 
-// storm lets interfaces come, be renamed and go, one after another without a pause. Every now and then one that stays is
-// renamed, and has its first name again in the end.
+// storm creates, renames and deletes interfaces one after another without a pause. Now and then it renames an interface that
+// stays, which has its original name at the end.
 func storm(t *testing.T, n *netnscluster.Node, size int) {
 	t.Helper()
 	err := n.Do(func() error {
@@ -137,7 +139,7 @@ func storm(t *testing.T, n *netnscluster.Node, size int) {
 	}
 }
 
-// expectNames waits until the node's report tells of these interfaces, by index.
+// expectNames waits until the node's report lists exactly these interfaces, sorted by index.
 func expectNames(t *testing.T, n *netnscluster.Node, want ...string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -151,13 +153,13 @@ func expectNames(t *testing.T, n *netnscluster.Node, want ...string) {
 		}
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
-			return fmt.Errorf("reported are %v, want %v", got, want)
+			return fmt.Errorf("reported: %v, want %v", got, want)
 		}
 		return nil
 	})
 }
 
-// countReports counts the reports of a node until the function that it returns is called, which returns how many.
+// countReports counts the reports of a node. The returned function stops counting and returns their number.
 func countReports(t *testing.T, n *netnscluster.Node) (stop func() int) {
 	t.Helper()
 	watcher, err := client.NewWithWatch(c.Config(), client.Options{Scheme: c.Client.Scheme()})
@@ -168,7 +170,7 @@ func countReports(t *testing.T, n *netnscluster.Node) (stop func() int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reports, counted := -1, make(chan int) // it begins with the report that is there
+	reports, counted := -1, make(chan int) // the first event is the existing report
 	go func() {
 		var last metav1.MicroTime
 		for e := range w.ResultChan() {
@@ -185,15 +187,15 @@ func countReports(t *testing.T, n *netnscluster.Node) (stop func() int) {
 	}
 }
 
-// resources are what an agent holds.
+// resources are the resources that an agent uses.
 type resources struct {
 	files, goroutines int
-	tables            int // of counts, mapped into memory
-	heap              int // bytes that are in use
-	errors            int // passes that failed
+	tables            int // memory-mapped tables of counts
+	heap              int // bytes in use
+	errors            int // failed passes
 }
 
-// usage returns what the node's agent holds, as its metrics and the kernel say.
+// usage returns the resources of the node's agent, from its metrics and from the kernel.
 func usage(t *testing.T, n *netnscluster.Node) (r resources) {
 	t.Helper()
 	eventually(t, func() error {
@@ -228,7 +230,7 @@ func usage(t *testing.T, n *netnscluster.Node) (r resources) {
 	return r
 }
 
-// countHot counts all interfaces of one node whose names begin with "hot", for the time of the test.
+// countHot creates a counter for the interfaces of the node whose names begin with "hot", for the duration of the test.
 func countHot(t testing.TB, n *netnscluster.Node) {
 	t.Helper()
 	counter(t, "hot", func(s *v1alpha1.XDPCounterSpec) {
@@ -238,7 +240,7 @@ func countHot(t testing.TB, n *netnscluster.Node) {
 	expectReady(t, "hot", "True", v1alpha1.ReasonAllInterfacesAttached)
 }
 
-// expectSettled waits until the node's last report tells of the interfaces that are counted, and of no other.
+// expectSettled waits until the node's last report lists exactly the interfaces that are counted.
 func expectSettled(t testing.TB, n *netnscluster.Node) {
 	t.Helper()
 	eventually(t, func() error {
@@ -268,7 +270,7 @@ func veth(name, peer string) *netlink.Veth {
 	return &netlink.Veth{LinkAttrs: attrs, PeerName: peer}
 }
 
-// addVeth makes a pair of interfaces on the node, and takes it away at the end of the test.
+// addVeth creates a pair of interfaces on the node, and deletes it at the end of the test.
 func addVeth(t testing.TB, n *netnscluster.Node, name, peer string) {
 	t.Helper()
 	pair := veth(name, peer)
@@ -282,8 +284,8 @@ func addVeth(t testing.TB, n *netnscluster.Node, name, peer string) {
 	})
 }
 
-// connect sets both ends of a pair up, and returns a sender of frames that arrive at the first, for the time of the test.
-func connect(t testing.TB, n *netnscluster.Node, name, peer string) (wire *frames.Sender) {
+// connect sets both ends of a pair up, and returns a sender to the first end for the duration of the test.
+func connect(t testing.TB, n *netnscluster.Node, name, peer string) (sender *frames.Sender) {
 	t.Helper()
 	err := n.Do(func() error {
 		index := 0
@@ -297,12 +299,12 @@ func connect(t testing.TB, n *netnscluster.Node, name, peer string) (wire *frame
 			return err
 		}
 		var err error
-		wire, err = frames.NewSender(index)
+		sender, err = frames.NewSender(index)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = wire.Close() })
-	return wire
+	t.Cleanup(func() { _ = sender.Close() })
+	return sender
 }

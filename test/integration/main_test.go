@@ -1,5 +1,7 @@
-// Package integration tests the controller and the agents together: the real binaries, a real API server, nodes that
-// are network namespaces, real XDP programs and real frames.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package integration tests the controller and the agents together. Binaries, API server, XDP programs and frames are real.
+// Nodes are network namespaces.
 package integration
 
 import (
@@ -23,10 +25,10 @@ import (
 
 const root = "../.."
 
-// soon is how long anything may take that should happen at once; the machine may be busy.
+// soon is the timeout for everything that should happen at once, on a busy machine.
 const soon = 30 * time.Second
 
-// c has the nodes n1, n2 and n3 with agents, and a controller.
+// c is the cluster, with a controller and the nodes n1, n2 and n3, which have agents.
 var c *netnscluster.Cluster
 
 func TestMain(m *testing.M) {
@@ -63,7 +65,7 @@ func setUp(box *sandbox.Sandbox, dir string) (err error) {
 	return nil
 }
 
-// Where the processes that run from the start serve their probes: in the sandbox, and on each node.
+// The addresses of the probes of the processes that TestMain starts, in the sandbox and on each node.
 const (
 	controllerProbes = "127.0.0.1:8081"
 	agentProbes      = "127.0.0.1:8082"
@@ -73,8 +75,8 @@ func startController(name string, args ...string) (*netnscluster.Process, error)
 	return c.StartController(context.Background(), name, append([]string{"--status-interval=200ms"}, args...)...)
 }
 
-// counter makes an XDPCounter that reports each second, and deletes it at the end of the test. The last one to go
-// must leave nothing.
+// counter creates an XDPCounter with a report interval of one second, and deletes it at the end of the test. After the last
+// counter is deleted, nothing must be left.
 func counter(t testing.TB, name string, change func(*v1alpha1.XDPCounterSpec)) {
 	t.Helper()
 	x := &v1alpha1.XDPCounter{}
@@ -121,14 +123,14 @@ func eventually(t testing.TB, check func() error) {
 	}
 }
 
-// expectReady waits until the counter's Ready condition is as told, for its present generation.
+// expectReady waits until the counter's Ready condition has the status and reason for the current generation.
 func expectReady(t testing.TB, name, status, reason string) {
 	t.Helper()
 	expectMessage(t, name, status, reason, "")
 }
 
-// expectMessage waits until the counter's Ready condition is as told, for its present generation. Without a message
-// any will do.
+// expectMessage waits until the counter's Ready condition has the status, reason and message for the current generation. An
+// empty message matches any.
 func expectMessage(t testing.TB, name, status, reason, message string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -146,7 +148,7 @@ func expectMessage(t testing.TB, name, status, reason, message string) {
 	})
 }
 
-// expectClean waits until nothing of the project is left on any node, and no node state.
+// expectClean waits until no node has anything of the project left, and no node state exists.
 func expectClean(t testing.TB) {
 	t.Helper()
 	err := netnscluster.Eventually(context.Background(), soon, func() error {
@@ -156,7 +158,7 @@ func expectClean(t testing.TB) {
 		}
 		var errs []error
 		for _, s := range states.Items {
-			errs = append(errs, fmt.Errorf("node state %s is still there", s.Name))
+			errs = append(errs, fmt.Errorf("node state %s still exists", s.Name))
 		}
 		for _, n := range c.Nodes() {
 			left, err := n.Leftovers()

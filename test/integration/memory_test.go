@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -12,16 +14,16 @@ import (
 )
 
 const (
-	// memoryBudget is what an agent that counts on memoryInterfaces may have resident.
+	// memoryBudget is the maximum resident memory of an agent that counts on memoryInterfaces.
 	memoryBudget     = 40 << 20
 	memoryInterfaces = 8
 	memoryScrapes    = 20
 )
 
-// TestAnAgentFitsItsMemory measures an agent that counts, reports each second and is scraped over TLS.
-func TestAnAgentFitsItsMemory(t *testing.T) {
+// TestAgentMemory measures an agent that counts, reports every second and is scraped over TLS.
+func TestAgentMemory(t *testing.T) {
 	n := c.Nodes()[0]
-	for i := range memoryInterfaces - 1 { // eth0 is there
+	for i := range memoryInterfaces - 1 { // eth0 exists already
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = fmt.Sprintf("mem%d", i)
 		pair := &netlink.Veth{LinkAttrs: attrs, PeerName: fmt.Sprintf("peer%d", i)}

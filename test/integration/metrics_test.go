@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -31,16 +33,16 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
-// Where the controller and the agent of these tests serve their metrics.
+// The addresses of the metrics of controller and agent in these tests.
 const (
 	controllerMetrics = "127.0.0.1:8443"
 	agentMetrics      = "127.0.0.1:9871"
 )
 
-func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
+func TestMetricsAuthorization(t *testing.T) {
 	reader, stranger := metricsReader(t), account(t, "stranger")
 
-	// Each program has a filter of its own; they differ in the answer to a token that the API server does not know.
+	// Controller and agent use different filters. Their response to an unknown token differs.
 	check := func(t *testing.T, forged int, scrape func(path, authorization string) (*answer, error)) {
 		t.Helper()
 		for _, want := range []struct {
@@ -53,7 +55,7 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 			{"/metrics", "Basic " + reader, http.StatusUnauthorized},
 			{"/metrics", "Bearer " + stranger, http.StatusForbidden},
 			{"/metrics", "Bearer " + reader, http.StatusOK},
-			{"/metrics", "bearer " + reader, http.StatusOK}, // from memory
+			{"/metrics", "bearer " + reader, http.StatusOK}, // cached
 			{"/metrics", "Bearer " + stranger, http.StatusForbidden},
 			{"/debug/pprof/", "Bearer " + reader, http.StatusNotFound},
 		} {
@@ -75,7 +77,7 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = p.Kill() }()
-		check(t, http.StatusInternalServerError, func(path, authorization string) (*answer, error) { // controller-runtime's word for it
+		check(t, http.StatusInternalServerError, func(path, authorization string) (*answer, error) { // the status that controller-runtime returns
 			return ask(t.Context(), controllerMetrics, path, authorization)
 		})
 		if answer, err := unsecured(t.Context(), controllerMetrics); err == nil && answer.status == http.StatusOK {
@@ -92,7 +94,7 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 	})
 }
 
-func TestACertificateIsExchangedWithoutARestart(t *testing.T) {
+func TestCertificateReload(t *testing.T) {
 	secret := &secretVolume{dir: t.TempDir()}
 	secret.write(t, 1)
 	p, err := startController("rotation", "--metrics-bind-address="+controllerMetrics, "--metrics-cert-dir="+secret.dir)
@@ -121,7 +123,7 @@ func TestACertificateIsExchangedWithoutARestart(t *testing.T) {
 	}
 }
 
-func TestACertificateThatIsMissingIsAnError(t *testing.T) {
+func TestMissingCertificate(t *testing.T) {
 	p, err := startController("no-certificate", "--metrics-bind-address="+controllerMetrics, "--metrics-cert-dir="+t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -129,13 +131,13 @@ func TestACertificateThatIsMissingIsAnError(t *testing.T) {
 	defer func() { _ = p.Kill() }()
 	eventually(t, func() error {
 		if err := p.Ended(); err == nil || !strings.Contains(err.Error(), "read the certificate for metrics") {
-			return fmt.Errorf("want it to end for its certificate, got: %w", err)
+			return fmt.Errorf("want it to exit because of the certificate, got: %w", err)
 		}
 		return nil
 	})
 }
 
-// restart runs the node's agent with these arguments too, and as it was at the end of the test.
+// restart restarts the node's agent with additional arguments, and without them at the end of the test.
 func restart(t *testing.T, n *netnscluster.Node, args ...string) {
 	t.Helper()
 	again := func(args ...string) {
@@ -162,7 +164,7 @@ func create(t *testing.T, object client.Object) {
 	})
 }
 
-// metricsReader makes an account that may read metrics, and returns a token of it.
+// metricsReader creates a service account with permission to read metrics, and returns a token of it.
 func metricsReader(t *testing.T) string {
 	t.Helper()
 	token := account(t, "reader")
@@ -174,7 +176,7 @@ func metricsReader(t *testing.T) string {
 	return token
 }
 
-// account makes a service account and returns a token of it.
+// account creates a service account and returns a token of it.
 func account(t *testing.T, name string) string {
 	t.Helper()
 	a := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: netnscluster.Namespace}}
@@ -192,14 +194,14 @@ type answer struct {
 	serial int64 // of the server's certificate
 }
 
-// ask asks over TLS from the network namespace of the calling thread.
+// ask sends a request over TLS from the network namespace of the calling thread.
 func ask(ctx context.Context, address, path, authorization string) (*answer, error) {
 	connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = connection.Close() }()
-	secured := tls.Client(connection, &tls.Config{InsecureSkipVerify: true}) // which certificate it is, the test sees itself
+	secured := tls.Client(connection, &tls.Config{InsecureSkipVerify: true}) // the test checks the certificate itself
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
@@ -239,13 +241,13 @@ func talk(ctx context.Context, connection net.Conn, address, path, authorization
 	return &answer{status: response.StatusCode, body: string(body)}, err
 }
 
-// secretVolume is a directory as the kubelet makes it of a Secret: the files are links through ..data, which is exchanged
-// atomically, and the old ones are deleted.
+// secretVolume is a directory like the volume that the kubelet creates for a Secret. The files are links through ..data,
+// which is replaced atomically, and the old files are deleted.
 type secretVolume struct {
 	dir, current string
 }
 
-// write puts a certificate with that serial number in.
+// write replaces the certificate by one with the serial number.
 func (s *secretVolume) write(t *testing.T, serial int64) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

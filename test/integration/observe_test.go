@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -12,8 +14,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/audit"
 )
 
-// observe watches every version of every object while the test runs, and fails it if in one of them the classes do
-// not sum up to the total, or a total is less than in an earlier one.
+// observe watches every version of every object during the test. The test fails if the classes of a version do not add up to
+// the total, or if a total is less than in an earlier version.
 func observe(t *testing.T) {
 	t.Helper()
 	watcher, err := client.NewWithWatch(c.Config(), client.Options{Scheme: c.Client.Scheme()})

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -17,10 +19,10 @@ import (
 
 var silence = flag.Duration("quiet", 20*time.Second, "how long the quiet cluster is looked at")
 
-func TestAQuietClusterWritesHeartbeatsOnly(t *testing.T) {
-	counter(t, "quiet", nil) // reports each second, so that heartbeats come each minute, the most there are
+func TestIdleClusterWritesOnlyHeartbeats(t *testing.T) {
+	counter(t, "quiet", nil) // a report interval of one second, so that heartbeats are sent every minute, which is the maximum
 	expectReady(t, "quiet", "True", v1alpha1.ReasonAllInterfacesAttached)
-	time.Sleep(3 * time.Second) // until what came of its making is told
+	time.Sleep(3 * time.Second) // until the new counter is fully reported
 	x, err := get(t, "quiet")
 	if err != nil {
 		t.Fatal(err)
@@ -57,18 +59,18 @@ func TestAQuietClusterWritesHeartbeatsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	if now.ResourceVersion != x.ResourceVersion {
-		t.Errorf("the XDPCounter was written: it has version %s and had %s", now.ResourceVersion, x.ResourceVersion)
+		t.Errorf("the XDPCounter was written: its version is %s and was %s", now.ResourceVersion, x.ResourceVersion)
 	}
 }
 
 var (
-	// ours is all that the programs of the project ever write, but for the lease of the controller.
+	// ours lists everything that the programs of the project write, except for the lease of the controller.
 	ours  = regexp.MustCompile(`^(xdp-operator\.io |events\.k8s\.io | events )`)
 	total = regexp.MustCompile(`(?m)^apiserver_request_total\{(.*)\} ([0-9.e+]+)$`)
 	label = regexp.MustCompile(`([a-z_]+)="([^"]*)"`)
 )
 
-// writes returns how many requests that write the API server has served, by group, resource and subresource.
+// writes returns the number of write requests that the API server has served, by group, resource and subresource.
 func writes(t *testing.T) map[string]int {
 	t.Helper()
 	clients, err := kubernetes.NewForConfig(c.Config())

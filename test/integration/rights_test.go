@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -12,9 +14,9 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
-// TestAnAgentListsOnlyWhereItMust: with this API server, which can stream what there is at the beginning of a watch, the
-// agent gets along without the right to list.
-func TestAnAgentListsOnlyWhereItMust(t *testing.T) {
+// TestAgentWithoutListPermission checks that the agent works without permission to list, because this API server can stream
+// the existing objects at the beginning of a watch.
+func TestAgentWithoutListPermission(t *testing.T) {
 	role := &rbacv1.ClusterRole{}
 	if err := c.Client.Get(t.Context(), types.NamespacedName{Name: "xdp-operator-agent"}, role); err != nil {
 		t.Fatal(err)
@@ -32,7 +34,7 @@ func TestAnAgentListsOnlyWhereItMust(t *testing.T) {
 		found = found || len(without[i].Verbs) < len(rules[i].Verbs)
 	}
 	if !found {
-		t.Fatal("the role has no right to list")
+		t.Fatal("the role has no permission to list")
 	}
 	set(without)
 	t.Cleanup(func() { set(rules) })

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package integration
 
 import (
@@ -25,7 +27,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
-// uninstall runs what the chart's hook does, with its rights, and returns what it says.
+// uninstall runs the command of the chart's hook with its permissions, and returns its output.
 func uninstall(t *testing.T, timeout time.Duration) (string, error) {
 	t.Helper()
 	if out, err := c.Kubectl(t.Context(), "apply", "-k", filepath.Join(root, "config/uninstall"), "-n", netnscluster.Namespace).CombinedOutput(); err != nil {
@@ -51,7 +53,7 @@ func uninstall(t *testing.T, timeout time.Duration) (string, error) {
 	return string(out), err
 }
 
-// withoutController ends the controllers for the test. Then one works again.
+// withoutController stops the controllers for the duration of the test, and then starts one.
 func withoutController(t *testing.T, end func(*netnscluster.Process) error) {
 	t.Helper()
 	for _, p := range c.Controllers() {
@@ -66,7 +68,7 @@ func withoutController(t *testing.T, end func(*netnscluster.Process) error) {
 	})
 }
 
-func TestUninstallingDetachesAndKeepsTheTotals(t *testing.T) {
+func TestUninstall(t *testing.T) {
 	observe(t)
 	counter(t, "uninstalled", nil)
 	expectReady(t, "uninstalled", "True", v1alpha1.ReasonAllInterfacesAttached)
@@ -74,7 +76,7 @@ func TestUninstallingDetachesAndKeepsTheTotals(t *testing.T) {
 	for _, n := range c.Nodes() {
 		send(t, n, frames.Common()[0], 20, &sent)
 	}
-	// What is not reported yet is what counts here.
+	// These frames are not reported yet, and must not be lost.
 	withoutController(t, (*netnscluster.Process).Kill)
 	out, err := uninstall(t, 20*time.Second)
 	if err != nil {
@@ -88,13 +90,13 @@ func TestUninstallingDetachesAndKeepsTheTotals(t *testing.T) {
 		t.Error("the lease is left")
 	}
 
-	t.Run("again, with nothing to do", func(t *testing.T) {
+	t.Run("second uninstall", func(t *testing.T) {
 		if out, err := uninstall(t, 20*time.Second); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
 		expectTotals(t, "uninstalled", sent)
 	})
-	t.Run("and a later installation counts on", func(t *testing.T) {
+	t.Run("install again", func(t *testing.T) {
 		if _, err := startController("reinstalled"); err != nil {
 			t.Fatal(err)
 		}
@@ -106,8 +108,8 @@ func TestUninstallingDetachesAndKeepsTheTotals(t *testing.T) {
 	})
 }
 
-// TestUninstallingEndsTheController has a Deployment that stands for the controller: who scales it to nothing ends it.
-func TestUninstallingEndsTheController(t *testing.T) {
+// TestUninstallStopsController uses a Deployment without a kubelet. When it is scaled to zero, the test stops the controller.
+func TestUninstallStopsController(t *testing.T) {
 	counter(t, "ended", nil)
 	expectReady(t, "ended", "True", v1alpha1.ReasonAllInterfacesAttached)
 	labels := map[string]string{"app": "controller"}
@@ -146,8 +148,8 @@ func TestUninstallingEndsTheController(t *testing.T) {
 	expectClean(t)
 }
 
-// TestUninstallingTakesTheLeaseOfAControllerThatWorksOn: its kubelet is away, so nobody ends it.
-func TestUninstallingTakesTheLeaseOfAControllerThatWorksOn(t *testing.T) {
+// TestUninstallTakesLease uninstalls while the controller continues to run, as if its kubelet were unreachable.
+func TestUninstallTakesLease(t *testing.T) {
 	withoutController(t, (*netnscluster.Process).Kill)
 	p, err := startController("works-on")
 	if err != nil {
@@ -166,7 +168,7 @@ func TestUninstallingTakesTheLeaseOfAControllerThatWorksOn(t *testing.T) {
 	expectMessage(t, "works-on", "Unknown", v1alpha1.ReasonUninstalled, "")
 }
 
-func TestUninstallingDoesNotWaitForever(t *testing.T) {
+func TestUninstallTimeout(t *testing.T) {
 	observe(t)
 	counter(t, "dead", nil)
 	expectReady(t, "dead", "True", v1alpha1.ReasonAllInterfacesAttached)
@@ -175,7 +177,7 @@ func TestUninstallingDoesNotWaitForever(t *testing.T) {
 		send(t, n, frames.Common()[0], 7, &sent)
 	}
 	expectTotals(t, "dead", sent)
-	// One agent does not run: crash-looping, or its node is away.
+	// One agent does not run, as if it were crash-looping or its node were unreachable.
 	n := c.Nodes()[1]
 	if err := n.StopAgent(); err != nil {
 		t.Fatal(err)
@@ -191,12 +193,12 @@ func TestUninstallingDoesNotWaitForever(t *testing.T) {
 	if left, err := n.Leftovers(); err != nil || len(left) == 0 {
 		t.Errorf("without its agent nothing can have been detached on %s: %v, %v", n.Name, left, err)
 	}
-	// The sweep of the chart.
+	// The chart's sweep.
 	if err := n.Cleanup(t.Context()); err != nil {
 		t.Error(err)
 	}
 	expectClean(t)
-	// An agent that comes back finds nothing to do.
+	// An agent that starts again has nothing to do.
 	if err := n.StartAgent(context.Background(), "--health-probe-bind-address="+agentProbes); err != nil {
 		t.Fatal(err)
 	}
@@ -204,14 +206,14 @@ func TestUninstallingDoesNotWaitForever(t *testing.T) {
 	expectClean(t)
 }
 
-func TestUninstallingWaitsForNoAgentThatIsSwept(t *testing.T) {
+func TestUninstallAfterSweep(t *testing.T) {
 	counter(t, "swept", nil)
 	expectReady(t, "swept", "True", v1alpha1.ReasonAllInterfacesAttached)
 	x, err := get(t, "swept")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The counters first, then the operator.
+	// The counters are deleted before the operator.
 	if err := c.Client.Delete(t.Context(), x); err != nil {
 		t.Fatal(err)
 	}
@@ -223,9 +225,9 @@ func TestUninstallingWaitsForNoAgentThatIsSwept(t *testing.T) {
 	expectClean(t)
 }
 
-// TestANamespaceThatIsDeletedDetaches uses a namespace of its own, in which the controller thinks it lives: the suite
-// needs the other. That Kubernetes does not touch the contents for five seconds is what makes it work.
-func TestANamespaceThatIsDeletedDetaches(t *testing.T) {
+// TestNamespaceDeleted starts the controller with a separate namespace, because the other tests need the usual one. It works
+// because Kubernetes does not delete the contents of a namespace in the first five seconds.
+func TestNamespaceDeleted(t *testing.T) {
 	observe(t)
 	withoutController(t, (*netnscluster.Process).Kill)
 	home := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "home"}}
@@ -269,23 +271,22 @@ func TestANamespaceThatIsDeletedDetaches(t *testing.T) {
 	})
 }
 
-// TestTheKindsFirst: whoever deletes the CRDs deletes all that is of them, and the agents, which cannot report any more,
-// detach.
-func TestTheKindsFirst(t *testing.T) {
+// TestCRDsDeletedFirst checks that the agents detach when the CRDs, and with them all objects, are deleted.
+func TestCRDsDeletedFirst(t *testing.T) {
 	counter(t, "kinds", nil)
 	expectReady(t, "kinds", "True", v1alpha1.ReasonAllInterfacesAttached)
-	withoutController(t, (*netnscluster.Process).Kill) // no matter: it could do nothing
+	withoutController(t, (*netnscluster.Process).Kill) // it could not do anything
 	kinds := filepath.Join(root, "config/crd")
 	if out, err := c.Kubectl(t.Context(), "delete", "--timeout=30s", "-k", kinds).CombinedOutput(); err != nil {
 		t.Errorf("delete the CRDs: %v: %s", err, out)
 	}
-	t.Cleanup(func() { // before another controller starts
+	t.Cleanup(func() { // before the next controller starts
 		for _, args := range [][]string{{"apply", "--server-side", "-k", kinds}, {"wait", "--for=condition=established", "crd/xdpcounters.xdp-operator.io", "crd/xdpnodestates.xdp-operator.io"}} {
 			if out, err := c.Kubectl(context.Background(), args...).CombinedOutput(); err != nil {
 				t.Errorf("kubectl %v: %v: %s", args, err, out)
 			}
 		}
-		for _, n := range c.Nodes() { // one that runs finds the kinds again, but only after a while
+		for _, n := range c.Nodes() { // a running agent finds the kinds again only after some time
 			if err := errors.Join(n.StopAgent(), n.StartAgent(context.Background(), "--health-probe-bind-address="+agentProbes)); err != nil {
 				t.Error(err)
 			}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -35,8 +37,8 @@ func installEmulator(ctx context.Context, progress io.Writer) error {
 	return nil
 }
 
-// processor is one with everything but what is dear to emulate: a fifth level of page tables, and instructions that copy
-// byte by byte, which the kernel prefers if it is told that they are fast.
+// processor has all features except those that are slow to emulate: five-level page tables, and fast string instructions,
+// which the kernel would prefer for copying.
 const processor = "max,la57=off,erms=off,fsrm=off"
 
 // settings of the kernel that save time, and change nothing that is tested.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -95,7 +97,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestTheNewestIsByTheKernelsOwnVersion(t *testing.T) {
+func TestNewestVersion(t *testing.T) {
 	for _, tc := range []struct {
 		a, b string
 		want int
@@ -110,7 +112,7 @@ func TestTheNewestIsByTheKernelsOwnVersion(t *testing.T) {
 	}
 }
 
-// The header's numbers and the padding, as the kernel's documentation has them.
+// TestArchive checks the header and the padding against the kernel's documentation.
 func TestArchive(t *testing.T) {
 	var out bytes.Buffer
 	a := newArchive(&out)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command kernels runs the tests that need a kernel on other kernels than this machine's: those of Debian, in emulated
 // machines, which need nothing of the processor. It fails if a test fails or skips, or if a feature of the support
 // table is not found out.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -61,7 +63,7 @@ func (r *result) cell(keys []string) string {
 	return "yes"
 }
 
-// timings tell how long it took.
+// timings returns the durations.
 func timings(results []*result) string {
 	var b strings.Builder
 	for _, r := range results {

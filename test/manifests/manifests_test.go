@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package manifests
 
 import (
@@ -20,7 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// as returns an object in its Go type. A field that the type does not have is an error.
+// as converts an object to its Go type. An unknown field is an error.
 func as[T any](t *testing.T, all objects, key string) T {
 	t.Helper()
 	var typed T
@@ -52,7 +54,7 @@ func daemonSet(t *testing.T, all objects, name string) appsv1.DaemonSet {
 	return as[appsv1.DaemonSet](t, all, "DaemonSet "+name)
 }
 
-// common takes away what tells who installed the object.
+// common removes the labels and annotations of the installer.
 func common(object *unstructured.Unstructured) map[string]any {
 	o := object.DeepCopy().Object
 	for _, metadata := range [][]string{{"metadata"}, {"spec", "template", "metadata"}} {
@@ -73,12 +75,12 @@ func common(object *unstructured.Unstructured) map[string]any {
 	return o
 }
 
-func TestChartAndKustomizeGiveTheSame(t *testing.T) {
+func TestChartEqualsKustomize(t *testing.T) {
 	got := map[string]map[string]map[string]any{}
 	for name, all := range both(t) {
 		got[name] = map[string]map[string]any{}
 		for key, object := range all {
-			if key != "Namespace "+namespace { // helm makes it by itself (--create-namespace)
+			if key != "Namespace "+namespace { // created by helm --create-namespace
 				got[name][key] = common(object)
 			}
 		}
@@ -88,7 +90,7 @@ func TestChartAndKustomizeGiveTheSame(t *testing.T) {
 	}
 }
 
-func TestPrometheusIsToldTheSame(t *testing.T) {
+func TestPrometheusObjectsEqual(t *testing.T) {
 	got := map[string]map[string]map[string]any{"kustomize": {}, "helm": {}}
 	for key, object := range kustomize(t, "prometheus") {
 		got["kustomize"][key] = common(object)
@@ -110,7 +112,7 @@ func TestPrometheusIsToldTheSame(t *testing.T) {
 	}
 }
 
-func TestUninstallingIsTheSameToo(t *testing.T) {
+func TestUninstallObjectsEqual(t *testing.T) {
 	got := map[string]map[string]map[string]any{"kustomize": {}, "helm": {}}
 	for _, folder := range []string{"uninstall", "sweep"} {
 		for key, object := range kustomize(t, folder) {
@@ -122,12 +124,12 @@ func TestUninstallingIsTheSameToo(t *testing.T) {
 		weights[key] = object.GetAnnotations()["helm.sh/hook-weight"]
 		got["helm"][key] = common(object)
 	}
-	// With make it is make that waits.
+	// make undeploy waits itself.
 	delete(got["helm"], "Job xdp-operator-swept")
 	if diff := cmp.Diff(got["kustomize"], got["helm"]); diff != "" {
 		t.Errorf("kustomize (-) and helm (+):\n%s", diff)
 	}
-	// Agents save what they counted before nodes are swept.
+	// Agents save their counts before nodes are cleaned up.
 	expect(t, weights, map[string]string{
 		"ServiceAccount xdp-operator-uninstall": "-10", "ClusterRole xdp-operator-uninstall": "-10", "ClusterRoleBinding xdp-operator-uninstall": "-10",
 		"Role xdp-operator-uninstall": "-10", "RoleBinding xdp-operator-uninstall": "-10",
@@ -136,7 +138,7 @@ func TestUninstallingIsTheSameToo(t *testing.T) {
 	expect(t, helmHooks(t, "pre-delete", "uninstall: {enabled: false}"), objects{})
 }
 
-func TestUninstallingEnds(t *testing.T) {
+func TestUninstallDeadlines(t *testing.T) {
 	for _, timeout := range []string{"60", "1", "90"} {
 		for key, object := range helmHooks(t, "pre-delete", "uninstall: {timeoutSeconds: "+timeout+"}") {
 			if object.GetKind() != "Job" {
@@ -144,7 +146,7 @@ func TestUninstallingEnds(t *testing.T) {
 			}
 			job := as[batchv1.Job](t, objects{key: object}, key)
 			seconds, _ := strconv.Atoi(timeout)
-			// Helm itself waits for five minutes.
+			// Helm waits for five minutes.
 			if deadline := *job.Spec.ActiveDeadlineSeconds; deadline < int64(2*seconds+60) || deadline >= 300 {
 				t.Errorf("%s has a deadline of %d s and a timeout of %s s", key, deadline, timeout)
 			}
@@ -160,7 +162,7 @@ func TestNamespaceAllowsTheAgent(t *testing.T) {
 	expect(t, space.Labels["pod-security.kubernetes.io/enforce"], "privileged")
 }
 
-func TestChartHoldsCopies(t *testing.T) {
+func TestChartCopies(t *testing.T) {
 	for _, copies := range []struct{ from, to string }{
 		{"config/crd/bases/*.yaml", "charts/xdp-operator/files/crds/*.yaml"},
 		{"config/rbac/*_role.yaml", "charts/xdp-operator/files/rbac/*.yaml"},
@@ -177,7 +179,7 @@ func TestChartHoldsCopies(t *testing.T) {
 	}
 }
 
-// contents returns the files of the repository that match, by name without folder.
+// contents returns the content of the files of the repository that match, by base name.
 func contents(t *testing.T, pattern string) map[string]string {
 	t.Helper()
 	fresh(t)
@@ -196,7 +198,7 @@ func contents(t *testing.T, pattern string) map[string]string {
 	return files
 }
 
-func TestControllerHasNoRights(t *testing.T) {
+func TestControllerSecurityContext(t *testing.T) {
 	for name, all := range both(t) {
 		t.Run(name, func(t *testing.T) {
 			pod := controller(t, all).Spec.Template.Spec
@@ -219,7 +221,7 @@ func TestControllerHasNoRights(t *testing.T) {
 	}
 }
 
-func TestAgentHasTheRightsItNeedsAndNoMore(t *testing.T) {
+func TestAgentSecurityContext(t *testing.T) {
 	for name, all := range both(t) {
 		t.Run(name, func(t *testing.T) {
 			pod := agent(t, all).Spec.Template.Spec
@@ -250,7 +252,7 @@ func TestAgentHasTheRightsItNeedsAndNoMore(t *testing.T) {
 	}
 }
 
-func TestProbesAskWhereTheProgramListens(t *testing.T) {
+func TestProbeAddresses(t *testing.T) {
 	for name, all := range both(t) {
 		t.Run(name, func(t *testing.T) {
 			for _, pod := range []corev1.PodSpec{controller(t, all).Spec.Template.Spec, agent(t, all).Spec.Template.Spec} {
@@ -384,7 +386,7 @@ func TestCRDsAreKept(t *testing.T) {
 	}
 }
 
-// TestReadmeIsCurrent has helm-docs, which make manifests writes it with, write it again.
+// TestReadmeIsCurrent generates the README with helm-docs, as make manifests does, and compares it.
 func TestReadmeIsCurrent(t *testing.T) {
 	docs := exec.CommandContext(t.Context(), "go", "tool", "helm-docs", "--log-level=error", "--dry-run", "--chart-search-root="+root+"/charts",
 		"--sort-values-order=file")
@@ -416,13 +418,13 @@ func TestReadmeHasEveryValue(t *testing.T) {
 		}
 		row := "\n| `" + path + "` | `" + string(want) + "` | "
 		if _, meaning, ok := strings.Cut(readme, row); !ok || strings.HasPrefix(meaning, "|") || strings.HasPrefix(meaning, " ") {
-			t.Errorf("README.md has no line that begins with %s and tells what it means", row)
+			t.Errorf("README.md has no line that begins with %s and has a description", row)
 		}
 	}
 }
 
-// leaves returns the values by path. What the schema has no closed list of fields for is a value, and so is what
-// Kubernetes has a type for.
+// leaves returns the values by path. An object is a value if the schema does not list its fields, or if it is a Kubernetes
+// type.
 func leaves(values, schema map[string]any) map[string]any {
 	all := map[string]any{}
 	for name, value := range values {
@@ -447,7 +449,7 @@ func expect[T any](t *testing.T, got, want T) {
 	}
 }
 
-// only returns the pod's one container.
+// only returns the only container of the pod.
 func only(t *testing.T, pod corev1.PodSpec) corev1.Container {
 	t.Helper()
 	if len(pod.InitContainers) != 0 || len(pod.Containers) != 1 {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package manifests tests what users apply: config/ as kustomize renders it and the chart as helm does.
 package manifests
 

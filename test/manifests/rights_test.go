@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package manifests
 
 import (
@@ -22,8 +24,8 @@ import (
 
 const policyName = "xdp-operator-own-node"
 
-// TestAnAgentWritesItsOwnStatusOnly asks a real API server, with real tokens of the agents' service account.
-func TestAnAgentWritesItsOwnStatusOnly(t *testing.T) {
+// TestAgentPermissions uses a real API server and real tokens of the agents' service account.
+func TestAgentPermissions(t *testing.T) {
 	for name, installation := range map[string]struct {
 		objects            objects
 		namespace, account string
@@ -44,7 +46,7 @@ func TestAnAgentWritesItsOwnStatusOnly(t *testing.T) {
 			unbound := c.as(c.token(t, installation.account, nil))
 			unscheduled := c.agent(t, installation.account, "")
 
-			t.Run("its role", func(t *testing.T) {
+			t.Run("agent role", func(t *testing.T) {
 				if err := report(t, onA, "a", "1"); err != nil {
 					t.Errorf("its own status: %v", err)
 				}
@@ -55,13 +57,13 @@ func TestAnAgentWritesItsOwnStatusOnly(t *testing.T) {
 				refused(t, "without a pod", report(t, unbound, "a", "2"), "names no node")
 				refused(t, "of a pod on no node", report(t, unscheduled, "a", "2"), "names no node")
 			})
-			// Were the role too wide, by somebody's mistake, the policy would still hold.
+			// The admission policy must hold even if the role has too many permissions by mistake.
 			c.make(t, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "too-wide"}, Rules: []rbacv1.PolicyRule{{
 				APIGroups: []string{"xdp-operator.io"}, Resources: []string{"xdpnodestates", "xdpnodestates/status"}, Verbs: []string{"*"},
 			}}})
 			c.bind(t, "too-wide", installation.account)
-			t.Run("a role with every right", func(t *testing.T) {
-				await(t, func() error { // rights take a moment
+			t.Run("role with all permissions", func(t *testing.T) {
+				await(t, func() error { // a new role takes effect with a delay
 					if err := onA.Delete(t.Context(), state("b"), client.DryRunAll); err == nil || !strings.Contains(err.Error(), policyName) {
 						return fmt.Errorf("the role does not work yet: %w", err)
 					}
@@ -81,7 +83,7 @@ func TestAnAgentWritesItsOwnStatusOnly(t *testing.T) {
 					refused(t, what+" without a pod", err, "names no node")
 				}
 			})
-			t.Run("nothing has changed", func(t *testing.T) {
+			t.Run("state unchanged", func(t *testing.T) {
 				b := state("b")
 				if err := c.Get(t.Context(), client.ObjectKeyFromObject(b), b); err != nil {
 					t.Fatal(err)
@@ -91,7 +93,7 @@ func TestAnAgentWritesItsOwnStatusOnly(t *testing.T) {
 				}
 			})
 			t.Run("reading", func(t *testing.T) {
-				for _, node := range []string{"a", "b"} { // admission does not see it, and nothing is secret in it
+				for _, node := range []string{"a", "b"} { // admission does not see reads, and node states contain no secrets
 					if err := onA.Get(t.Context(), types.NamespacedName{Name: node}, state(node)); err != nil {
 						t.Error(err)
 					}
@@ -110,14 +112,14 @@ func TestAnAgentWritesItsOwnStatusOnly(t *testing.T) {
 					refused(t, "get "+kind.Kind, onA.Get(t.Context(), types.NamespacedName{Namespace: installation.namespace, Name: "a"}, one), "cannot get")
 				}
 			})
-			t.Run("others", func(t *testing.T) {
-				// An account that may report, and of which the policy does not know the name.
+			t.Run("other users", func(t *testing.T) {
+				// An account with permission to write the status, but with a name that is not in the policy.
 				c.make(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "stranger", Namespace: installation.namespace}})
 				c.bind(t, "xdp-operator-agent", "stranger")
 				stranger := c.as(c.token(t, "stranger", nil))
 				await(t, func() error { return stranger.List(t.Context(), states()) })
 				refused(t, "another account", report(t, stranger, "b", "1"), "names no node")
-				// One that tidies up, as Kubernetes' own garbage collector, which may delete and not create.
+				// An account like the garbage collector of Kubernetes, with permission to delete but not to create.
 				c.make(t, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "tidy"}, Rules: []rbacv1.PolicyRule{{
 					APIGroups: []string{"xdp-operator.io"}, Resources: []string{"xdpnodestates"}, Verbs: []string{"delete", "patch"},
 				}}})
@@ -130,7 +132,7 @@ func TestAnAgentWritesItsOwnStatusOnly(t *testing.T) {
 				if err := tidy.Delete(t.Context(), state("b")); err != nil {
 					t.Error(err)
 				}
-				// The controller makes and deletes them, and administrators do anything.
+				// The controller creates and deletes node states. Administrators can do everything.
 				controller := c.as(c.token(t, "xdp-operator-controller", nil))
 				made := state("c")
 				if err := controller.Create(t.Context(), made); err != nil {
@@ -166,7 +168,7 @@ func install(t *testing.T, all objects, namespace string) *installed {
 	if err := admin.Create(t.Context(), space); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	for key, object := range all { // the CRDs are there, and another test may need them
+	for key, object := range all { // the CRDs exist already, and other tests need them
 		if kind := object.GetKind(); kind == "CustomResourceDefinition" || kind == "Namespace" {
 			delete(all, key)
 		}
@@ -179,7 +181,7 @@ func install(t *testing.T, all objects, namespace string) *installed {
 			}
 		}
 	})
-	// A policy works a moment after it is made. Nobody here but the administrator may do this at all.
+	// A policy takes effect with a delay after its creation. Only the administrator has permission for this request.
 	probe := state("probe")
 	c.make(t, probe)
 	c.make(t, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "probe"}, Rules: []rbacv1.PolicyRule{{
@@ -198,7 +200,7 @@ func install(t *testing.T, all objects, namespace string) *installed {
 	return c
 }
 
-// make makes an object for the time of the test.
+// make creates an object for the duration of the test.
 func (c *installed) make(t *testing.T, object client.Object) {
 	t.Helper()
 	if err := c.Create(t.Context(), object); err != nil {
@@ -231,7 +233,7 @@ func (c *installed) agent(t *testing.T, account, node string) client.Client {
 	return c.as(c.token(t, account, pod))
 }
 
-// token returns one of a service account, bound to a pod if there is one.
+// token returns a token of a service account, bound to the pod unless that is nil.
 func (c *installed) token(t *testing.T, account string, pod *corev1.Pod) string {
 	t.Helper()
 	request := &authenticationv1.TokenRequest{}
@@ -250,12 +252,12 @@ func (c *installed) as(token string) client.Client {
 	config.BearerToken = token
 	made, err := client.New(config, client.Options{Mapper: c.RESTMapper()})
 	if err != nil {
-		panic(err) // it asks nobody
+		panic(err) // it sends no request
 	}
 	return made
 }
 
-// otherWrites tries every way to write a node state but the update of its status, and returns what came of each.
+// otherWrites tries every kind of write to a node state except the update of its status, and returns the errors.
 func (c *installed) otherWrites(t *testing.T, agent client.Client, node string) map[string]error {
 	t.Helper()
 	ctx := t.Context()
@@ -291,7 +293,7 @@ func (c *installed) otherWrites(t *testing.T, agent client.Client, node string) 
 		"delete":            agent.Delete(ctx, state(node)),
 		"delete collection": agent.DeleteAllOf(ctx, state(node), client.MatchingFields{"metadata.name": node}),
 	}
-	if node != "a" { // of its own, one that has the right to may patch
+	if node != "a" { // an agent can patch its own if its role allows it
 		results["status merge patch"] = agent.Status().Patch(ctx, present(), status)
 		results["status apply"] = agent.Status().Patch(ctx, applied(map[string]any{"status": map[string]any{"observedGeneration": 9}}), client.Apply, //nolint:staticcheck // unstructured
 			client.ForceOwnership, client.FieldOwner("test"))
@@ -332,7 +334,7 @@ func refused(t *testing.T, what string, err error, why string) {
 	}
 }
 
-// await calls check until it returns nil, for rights and policies, which the server takes up a moment later.
+// await calls check until it returns nil, because roles and policies take effect with a delay.
 func await(t *testing.T, check func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package manifests
 
 import (
@@ -14,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
 
-// server is the API server of all tests here: started by the first that asks.
+// server is the API server of all tests of this package, which the first of them starts.
 type server struct {
 	envtest.Environment
 	dir string
@@ -23,7 +25,7 @@ type server struct {
 var running *server
 
 var start = sync.OnceValues(func() (*server, error) {
-	// The repository's own way to the binaries. It is asked by command, since it is in another module.
+	// The binaries are downloaded by a command of the repository, because its package is in another module.
 	get := exec.CommandContext(context.Background(), "go", "run", "-C", root, "./hack/controlplane")
 	get.Stderr = os.Stderr
 	assets, err := get.Output()
@@ -76,7 +78,7 @@ func (s *server) kubectl(t *testing.T, all objects, args ...string) (string, err
 	return string(out), err
 }
 
-// apply applies the objects as strictly as the server can.
+// apply applies the objects with the strictest validation.
 func (s *server) apply(t *testing.T, all objects, flags ...string) {
 	t.Helper()
 	out, err := s.kubectl(t, all, append([]string{"apply", "--server-side", "--force-conflicts", "--validate=strict", "-f-"}, flags...)...)
@@ -88,9 +90,9 @@ func (s *server) apply(t *testing.T, all objects, flags ...string) {
 	}
 }
 
-// TestAPIServerTakesEverything has a real API server validate all objects as strictly as it can: unknown fields,
-// schemas, the rules in the CRDs, the expressions of the admission policy.
-func TestAPIServerTakesEverything(t *testing.T) {
+// TestAPIServerAcceptsObjects validates all objects with a real API server: unknown fields, schemas, the rules in the CRDs,
+// and the expressions of the admission policy.
+func TestAPIServerAcceptsObjects(t *testing.T) {
 	s := apiServer(t)
 	rendered := both(t)
 	namespaceOnly := "Namespace " + namespace
@@ -112,7 +114,7 @@ networkPolicy: {enabled: true, metricsFrom: [{podSelector: {}}]}
 		t.Run(name, func(t *testing.T) { s.apply(t, all, "--dry-run=server") })
 	}
 	t.Run("samples", func(t *testing.T) { s.apply(t, kustomize(t, "samples"), "--dry-run=server") })
-	t.Run("a mistake is found", func(t *testing.T) {
+	t.Run("invalid object", func(t *testing.T) {
 		wrong := kustomize(t, "agent")
 		for _, object := range wrong {
 			object.Object["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)["hostNetwrok"] = true

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package manifests
 
 import (
@@ -13,7 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-func TestSchemaRefusesMistakes(t *testing.T) {
+func TestSchemaRejectsMistakes(t *testing.T) {
 	for values, complaint := range map[string]string{
 		"agnet: {}":                                "agnet",
 		"agent: {replicas: 1}":                     "replicas",
@@ -57,9 +59,9 @@ func TestSchemaRefusesMistakes(t *testing.T) {
 	}
 }
 
-// TestSchemaIsOfTheValues finds a value that the schema does not know, which could not be set, and one that the chart
-// does not have.
-func TestSchemaIsOfTheValues(t *testing.T) {
+// TestSchemaMatchesValues finds values that are not in the schema and could not be set, and values in the schema that the
+// chart does not have.
+func TestSchemaMatchesValues(t *testing.T) {
 	var values, schema map[string]any
 	for file, into := range map[string]*map[string]any{"values.yaml": &values, "values.schema.json": &schema} {
 		if err := yaml.Unmarshal([]byte(contents(t, "charts/xdp-operator/"+file)[file]), into); err != nil {
@@ -86,7 +88,7 @@ func TestSchemaIsOfTheValues(t *testing.T) {
 	compare("", values, schema)
 }
 
-func TestOptionalRights(t *testing.T) {
+func TestOptionalCapabilities(t *testing.T) {
 	all, _ := helm(t, namespace, `
 agent:
   capabilities: {sysResource: true, sysAdmin: true}
@@ -103,8 +105,8 @@ agent:
 	expect(t, only(t, pod).VolumeMounts, []corev1.VolumeMount{{Name: "bpffs", MountPath: "/sys/fs/bpf"}})
 }
 
-// TestSweepingHasTheRightsOfAnAgent and no more, and none in the API.
-func TestSweepingHasTheRightsOfAnAgent(t *testing.T) {
+// TestSweepPermissions checks that the sweep has the capabilities of an agent, and no permissions in the API.
+func TestSweepPermissions(t *testing.T) {
 	for name, all := range map[string]objects{"kustomize": kustomize(t, "sweep"), "helm": helmHooks(t, "pre-delete", "")} {
 		t.Run(name, func(t *testing.T) {
 			sweep := daemonSet(t, all, "xdp-operator-sweep").Spec.Template.Spec
@@ -158,7 +160,7 @@ func TestMetricsValues(t *testing.T) {
 				}
 				ports := slices.ContainsFunc(pod.Containers[0].Ports, func(p corev1.ContainerPort) bool { return p.Name == "metrics" })
 				if ports != (want.controller != nil) || (all["Service xdp-operator-controller-metrics"] != nil) != (want.controller != nil) {
-					t.Error("the port of the metrics is not told as it is served")
+					t.Error("the declared port of the metrics is not the one that is served")
 				}
 			}
 		})
@@ -202,7 +204,7 @@ networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {
 	}
 }
 
-func TestWhatIsSwitchedOffIsNotThere(t *testing.T) {
+func TestDisabledFeatures(t *testing.T) {
 	all, notes := helm(t, namespace, "{crd: {install: false}, admissionPolicy: {enabled: false}, uninstall: {enabled: false}}")
 	for key, object := range all {
 		if kind := object.GetKind(); kind == "CustomResourceDefinition" || strings.HasPrefix(kind, "ValidatingAdmission") {
@@ -216,7 +218,7 @@ func TestWhatIsSwitchedOffIsNotThere(t *testing.T) {
 	}
 }
 
-func TestTheTestOfTheChart(t *testing.T) {
+func TestHelmTest(t *testing.T) {
 	all := helmHooks(t, "test", "")
 	pod := as[corev1.Pod](t, all, "Pod xdp-operator-test")
 	expect(t, only(t, pod.Spec).Args, []string{"--timeout=60s", "check"})

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 // equivalents are changes that no test can notice, because the program does the same. code is the line before the change.

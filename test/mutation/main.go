@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command mutation changes one operator of the product at a time and runs the tests, which should fail. It runs gremlins
 // (github.com/go-gremlins/gremlins) on a copy of the clone, and prints which changes no test has noticed.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -18,12 +20,12 @@ import (
 // frame is one frame of a capture.
 type frame struct {
 	number int    // in the capture, from 1
-	data   []byte // what was captured of it
-	length int    // on the wire
-	skip   string // why it is not replayed; "" if it is
+	data   []byte // captured part
+	length int    // original length
+	skip   string // why it is not replayed; empty if it is
 }
 
-// Why frames are not replayed.
+// Reasons why frames are not replayed.
 const (
 	skipLink    = "not of Ethernet"
 	skipSnapped = "captured in part only: the rest of their bytes is not known"
@@ -40,8 +42,8 @@ const (
 	largest  = 65535 // MTU of a veth (include/uapi/linux/if_ether.h, ETH_MAX_MTU)
 )
 
-// mtuFor returns an MTU that lets all frames pass: an ordinary one where that is enough, so that the program is the
-// one that ordinary interfaces have.
+// mtuFor returns an MTU that is sufficient for all frames. It is the usual one if possible, so that the usual variant of the
+// program is used.
 func mtuFor(capture []frame) int {
 	const ordinary = 1500
 	for _, f := range capture {
@@ -52,7 +54,7 @@ func mtuFor(capture []frame) int {
 	return ordinary
 }
 
-// readCapture returns all frames of a pcap or pcapng file, gzip or not.
+// readCapture returns all frames of a pcap or pcapng file, which can be compressed with gzip.
 func readCapture(name string) ([]frame, error) {
 	file, err := os.Open(name)
 	if err != nil {
@@ -89,7 +91,7 @@ func readCapture(name string) ([]frame, error) {
 	}
 }
 
-// packets returns a function that reads one packet after the other, io.EOF behind the last.
+// packets returns a function that reads the next packet, and returns io.EOF after the last.
 func packets(r *bufio.Reader) (func() ([]byte, gopacket.CaptureInfo, layers.LinkType, error), error) {
 	magic, err := r.Peek(4)
 	if err != nil {
@@ -103,7 +105,7 @@ func packets(r *bufio.Reader) (func() ([]byte, gopacket.CaptureInfo, layers.Link
 		return packets(bufio.NewReader(unzipped))
 	}
 	if binary.LittleEndian.Uint32(magic) == 0x0A0D0D0A { // a section header block, the same in both byte orders
-		// Frames of other links must not be left out, or the numbers were others than tshark's.
+		// Frames of other link types must not be left out, because the frame numbers would differ from tshark's.
 		ng, err := pcapgo.NewNgReader(r, pcapgo.NgReaderOptions{WantMixedLinkType: true, SkipUnknownVersion: true})
 		if err != nil {
 			return nil, err

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -15,9 +17,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/classify"
 )
 
-// known are the differences of definition between us and tshark (docs/architecture.md, The datapath). Each names the
-// frames it is about by what is in them and by what tshark has found there, so that a mistake of ours is not taken for
-// one of them.
+// known lists the differences of definition between the program and tshark (docs/architecture.md, The datapath). Each matches
+// frames by their content and by tshark's result, so that it does not match errors of the program.
 var known = []struct {
 	sentence string
 	applies  func(d classify.Dissection, tshark opinion) bool
@@ -68,7 +69,7 @@ var known = []struct {
 	},
 }
 
-// payloadEndsEarly reports that the payload length of an IPv6 header ends before its extension headers do.
+// payloadEndsEarly reports whether the payload length of an IPv6 header is shorter than its extension headers.
 func payloadEndsEarly(d classify.Dissection) bool {
 	const header = 40
 	end := header + int(binary.BigEndian.Uint16(d.Network[4:]))
@@ -87,7 +88,7 @@ func payloadEndsEarly(d classify.Dissection) bool {
 	return end < at
 }
 
-// explain returns the sentence of the known difference, "" if there is none.
+// explain returns the description of the known difference, or "" if there is none.
 func explain(data []byte, tshark opinion) string {
 	d := classify.Dissect(data)
 	for _, k := range known {
@@ -98,7 +99,7 @@ func explain(data []byte, tshark opinion) string {
 	return ""
 }
 
-// difference is a frame of which tshark says something else than the standards as we read them.
+// difference is a frame for which tshark's class is not that of package classify.
 type difference struct {
 	frame        frame
 	ours, tshark traffic.Class
@@ -106,17 +107,17 @@ type difference struct {
 	sentence     string // "" if it is unexplained
 }
 
-// comparison is one capture, seen by three.
+// comparison compares the program, package classify and tshark on one capture.
 type comparison struct {
 	frames      int
-	skipped     map[string][]int // the numbers of the frames, by why
+	skipped     map[string][]int // the numbers of the frames by reason
 	counted     traffic.Totals   // by the program, on the veth
 	classified  traffic.Totals   // by package classify
 	tshark      traffic.Totals
 	differences []difference
 }
 
-// compare puts together what the three say. The error says that tshark has read the capture otherwise than we have.
+// compare returns the comparison. It returns an error if tshark has read the capture differently.
 func compare(frames []frame, opinions []opinion, counted traffic.Totals) (*comparison, error) {
 	if len(frames) != len(opinions) {
 		return nil, fmt.Errorf("the capture has %d frames, for tshark %d", len(frames), len(opinions))
@@ -128,7 +129,7 @@ func compare(frames []frame, opinions []opinion, counted traffic.Totals) (*compa
 			return nil, fmt.Errorf("frame %d has %d of %d bytes, for tshark frame %d has %d of %d",
 				f.number, len(f.data), f.length, o.number, o.captured, o.length)
 		}
-		f.number = o.number // in which tshark counts what is no packet, too
+		f.number = o.number // tshark's number also counts records that are not packets
 		if f.skip != "" {
 			c.skipped[f.skip] = append(c.skipped[f.skip], f.number)
 			continue
@@ -144,13 +145,13 @@ func compare(frames []frame, opinions []opinion, counted traffic.Totals) (*compa
 	return c, nil
 }
 
-// equal reports that nothing is left to explain.
+// equal reports whether there are no unexplained differences.
 func (c *comparison) equal() bool {
 	return c.counted == c.classified && !slices.ContainsFunc(c.differences, func(d difference) bool { return d.sentence == "" })
 }
 
-// tell writes the table of classes, then what differs.
-func (c *comparison) tell(out io.Writer) {
+// write writes the table of classes, followed by the differences.
+func (c *comparison) write(out io.Writer) {
 	sum := c.counted.Sum()
 	fmt.Fprintf(out, "%d frames, %d replayed and counted\n", c.frames, sum.Packets)
 	for _, why := range slices.Sorted(maps.Keys(c.skipped)) {
@@ -181,12 +182,12 @@ func (c *comparison) tell(out io.Writer) {
 	for _, k := range known {
 		if ds := sentences[k.sentence]; len(ds) > 0 {
 			fmt.Fprintf(out, "%d known: %s\n", len(ds), k.sentence)
-			tellFrames(out, ds)
+			writeFrames(out, ds)
 		}
 	}
 	if ds := sentences[""]; len(ds) > 0 {
 		fmt.Fprintf(out, "%d UNEXPLAINED\n", len(ds))
-		tellFrames(out, ds)
+		writeFrames(out, ds)
 		for _, d := range ds[:min(len(ds), 3)] {
 			fmt.Fprintf(out, "frame %d\n%s", d.frame.number, hex.Dump(d.frame.data[:min(len(d.frame.data), 128)]))
 		}
@@ -196,8 +197,8 @@ func (c *comparison) tell(out io.Writer) {
 // mostFrames is how many frames are listed for one reason. The rest is a number.
 const mostFrames = 20
 
-// tellFrames lists frames, of many the first.
-func tellFrames(out io.Writer, ds []difference) {
+// writeFrames lists the first frames.
+func writeFrames(out io.Writer, ds []difference) {
 	for _, d := range ds[:min(len(ds), mostFrames)] {
 		fmt.Fprintf(out, "  frame %d: %s, for tshark %s (%s)\n", d.frame.number, d.ours, d.tshark, d.protocols)
 	}
@@ -219,7 +220,7 @@ func firstNumbers(numbers []int) string {
 	return list
 }
 
-// verdict is one word on a class: equal, known with the number of frames that come or go, or DIFFERENT.
+// verdict returns equal, known with the number of frames that differ, or DIFFERENT.
 func (c *comparison) verdict(class traffic.Class) string {
 	if c.counted[class] != c.classified[class] {
 		return "DIFFERENT"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -112,7 +114,7 @@ func TestFramesThatContradictThemselvesAreSkippedAndTheRestIsCompared(t *testing
 		if diff := cmp.Diff(map[int]string{4: skipContradiction, 6: skipContradiction}, skipped); diff != "" {
 			t.Errorf("%s: skipped (-want +got):\n%s", name, diff)
 		}
-		onWire(t, mtuFor(capture), func(w *wire) {
+		withVethPair(t, mtuFor(capture), func(w *vethPair) {
 			var out bytes.Buffer
 			if err := judge(&out, w, capture, []byte(columns.String())); err != nil {
 				t.Errorf("%s: %v\n%s", name, err, &out)
@@ -132,7 +134,7 @@ func TestSkippedFramesAreListedUpToALimit(t *testing.T) {
 		c.skipped[skipShort] = append(c.skipped[skipShort], number+1)
 	}
 	var out bytes.Buffer
-	c.tell(&out)
+	c.write(&out)
 	const want = "25 skipped: " + skipShort + ": frames 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20 and 5 more\n"
 	if !strings.Contains(out.String(), want) {
 		t.Errorf("the report does not contain %q:\n%s", want, &out)

@@ -1,12 +1,14 @@
-// Command oracle asks somebody who knows: it replays captures onto a veth pair, on one end of which the counting
-// program counts natively, and compares the packets and bytes of each class with what tshark says of the same files.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command oracle compares the counting program with tshark. It replays captures on a veth pair, on one end of which the
+// program counts in native mode, and compares the packets and bytes of each class with tshark's result for the same files.
 //
 //	go run ./test/oracle FILE...
 //
-// Any pcap or pcapng file will do. Frames that cannot be replayed are told, with the reason. A frame of which tshark
-// has another opinion has to be one of the known differences of definition (compare.go), else the exit status is 1.
+// It accepts any pcap or pcapng file. Frames that cannot be replayed are listed with the reason. If a frame has another class
+// for tshark, and it is not one of the known differences of definition (compare.go), the exit status is 1.
 //
-// It needs root and tshark. Everything happens in a sandbox and leaves nothing.
+// It requires root and tshark. Everything runs in a sandbox, which is removed at the end.
 package main
 
 import (
@@ -24,7 +26,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
-// pins is where the sandbox has a BPF file system of its own.
+// pins is the path of the sandbox's own BPF file system.
 const pins = "/sys/fs/bpf"
 
 var errDifferent = errors.New("tshark and the program differ")
@@ -95,7 +97,7 @@ func consult(ctx context.Context, out io.Writer, pins, capture string) error {
 	if err != nil {
 		return err
 	}
-	w, err := newWire(pins, mtuFor(frames))
+	w, err := newVethPair(pins, mtuFor(frames))
 	if err != nil {
 		return err
 	}
@@ -104,7 +106,7 @@ func consult(ctx context.Context, out io.Writer, pins, capture string) error {
 
 // judge replays a capture and compares it with the columns of tshark. The error is errDifferent if they differ in what
 // is not known.
-func judge(out io.Writer, w *wire, frames []frame, columns []byte) error {
+func judge(out io.Writer, w *vethPair, frames []frame, columns []byte) error {
 	opinions, err := parseOpinions(columns)
 	if err != nil {
 		return err
@@ -117,7 +119,7 @@ func judge(out io.Writer, w *wire, frames []frame, columns []byte) error {
 	if err != nil {
 		return err
 	}
-	c.tell(out)
+	c.write(out)
 	if c.counted != c.classified {
 		wrong, err := w.locate(frames)
 		if err != nil {

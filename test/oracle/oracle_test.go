@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -17,12 +19,12 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
 
-// onWire calls fn with a wire of that MTU in a network namespace of its own.
-func onWire(t *testing.T, mtu int, fn func(*wire)) {
+// withVethPair calls fn with a veth pair of the MTU in a new network namespace.
+func withVethPair(t *testing.T, mtu int, fn func(*vethPair)) {
 	t.Helper()
 	dir := bpffs.Mount(t)
 	netns.New(t).Do(func() {
-		w, err := newWire(dir, mtu)
+		w, err := newVethPair(dir, mtu)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,8 +37,8 @@ func onWire(t *testing.T, mtu int, fn func(*wire)) {
 	})
 }
 
-// What tshark says of these captures was recorded (testdata/README.md), so that this needs no tshark.
-func TestProgramAgreesWithTsharkOnRecordedCaptures(t *testing.T) {
+// tshark's results for these captures are recorded (testdata/README.md), so this test does not need tshark.
+func TestRecordedCaptures(t *testing.T) {
 	captures, err := filepath.Glob("testdata/*.pcap")
 	if err != nil || len(captures) < 2 {
 		t.Fatalf("captures: %q, %v", captures, err)
@@ -50,8 +52,8 @@ func TestProgramAgreesWithTsharkOnRecordedCaptures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, mtu := range []int{mtuFor(frames), largest} { // each has its variant of the program
-			onWire(t, mtu, func(w *wire) {
+		for _, mtu := range []int{mtuFor(frames), largest} { // each uses another variant of the program
+			withVethPair(t, mtu, func(w *vethPair) {
 				var out bytes.Buffer
 				if err := judge(&out, w, frames, columns); err != nil {
 					t.Errorf("%s, MTU %d: %v\n%s", capture, mtu, err, &out)
@@ -61,7 +63,7 @@ func TestProgramAgreesWithTsharkOnRecordedCaptures(t *testing.T) {
 	}
 }
 
-func TestFramesOfAnyLengthCanBeReplayed(t *testing.T) {
+func TestReplayFramesOfAnyLength(t *testing.T) {
 	var capture []frame
 	var want traffic.Totals
 	for number, length := range []int{1500, 3520, 9014, 65535, longest} {
@@ -70,14 +72,14 @@ func TestFramesOfAnyLengthCanBeReplayed(t *testing.T) {
 		capture = append(capture, frame{number: number + 1, data: data, length: length})
 		want[f.Class] = want[f.Class].Plus(traffic.Counts{Packets: 1, Bytes: uint64(length)})
 	}
-	onWire(t, mtuFor(capture), func(w *wire) {
+	withVethPair(t, mtuFor(capture), func(w *vethPair) {
 		if got, err := w.replay(capture); err != nil || got != want {
 			t.Errorf("counted %v, %v", got.NonZero(), err)
 		}
 	})
 }
 
-func TestAFrameThatTsharkSeesOtherwiseIsNoticed(t *testing.T) {
+func TestDifferentClassIsFound(t *testing.T) {
 	capture, err := readCapture("testdata/linux.pcap")
 	if err != nil {
 		t.Fatal(err)
@@ -91,10 +93,10 @@ func TestAFrameThatTsharkSeesOtherwiseIsNoticed(t *testing.T) {
 	if bytes.Equal(wrong, recorded) {
 		t.Fatal("no TCP in the capture")
 	}
-	onWire(t, largest, func(w *wire) {
+	withVethPair(t, largest, func(w *vethPair) {
 		var out bytes.Buffer
 		if err := judge(&out, w, capture, wrong); !errors.Is(err, errDifferent) {
-			t.Errorf("not noticed: %v\n%s", err, &out)
+			t.Errorf("not reported: %v\n%s", err, &out)
 		}
 		for _, want := range []string{"1 UNEXPLAINED\n  frame 40: IPv4/TCP, for tshark IPv4/UDP", "DIFFERENT"} {
 			if !strings.Contains(out.String(), want) {
@@ -104,7 +106,7 @@ func TestAFrameThatTsharkSeesOtherwiseIsNoticed(t *testing.T) {
 	})
 }
 
-func TestAByteTooManyInTheCountsIsNoticed(t *testing.T) {
+func TestDifferentBytesAreFound(t *testing.T) {
 	capture, err := readCapture("testdata/linux.pcap")
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +116,7 @@ func TestAByteTooManyInTheCountsIsNoticed(t *testing.T) {
 	for _, f := range capture {
 		opinions = append(opinions, opinion{number: f.number, length: f.length, captured: len(f.data), class: classify.Frame(f.data)})
 	}
-	onWire(t, largest, func(w *wire) {
+	withVethPair(t, largest, func(w *vethPair) {
 		counted, err := w.replay(capture)
 		if err != nil {
 			t.Fatal(err)
@@ -135,7 +137,7 @@ func TestAByteTooManyInTheCountsIsNoticed(t *testing.T) {
 	})
 }
 
-func TestTsharksWordsHaveTheirClass(t *testing.T) {
+func TestClassOfProtocols(t *testing.T) {
 	for name, tc := range map[string]struct {
 		protocols string
 		says      map[string][]string
@@ -175,7 +177,7 @@ func TestTsharksWordsHaveTheirClass(t *testing.T) {
 	}
 }
 
-func TestFramesThatCannotBeReplayedAreToldWithTheReason(t *testing.T) {
+func TestSkippedFramesHaveReason(t *testing.T) {
 	sound := frames.Common()[0].Data
 	one := func(number int, skip string, data []byte, length int) (frame, opinion) {
 		return frame{number: number, data: data, length: length, skip: skip},
@@ -201,9 +203,9 @@ func TestFramesThatCannotBeReplayedAreToldWithTheReason(t *testing.T) {
 	}
 }
 
-// The known differences excuse nothing else: of frames whose class tshark would see as something arbitrary, only those
-// are explained that are of their kind.
-func TestKnownDifferencesExcuseNothingElse(t *testing.T) {
+// Known differences must not match other frames: if tshark returned an arbitrary class for each frame, only frames of the
+// described kind are explained.
+func TestKnownDifferencesMatchOnlyTheirFrames(t *testing.T) {
 	for _, f := range frames.All() {
 		d := classify.Dissect(f.Data)
 		if d.Defect != classify.Sound || d.Type == 0x8035 || d.Type == 0x8100 {

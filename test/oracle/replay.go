@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -15,11 +17,11 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/quiet"
 )
 
-// patience is how long something may take that the kernel does by itself.
+// patience is the timeout for asynchronous work of the kernel.
 const patience = 5 * time.Second
 
-// wire is a veth pair: what is sent into one end the counting program counts natively at the other.
-type wire struct {
+// vethPair is a veth pair. Frames are sent into one end, and the program counts them at the other end in native mode.
+type vethPair struct {
 	datapath *datapath.Datapath
 	sender   *frames.Sender
 	pair     netlink.Link
@@ -27,9 +29,9 @@ type wire struct {
 	before   traffic.Totals
 }
 
-// newWire makes the pair in the network namespace of the calling thread, and pins the program in the bpffs.
-func newWire(bpffs string, mtu int) (w *wire, err error) {
-	w = &wire{}
+// newVethPair creates the pair in the network namespace of the calling thread, and pins the program in the bpffs.
+func newVethPair(bpffs string, mtu int) (w *vethPair, err error) {
+	w = &vethPair{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
@@ -65,8 +67,8 @@ func newWire(bpffs string, mtu int) (w *wire, err error) {
 	return w, nil
 }
 
-// close leaves nothing.
-func (w *wire) close() error {
+// close removes the pair and the pins.
+func (w *vethPair) close() error {
 	var errs []error
 	if w.sender != nil {
 		errs = append(errs, w.sender.Close())
@@ -80,8 +82,8 @@ func (w *wire) close() error {
 	return errors.Join(errs...)
 }
 
-// replay sends each frame that is not skipped once, and returns what was counted.
-func (w *wire) replay(capture []frame) (traffic.Totals, error) {
+// replay sends each frame that is not skipped, and returns the counts.
+func (w *vethPair) replay(capture []frame) (traffic.Totals, error) {
 	var sent uint64
 	for _, f := range capture {
 		if f.skip != "" {
@@ -95,8 +97,8 @@ func (w *wire) replay(capture []frame) (traffic.Totals, error) {
 	return w.counted(sent)
 }
 
-// counted waits until so many frames were counted since it was last called, and returns their totals.
-func (w *wire) counted(sent uint64) (traffic.Totals, error) {
+// counted waits until the number of frames are counted since the last call, and returns their totals.
+func (w *vethPair) counted(sent uint64) (traffic.Totals, error) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		now, err := w.read()
 		if err != nil {
@@ -112,7 +114,7 @@ func (w *wire) counted(sent uint64) (traffic.Totals, error) {
 	}
 }
 
-func (w *wire) read() (traffic.Totals, error) {
+func (w *vethPair) read() (traffic.Totals, error) {
 	readings, err := w.datapath.Read()
 	if err != nil {
 		return traffic.Totals{}, err
@@ -125,9 +127,9 @@ func (w *wire) read() (traffic.Totals, error) {
 	return traffic.Totals{}, errors.New("the attachment is gone")
 }
 
-// locate sends the frames one by one and returns those that the program counts otherwise than package classify. It is
-// for when the totals have shown that there are some.
-func (w *wire) locate(capture []frame) ([]frame, error) {
+// locate sends the frames one by one, and returns those for which the program's class is not that of package classify. It is
+// called if the totals differ.
+func (w *vethPair) locate(capture []frame) ([]frame, error) {
 	var wrong []frame
 	for _, f := range capture {
 		if f.skip != "" {

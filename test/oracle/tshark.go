@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -14,12 +16,12 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// fields are what tshark is asked for, in the order of its columns.
+// fields lists the fields that tshark prints, in the order of the columns.
 var fields = append([]string{"frame.number", "frame.encap_type", "frame.len", "frame.cap_len", "frame.protocols", "ip.version", "ip.proto", "ipv6.nxt"},
 	nextHeaderFields()...)
 
-// nextHeaders are, by the name of each extension header in frame.protocols, the field with what follows it. What is not
-// here (ESP, Mobility, HIP, Shim6) is a protocol of its own, as the program has it.
+// nextHeaders maps each extension header in frame.protocols to the field of its next header. Headers that are not in the map
+// (ESP, Mobility, HIP, Shim6) count as protocols, as in the program.
 var nextHeaders = map[string]string{
 	"ipv6.hopopts": "ipv6.hopopts.nxt",
 	"ipv6.dstopts": "ipv6.dstopts.nxt",
@@ -37,7 +39,7 @@ func nextHeaderFields() []string {
 	return names
 }
 
-// opinion is what tshark says of one frame.
+// opinion is tshark's result for one frame.
 type opinion struct {
 	number, length, captured int
 	class                    traffic.Class
@@ -48,7 +50,7 @@ func isTag(protocol string) bool { return protocol == "vlan" || protocol == "iee
 
 func isExtension(protocol string) bool { return nextHeaders[protocol] != "" }
 
-// count returns how many of the protocols are such.
+// count returns the number of protocols that match.
 func (o opinion) count(is func(protocol string) bool) (n int) {
 	for name := range strings.SplitSeq(o.protocols, ":") {
 		if is(name) {
@@ -58,14 +60,14 @@ func (o opinion) count(is func(protocol string) bool) (n int) {
 	return n
 }
 
-// endsInHeaders reports that tshark has found nothing behind the headers that the class depends on.
+// endsInHeaders reports whether tshark has found nothing after the headers that determine the class.
 func (o opinion) endsInHeaders() bool {
 	names := slices.DeleteFunc(strings.Split(o.protocols, ":"), func(name string) bool { return strings.HasPrefix(name, "_ws.") })
 	last := names[len(names)-1]
 	return isTag(last) || isExtension(last) || slices.Contains([]string{"eth", "ethertype", "arp", "ip", "ipv6"}, last)
 }
 
-// errNoTshark says what to do.
+// errNoTshark means that tshark is not installed.
 var errNoTshark = errors.New("tshark is not installed: it is in the Debian package tshark (apt-get install tshark)")
 
 func findTshark() (string, error) {
@@ -82,7 +84,7 @@ func askTshark(ctx context.Context, capture string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The preferences of whoever runs this must not change what tshark says.
+	// The preferences of the user must not change tshark's result.
 	config, err := os.MkdirTemp("", "oracle-")
 	if err != nil {
 		return nil, err
@@ -90,9 +92,9 @@ func askTshark(ctx context.Context, capture string) ([]byte, error) {
 	defer os.RemoveAll(config)
 	args := []string{
 		"-n", "-r", capture,
-		// The program sees fragments one by one.
+		// The program does not reassemble fragments.
 		"-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE",
-		// Of an IPv4 header that another machine's NIC was to fill in, the length is 0.
+		// The length in an IPv4 header is 0 if the NIC of the capturing machine was to set it.
 		"-o", "ip.tso_support:TRUE",
 		"-T", "fields", "-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=,",
 	}
@@ -110,8 +112,8 @@ func askTshark(ctx context.Context, capture string) ([]byte, error) {
 	return out, nil
 }
 
-// parseOpinions reads tshark's columns. Records that are no packets, such as the custom blocks of a pcapng file, are
-// frames for tshark, without an encapsulation: they are left out.
+// parseOpinions reads tshark's columns. For records that are not packets, such as custom blocks of a pcapng file, tshark prints
+// frames without an encapsulation. They are left out.
 func parseOpinions(columns []byte) ([]opinion, error) {
 	var opinions []opinion
 	for line := range strings.Lines(string(columns)) {
@@ -143,8 +145,8 @@ func parseOpinions(columns []byte) ([]opinion, error) {
 	return opinions, nil
 }
 
-// classOf returns the class of a frame that tshark has dissected into these protocols, outermost first, with these
-// values of each field, in the order of the frame.
+// classOf returns the class of a frame from tshark's protocols, outermost first, and from the values of each field, in the
+// order of the frame.
 func classOf(protocols string, says map[string][]string) traffic.Class {
 	names := strings.Split(protocols, ":")
 	if names[0] != "eth" || len(names) < 2 {
@@ -162,7 +164,7 @@ func classOf(protocols string, says map[string][]string) traffic.Class {
 	case "arp":
 		return traffic.ClassARP
 	case "ip":
-		// Of several values the first is the outermost. Without a sound header there is none of it.
+		// The first of several values is the outermost. Without a valid header there is none.
 		if version := first(says["ip.version"]); version != "4" {
 			return traffic.ClassMalformed
 		}
@@ -177,7 +179,7 @@ func classOf(protocols string, says map[string][]string) traffic.Class {
 			}
 			values := says[field]
 			if seen[field] == len(values) {
-				break // dissected in part
+				break // partially dissected
 			}
 			next = values[seen[field]]
 			seen[field]++
@@ -195,7 +197,7 @@ func first(values []string) string {
 	return values[0]
 }
 
-// ip returns the class of a protocol number in words of tshark, none of which makes the frame malformed.
+// ip returns the class of a protocol number as printed by tshark. Without a number the frame is malformed.
 func ip(family traffic.Family, number string) traffic.Class {
 	n, err := strconv.ParseUint(number, 10, 8)
 	if err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plugin tests kubectl-xdpcounter as people run it: by kubectl, against a real API server.
 package plugin
 
@@ -131,7 +133,7 @@ func (r result) expect(t *testing.T, status int, texts ...string) {
 	}
 }
 
-// counter makes an XDPCounter with a status that tells of the totals, and deletes it at the end of the test.
+// counter makes an XDPCounter with a status that has the totals, and deletes it at the end of the test.
 func counter(t *testing.T, name string, totals traffic.Totals, ready metav1.Condition) *v1alpha1.XDPCounter {
 	t.Helper()
 	c := &v1alpha1.XDPCounter{}
@@ -203,7 +205,7 @@ func report(t *testing.T, s *v1alpha1.XDPNodeState, at time.Time, totals traffic
 	}
 }
 
-// some returns totals with as many packets in each class as told, of 100 bytes each.
+// some returns totals with the given number of packets in each class, of 100 bytes each.
 func some(packets map[traffic.Class]uint64) (t traffic.Totals) {
 	for c, n := range packets {
 		t[c] = traffic.Counts{Packets: n, Bytes: 100 * n}

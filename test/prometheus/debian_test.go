@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package prometheus
 
 import (
@@ -11,11 +13,11 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
 )
 
-// programsVariable carries the directory of prometheus and promtool into the sandbox.
+// programsVariable is the environment variable that passes the directory of prometheus and promtool into the sandbox.
 const programsVariable = "XDP_OPERATOR_PROMETHEUS"
 
-// getPrograms sets the variable. The programs are those of the PATH, or of Debian's package, which is downloaded once,
-// unpacked into the cache and not installed.
+// getPrograms sets the variable. The programs are taken from the PATH, or from Debian's package, which is downloaded once and
+// unpacked into the cache, but not installed.
 func getPrograms(ctx context.Context, progress io.Writer) error {
 	if path, err := exec.LookPath("promtool"); err == nil {
 		if both, err := exec.LookPath("prometheus"); err == nil && filepath.Dir(both) == filepath.Dir(path) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package prometheus
 
 import (
@@ -14,7 +16,7 @@ import (
 
 const root = "../.."
 
-// rules returns config/prometheus/rules.yaml as Prometheus itself reads it: without the object around it.
+// rules returns the rules file in the spec of config/prometheus/rules.yaml.
 func rules(t *testing.T) []byte {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(root, "config/prometheus/rules.yaml"))
@@ -51,18 +53,18 @@ func alerts(t *testing.T, file []byte) (names []string) {
 	return names
 }
 
-// squeezed is how long the durations of the rules are in a run that takes two minutes.
+// squeezed maps the durations of the rules to shorter ones, for a run of two minutes.
 var squeezed = map[string]string{"1d": "60s", "1h": "20s", "15m": "15s", "10m": "5s", "5m": "5s", "1m": "2s"}
 
 var duration = regexp.MustCompile(`\b\d+[smhd]\b`)
 
-// squeeze makes the rules fast. Their real durations are for promtool to test.
+// squeeze replaces the durations of the rules by shorter ones. promtool tests the real ones.
 func squeeze(t *testing.T, file []byte) []byte {
 	t.Helper()
 	fast := duration.ReplaceAllStringFunc(string(file), func(d string) string {
 		short, ok := squeezed[strings.TrimSuffix(d, "0s")]
 		if !ok {
-			t.Errorf("rules.yaml has the duration %s, and nothing says how long that shall be in this test", d)
+			t.Errorf("rules.yaml has the duration %s, which has no shorter duration for this test", d)
 		}
 		return short
 	})
@@ -84,7 +86,7 @@ type panel struct {
 	FieldConfig struct{ Defaults struct{ Unit string } }
 }
 
-// panels returns those of config/prometheus/dashboard.json that show data, all nodes and interfaces chosen.
+// panels returns the panels of config/prometheus/dashboard.json that show data, with all nodes and interfaces selected.
 func panels(t *testing.T) (list []panel) {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(root, "config/prometheus/dashboard.json"))
@@ -100,7 +102,7 @@ func panels(t *testing.T) (list []panel) {
 		for i := range p.Targets {
 			p.Targets[i].Expr = chosen.Replace(p.Targets[i].Expr)
 			if strings.Contains(p.Targets[i].Expr, "$") {
-				t.Errorf("panel %q asks for a variable that nobody sets: %s", p.Title, p.Targets[i].Expr)
+				t.Errorf("panel %q uses an unknown variable: %s", p.Title, p.Targets[i].Expr)
 			}
 		}
 		if p.Type != "row" {

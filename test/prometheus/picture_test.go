@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package prometheus
 
 import (
@@ -20,14 +22,14 @@ import (
 
 var picture = flag.String("picture", "", "Draw the dashboard's main panels into this `file`, as its extension says: svg or png.")
 
-// mainPanels are those that are drawn, by their titles, in rows.
+// mainPanels lists the titles of the panels that are drawn, by row.
 var mainPanels = [][]string{
 	{"Packets per protocol", "Bits per protocol"},
 	{"Top nodes", "Interfaces per mode"},
 	{"Time per packet", "Memory of the agents"},
 }
 
-// draw draws the main panels from what Prometheus has, over the whole run.
+// draw draws the main panels with the data of Prometheus over the whole run.
 func draw(t *testing.T, p *server, file string) {
 	t.Helper()
 	all := panels(t)
@@ -61,7 +63,7 @@ func draw(t *testing.T, p *server, file string) {
 	}
 }
 
-// units says how a unit of the dashboard is shown: by what its numbers are multiplied, and what they are then.
+// units maps a unit of the dashboard to a factor and the unit after multiplication.
 var units = map[string]struct {
 	factor float64
 	name   string
@@ -76,7 +78,7 @@ func plotOf(t *testing.T, s *server, panel panel) *plot.Plot {
 	drawn.X.Label.Text = "seconds"
 	unit, ok := units[panel.FieldConfig.Defaults.Unit]
 	if !ok {
-		t.Fatalf("panel %q has the unit %s, which nobody says how to show", panel.Title, panel.FieldConfig.Defaults.Unit)
+		t.Fatalf("panel %q has the unit %s, which is not in units", panel.Title, panel.FieldConfig.Defaults.Unit)
 	}
 	drawn.Y.Label.Text = unit.name
 	drawn.Y.Min = 0
@@ -104,7 +106,7 @@ func plotOf(t *testing.T, s *server, panel panel) *plot.Plot {
 	return drawn
 }
 
-// unbroken returns the points of a series, apart where there is a gap.
+// unbroken returns the points of a series, split at gaps.
 func unbroken(s *server, series *model.SampleStream, factor float64) (lines []plotter.XYs) {
 	last := math.Inf(-1)
 	for _, v := range series.Values {

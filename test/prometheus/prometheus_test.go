@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package prometheus
 
 import (
@@ -29,22 +31,22 @@ import (
 
 const everywhere = "everywhere" // the XDPCounter of all nodes
 
-// TestPrometheus follows one cluster from the first frame to the last alert.
+// TestPrometheus tests one cluster from the first frame to the last alert. Each step starts with the result of the previous one.
 func TestPrometheus(t *testing.T) {
-	w := newWorld(t)
+	w := newEnv(t)
 	a, b, c := w.Nodes()[0], w.Nodes()[1], w.Nodes()[2]
 	w.counter(t, everywhere, nil, nil)
 	w.ready(t, everywhere)
-	wire := newWire(t, w.Nodes())
+	sender := newFrameSender(t, w.Nodes())
 	keepStatistics(t)
-	addBridge(t, a) // which has no native XDP
+	addBridge(t, a) // without native XDP support
 	w.counter(t, "bridges", &v1alpha1.InterfaceSelector{Names: []v1alpha1.InterfacePattern{"br0"}}, map[string]string{"name": "node-a"})
 	fast := squeeze(t, rules(t))
 	p := startServer(t, w.dir, configure(t, w.dir, w.certificate(), fast, w.targets()))
 
 	step := func(name string, do func(*testing.T)) {
 		if !t.Run(name, do) {
-			t.FailNow() // the next begins where this one ends
+			t.FailNow() // later steps depend on this one
 		}
 	}
 	step("who has the token reads, who has none does not", func(t *testing.T) {
@@ -61,8 +63,8 @@ func TestPrometheus(t *testing.T) {
 		p.expect(t, 1, `up{node="node-a",job!="nobody"}`)
 		p.expect(t, 0, `sum(resets(xdpcounter_packets_total[5m])) + sum(resets(xdpcounter_bytes_total[5m]))`)
 	})
-	step("Prometheus, the API and who sent tell the same numbers", func(t *testing.T) {
-		wire.held(func() { w.expectEqual(t, p, wire) })
+	step("Prometheus, status and sender agree", func(t *testing.T) {
+		sender.held(func() { w.expectEqual(t, p, sender) })
 	})
 	step("while all is well nothing fires but that br0 is generic", func(t *testing.T) {
 		p.fires(t, "XDPCounterGenericMode", model.LabelSet{"node": "node-a", "interface": "br0"})
@@ -75,34 +77,34 @@ func TestPrometheus(t *testing.T) {
 			return err
 		})
 	})
-	await(t, p.began.Add(30*time.Second)) // an hour of past, as it were
+	await(t, p.began.Add(30*time.Second)) // with the shortened durations this is the past hour
 
 	step("a node that is switched on again is a plain reset", func(t *testing.T) {
-		wire.held(func() {
-			// The last report is kept, and what it says no more is lost: so it says all.
-			w.expectEqual(t, p, wire)
+		sender.held(func() {
+			// The node loses everything after its last report, so all frames must be reported first.
+			w.expectEqual(t, p, sender)
 			if err := errors.Join(c.StopAgent(), c.PowerOff(), c.PowerOn()); err != nil {
 				t.Fatal(err)
 			}
-			wire.connect(t, c)
+			sender.connect(t, c)
 			w.startAgent(t, c)
-			w.attachedIn(t, "00000000-0000-4000-8000-", "node-c") // a boot of the sandbox's making
+			w.attachedIn(t, "00000000-0000-4000-8000-", "node-c") // a boot ID from the sandbox
 		})
 		p.expect(t, 1, `max(resets(xdpcounter_packets_total{node="node-c"}[5m]))`)
-		wire.held(func() { w.expectStatus(t, wire) }) // where nothing fell
+		sender.held(func() { w.expectStatus(t, sender) }) // totals have not decreased
 	})
 	step("a flood", func(t *testing.T) {
-		wire.held(func() { wire.flooded = "node-b" })
+		sender.held(func() { sender.flooded = "node-b" })
 		p.fires(t, "XDPCounterProtocolShareUnusual", model.LabelSet{"node": "node-b", "interface": "eth0", "family": "IPv4", "protocol": "ICMP"})
-		wire.held(func() { wire.flooded = "" })
+		sender.held(func() { sender.flooded = "" })
 	})
 	step("another program takes the hook", func(t *testing.T) {
-		wire.held(func() { takeHook(t, b) })
+		sender.held(func() { takeHook(t, b) })
 		p.fires(t, "XDPCounterHookLost", model.LabelSet{"node": "node-b", "interface": "eth0"})
 		p.fires(t, "XDPCounterInterfaceFailed", model.LabelSet{"node": "node-b", "interface": "eth0", "reason": v1alpha1.ReasonXDPHookInUse})
 	})
 	step("nobody sends any more", func(t *testing.T) {
-		wire.held(func() { wire.weight["node-a"] = 0 })
+		sender.held(func() { sender.weight["node-a"] = 0 })
 		p.fires(t, "XDPCounterTrafficStopped", model.LabelSet{"node": "node-a", "interface": "eth0"})
 	})
 	step("an agent cannot read its pins", func(t *testing.T) {
@@ -166,12 +168,12 @@ func await(t *testing.T, moment time.Time) {
 	}
 }
 
-func (w *world) get(ctx context.Context, name string) (*v1alpha1.XDPCounter, error) {
+func (w *testEnv) get(ctx context.Context, name string) (*v1alpha1.XDPCounter, error) {
 	x := &v1alpha1.XDPCounter{}
 	return x, w.Client.Get(ctx, types.NamespacedName{Name: name}, x)
 }
 
-func (w *world) ready(t *testing.T, name string) {
+func (w *testEnv) ready(t *testing.T, name string) {
 	t.Helper()
 	eventually(t, func() error {
 		x, err := w.get(t.Context(), name)
@@ -182,8 +184,8 @@ func (w *world) ready(t *testing.T, name string) {
 	})
 }
 
-// attachedIn waits until the node's eth0 is being counted, as an agent tells in a boot whose ID begins so.
-func (w *world) attachedIn(t *testing.T, boot, node string) {
+// attachedIn waits until an agent reports in a boot whose ID has the prefix that the node's eth0 is counted.
+func (w *testEnv) attachedIn(t *testing.T, boot, node string) {
 	t.Helper()
 	eventually(t, func() error {
 		s := &v1alpha1.XDPNodeState{}
@@ -199,31 +201,31 @@ func (w *world) attachedIn(t *testing.T, boot, node string) {
 	})
 }
 
-// expectStatus waits until the status of the counter is what was sent. The caller holds the wire.
-func (w *world) expectStatus(t *testing.T, wire *wire) {
+// expectStatus waits until the status of the counter equals the frames sent. The caller holds the sender.
+func (w *testEnv) expectStatus(t *testing.T, sender *frameSender) {
 	t.Helper()
 	eventually(t, func() error {
 		x, err := w.get(t.Context(), everywhere)
 		if err == nil {
-			err = differ("the status", v1alpha1.TotalsOfProtocols(x.Status.Protocols), wire.all())
+			err = differ("the status", v1alpha1.TotalsOfProtocols(x.Status.Protocols), sender.all())
 		}
 		return err
 	})
 }
 
-// expectEqual waits until Prometheus and the status both tell exactly what was sent. The caller holds the wire.
-func (w *world) expectEqual(t *testing.T, p *server, wire *wire) {
+// expectEqual waits until Prometheus and the status both equal the frames sent. The caller holds the sender.
+func (w *testEnv) expectEqual(t *testing.T, p *server, sender *frameSender) {
 	t.Helper()
-	w.expectStatus(t, wire)
+	w.expectStatus(t, sender)
 	eventually(t, func() error {
-		for node, sent := range wire.sent {
+		for node, sent := range sender.sent {
 			got, err := p.totals(t.Context(), fmt.Sprintf("{node=%q}", node))
 			if err := errors.Join(err, differ("Prometheus of "+node, got, sent)); err != nil {
 				return err
 			}
 		}
 		got, err := p.totals(t.Context(), "")
-		return errors.Join(err, differ("Prometheus", got, wire.all()))
+		return errors.Join(err, differ("Prometheus", got, sender.all()))
 	})
 }
 
@@ -237,7 +239,7 @@ func differ(who string, got, want traffic.Totals) (err error) {
 	return err
 }
 
-// totals returns what Prometheus has of all classes.
+// totals returns the values of Prometheus for all classes.
 func (s *server) totals(ctx context.Context, selector string) (totals traffic.Totals, err error) {
 	for name, field := range map[string]func(*traffic.Counts) *uint64{
 		"xdpcounter_packets_total": func(c *traffic.Counts) *uint64 { return &c.Packets },
@@ -254,7 +256,7 @@ func (s *server) totals(ctx context.Context, selector string) (totals traffic.To
 				class, ok = traffic.ParseClass(family)
 			}
 			if !ok || float64(uint64(sample.Value)) != float64(sample.Value) {
-				return totals, fmt.Errorf("%v is no count of a class", sample)
+				return totals, fmt.Errorf("%v is not the count of a class", sample)
 			}
 			*field(&totals[class]) = uint64(sample.Value)
 		}
@@ -284,7 +286,7 @@ func expectHealthyRules(t *testing.T, p *server) {
 	}
 }
 
-// expectPanels holds that each query of the dashboard has given numbers at some time.
+// expectPanels checks that each query of the dashboard has returned numbers at some time.
 func expectPanels(t *testing.T, p *server) {
 	t.Helper()
 	all := panels(t)
@@ -308,7 +310,7 @@ func expectPanels(t *testing.T, p *server) {
 	}
 }
 
-// keepStatistics makes the kernel measure programs until the end of the test.
+// keepStatistics enables the kernel's statistics of BPF programs until the end of the test.
 func keepStatistics(t *testing.T) {
 	t.Helper()
 	statistics, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
@@ -330,7 +332,7 @@ func addBridge(t *testing.T, n *netnscluster.Node) {
 	}
 }
 
-// takeHook cuts the link of the node's eth0 and puts another program in the place of ours, before the agent can.
+// takeHook detaches the link of the node's eth0, and attaches another program before the agent attaches again.
 func takeHook(t *testing.T, n *netnscluster.Node) {
 	t.Helper()
 	if err := n.Agent.Pause(); err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package prometheus
 
 import (
@@ -17,7 +19,7 @@ func promtool(t *testing.T, in []byte, args ...string) {
 	}
 }
 
-// TestAlerts has promtool hold the alerts against series that were thought up, in their real durations.
+// TestAlerts tests the alerts with promtool and artificial series, with the real durations.
 func TestAlerts(t *testing.T) {
 	dir := t.TempDir()
 	file := rules(t)
@@ -29,7 +31,7 @@ func TestAlerts(t *testing.T) {
 	promtool(t, nil, "test", "rules", write(t, tests, dir, "alerts.yaml"))
 	for _, name := range alerts(t, file) {
 		if !strings.Contains(string(tests), "alertname: "+name+"\n") {
-			t.Errorf("testdata/alerts.yaml does not say when %s comes", name)
+			t.Errorf("testdata/alerts.yaml has no test of %s", name)
 		}
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package prometheus
 
 import (
@@ -10,8 +12,8 @@ import (
 	"testing"
 )
 
-// expectClean has promtool judge what the controller and an agent serve, as a Prometheus reads it.
-func (w *world) expectClean(t *testing.T) {
+// expectClean checks the metrics of the controller and an agent with promtool.
+func (w *testEnv) expectClean(t *testing.T) {
 	t.Helper()
 	for _, address := range []string{controllerMetrics, metricsOf(w.Nodes()[1])} {
 		served, err := w.scrape(t, address)
@@ -22,7 +24,7 @@ func (w *world) expectClean(t *testing.T) {
 	}
 }
 
-func (w *world) scrape(t *testing.T, address string) ([]byte, error) {
+func (w *testEnv) scrape(t *testing.T, address string) ([]byte, error) {
 	t.Helper()
 	certificate, err := os.ReadFile(w.certificate())
 	if err != nil {

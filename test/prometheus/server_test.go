@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package prometheus
 
 import (
@@ -20,19 +22,19 @@ import (
 
 const serverAddress = "127.0.0.1:9090"
 
-// server is a Prometheus that asks every second.
+// server is a Prometheus that scrapes every second.
 type server struct {
 	promv1.API
 	began time.Time
 }
 
-// target is a job of whom to ask, and how.
+// target is a scrape job.
 type target struct {
 	job, address, token string
 	labels              map[string]string
 }
 
-// configure writes what Prometheus reads. Certificates are checked against the file.
+// configure writes the configuration of Prometheus, which verifies certificates with the file.
 func configure(t *testing.T, dir, certificate string, rules []byte, targets []target) string {
 	t.Helper()
 	write(t, rules, dir, "rules.yaml")
@@ -41,7 +43,7 @@ func configure(t *testing.T, dir, certificate string, rules []byte, targets []ta
 	for i, j := range targets {
 		name := j.job
 		if i > 0 && targets[i-1].job == name {
-			name += fmt.Sprint(i) // jobs have different names; relabelled below
+			name += fmt.Sprint(i) // job names must be unique; they are relabelled below
 		}
 		fmt.Fprintf(&out, "- job_name: %s\n  scheme: https\n  tls_config: {ca_file: %s, server_name: metrics}\n", name, certificate)
 		if j.token != "" {
@@ -90,7 +92,7 @@ func startServer(t *testing.T, dir, config string) *server {
 	return s
 }
 
-// ask returns what a query gives now.
+// ask returns the current result of a query.
 func (s *server) ask(ctx context.Context, format string, args ...any) (model.Vector, error) {
 	query := fmt.Sprintf(format, args...)
 	value, warnings, err := s.Query(ctx, query, time.Now())
@@ -104,7 +106,7 @@ func (s *server) ask(ctx context.Context, format string, args ...any) (model.Vec
 	return vector, nil
 }
 
-// expect waits until a query gives one value, and that one.
+// expect waits until a query returns exactly this value.
 func (s *server) expect(t *testing.T, want float64, format string, args ...any) {
 	t.Helper()
 	eventually(t, func() error {
@@ -116,7 +118,7 @@ func (s *server) expect(t *testing.T, want float64, format string, args ...any) 
 	})
 }
 
-// since returns what a query gave from the start on, each second.
+// since returns the results of a query since the start, for every second.
 func (s *server) since(t *testing.T, query string) model.Matrix {
 	t.Helper()
 	value, _, err := s.QueryRange(t.Context(), query, promv1.Range{Start: s.began, End: time.Now(), Step: time.Second})
@@ -130,7 +132,7 @@ func (s *server) since(t *testing.T, query string) model.Matrix {
 	return matrix
 }
 
-// firing returns the alerts that fire, by name, each with its labels.
+// firing returns the labels of the firing alerts by name.
 func (s *server) firing(ctx context.Context) (map[string][]model.LabelSet, error) {
 	result, err := s.Alerts(ctx)
 	firing := map[string][]model.LabelSet{}
@@ -143,7 +145,7 @@ func (s *server) firing(ctx context.Context) (map[string][]model.LabelSet, error
 	return firing, err
 }
 
-// fires waits until the alert fires with these labels among its own.
+// fires waits until the alert fires with at least these labels.
 func (s *server) fires(t *testing.T, name string, want model.LabelSet) {
 	t.Helper()
 	eventually(t, func() error {

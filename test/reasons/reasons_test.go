@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package reasons makes the situations in which an agent cannot count, or not natively, on real interfaces, and compares
 // what it says with docs/troubleshooting.md.
 package reasons

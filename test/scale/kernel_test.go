@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package scale
 
 import (
@@ -9,10 +11,10 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// wire is the traffic of all nodes: in each tick the same frames arrive at every one of them. It stands still at first.
-type wire struct{ ticks atomic.Uint64 }
+// sentTraffic is the traffic to all nodes. In each tick, every node receives the same frames. It starts at zero.
+type sentTraffic struct{ ticks atomic.Uint64 }
 
-// frames are those of a tick, of a node that serves some.
+// frames are the frames that a node receives in a tick.
 var frames = map[traffic.Class]traffic.Counts{
 	traffic.IP(traffic.IPv4, 6):  {Packets: 81_234, Bytes: 98_765_432},
 	traffic.IP(traffic.IPv4, 17): {Packets: 12_345, Bytes: 2_345_678},
@@ -20,7 +22,7 @@ var frames = map[traffic.Class]traffic.Counts{
 	traffic.ClassARP:             {Packets: 3, Bytes: 126},
 }
 
-// arrived returns what arrives in that many ticks.
+// arrived returns the frames that a node receives in the number of ticks.
 func arrived(ticks uint64) (totals traffic.Totals) {
 	for class, c := range frames {
 		totals[class] = traffic.Counts{Packets: c.Packets * ticks, Bytes: c.Bytes * ticks}
@@ -28,12 +30,12 @@ func arrived(ticks uint64) (totals traffic.Totals) {
 	return totals
 }
 
-// kernel is the machine of a simulated node with eth0 and lo: its agent's Datapath and Links. It outlives its agent.
+// kernel simulates the kernel of a node with eth0 and lo. It implements Datapath and Links, and survives its agent.
 type kernel struct {
-	boot string
-	wire *wire
-	maps uint32
-	pins []pin
+	boot    string
+	traffic *sentTraffic
+	maps    uint32
+	pins    []pin
 }
 
 type pin struct {
@@ -75,7 +77,7 @@ func (k *kernel) Attach(a plan.Attachment) error {
 	k.maps++
 	k.pins = append(k.pins, pin{
 		Attachment: plan.Attachment{Index: a.Index, Program: k.maps, Map: k.maps, Pin: strconv.Itoa(a.Index)},
-		mode:       plan.Native, since: k.wire.ticks.Load(),
+		mode:       plan.Native, since: k.traffic.ticks.Load(),
 	})
 	return nil
 }
@@ -88,7 +90,7 @@ func (k *kernel) Detach(a plan.Attachment) error {
 
 // Read implements agent.Datapath.
 func (k *kernel) Read() (readings []traffic.Reading, _ error) {
-	now := k.wire.ticks.Load()
+	now := k.traffic.ticks.Load()
 	for _, p := range k.pins {
 		readings = append(readings, traffic.Reading{Map: traffic.MapID{Boot: k.boot, ID: p.Map}, Index: p.Index, Totals: arrived(now - p.since)})
 	}

@@ -1,5 +1,7 @@
-// Package scale measures what xdp-operator costs in a large cluster. The API server, etcd and the controller are real;
-// nodes are objects, and their agents the real agent's passes and reports over a datapath in memory, all in this process.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package scale measures the cost of xdp-operator in a large cluster. The API server, etcd and the controller are real. Nodes
+// are only objects. Their agents run in this process, with the real code and a datapath in memory.
 package scale
 
 import (
@@ -20,17 +22,17 @@ import (
 const root = "../.."
 
 var (
-	nodes    = flag.Int("nodes", 200, "how many nodes there are")
-	counters = flag.Int("counters", 5, "how many XDPCounters select all of them")
-	wish     = flag.Duration("interval", time.Second, "the report interval that they ask for")
-	window   = flag.Duration("window", 0, "how long the steady state is looked at; 0: two report intervals, 30 s at most")
+	nodes    = flag.Int("nodes", 200, "number of nodes")
+	counters = flag.Int("counters", 5, "number of XDPCounters, each of which selects all nodes")
+	wish     = flag.Duration("interval", time.Second, "report interval in their specs")
+	window   = flag.Duration("window", 0, "duration of the measurement in steady state; 0 means two report intervals, at most 30 s")
 )
 
 var c *netnscluster.Cluster
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
-	klog.SetLogger(logr.Discard()) // of watches that end with their agents
+	klog.SetLogger(logr.Discard()) // logs about watches that end with their agents
 	flag.Parse()
 	prepare := func() error { return netnscluster.Prepare(context.Background(), root, os.Stderr) }
 	netnscluster.Inside(root, "scale", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {

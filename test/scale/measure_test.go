@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package scale
 
 import (
@@ -21,7 +23,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
-// sample is what had been used up at one time.
+// sample holds the resource usage up to one time.
 type sample struct {
 	at         time.Time
 	reports    float64 // writes of the status of node states, at the API server
@@ -38,7 +40,7 @@ type sample struct {
 	waited     float64            // seconds that they were in there altogether
 }
 
-// The programs whose CPU time is told.
+// The programs whose CPU time is measured.
 const (
 	apiServer  = "kube-apiserver"
 	etcd       = "etcd"
@@ -52,7 +54,7 @@ var (
 	label = regexp.MustCompile(`([a-z_]+)="([^"]*)"`)
 )
 
-// measure asks the API server and the kernel.
+// measure reads the metrics of the API server, and the CPU times from the kernel.
 func measure(ctx context.Context, c *netnscluster.Cluster) (s sample, err error) {
 	clients, err := kubernetes.NewForConfig(c.Config())
 	if err != nil {
@@ -60,7 +62,7 @@ func measure(ctx context.Context, c *netnscluster.Cluster) (s sample, err error)
 	}
 	text, err := clients.RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
-		return s, fmt.Errorf("ask the API server for its metrics: %w", err)
+		return s, fmt.Errorf("get the metrics of the API server: %w", err)
 	}
 	s.at = time.Now()
 	for _, found := range line.FindAllSubmatch(text, -1) {
@@ -88,11 +90,11 @@ func measure(ctx context.Context, c *netnscluster.Cluster) (s sample, err error)
 	return s, err
 }
 
-// controllerMetrics is where the controller serves its metrics, in clear: nobody else is in this network namespace.
+// controllerMetrics is the address of the controller's metrics. TLS is not needed in this network namespace.
 const controllerMetrics = "127.0.0.1:18080"
 
-// controllerQueues returns what the controller tells of its queues, all together: depth, queue_duration_seconds_sum and
-// queue_duration_seconds_count. There is nothing while no controller runs.
+// controllerQueues returns metrics of the controller's queues, added up over all queues: depth, queue_duration_seconds_sum
+// and queue_duration_seconds_count. The map is empty while no controller runs.
 func controllerQueues(ctx context.Context) (map[string]float64, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+controllerMetrics+"/metrics", nil)
 	if err != nil {
@@ -120,7 +122,7 @@ func controllerQueues(ctx context.Context) (map[string]float64, error) {
 	return sums, nil
 }
 
-// depths looks at the controller's queues and remembers how deep they were.
+// depths holds the maximum depth of the controller's queues.
 type depths struct {
 	mu   sync.Mutex
 	most float64
@@ -137,7 +139,7 @@ func (d *depths) watch(ctx context.Context) {
 	}
 }
 
-// reset returns the greatest depth since it was last called.
+// reset returns the maximum depth since the last call.
 func (d *depths) reset() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -174,8 +176,8 @@ func (s *sample) add(metric string, labels map[string]string, value float64) {
 	}
 }
 
-// cpuTimes returns the CPU time of each program in this pid namespace, in seconds, also of those that have ended as far
-// as they were ever asked for.
+// cpuTimes returns the CPU time of each program in this PID namespace in seconds. It includes that of processes that have
+// exited after an earlier call.
 func cpuTimes() (map[string]float64, error) {
 	const ticksPerSecond = 100 // USER_HZ, the same on all architectures that count (proc_pid_stat(5))
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -225,7 +227,7 @@ type row struct {
 
 func between(phase string, a, b sample) row {
 	seconds := b.at.Sub(a.at).Seconds()
-	if a.started != b.started { // all that the API server counts began anew
+	if a.started != b.started { // the counters of the API server were reset
 		a = sample{cpu: map[string]float64{controller: a.cpu[controller], etcd: a.cpu[etcd]}, queued: a.queued, waited: a.waited}
 	}
 	r := row{
@@ -237,7 +239,7 @@ func between(phase string, a, b sample) row {
 	if n := b.reports - a.reports + b.refused - a.refused + b.failed - a.failed; n > 0 {
 		r.each = 1000 * (b.seconds - a.seconds) / n
 	}
-	if b.queued < a.queued { // the controller's began anew
+	if b.queued < a.queued { // the counters of the controller were reset
 		a.queued, a.waited = 0, 0
 	}
 	if n := b.queued - a.queued; n > 0 {

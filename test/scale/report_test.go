@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package scale
 
 import (
@@ -16,13 +18,13 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
-// What one report costs the API server and etcd, by the number of counters that its node has. The agent's own pass makes the
-// first one; then the totals grow, and nothing else changes.
+// The cost of one report for the API server and etcd, by the number of counters of its node. The agent writes the first
+// report. Then the totals grow, and nothing else changes.
 func BenchmarkReport(b *testing.B) {
 	for _, counters := range []int{1, 5, 20} {
 		b.Run(fmt.Sprintf("counters=%d", counters), func(b *testing.B) {
 			state := reported(b, counters)
-			state.Spec = v1alpha1.XDPNodeStateSpec{} // as the agent leaves it out
+			state.Spec = v1alpha1.XDPNodeStateSpec{} // the agent does not send it
 			body, err := json.Marshal(state)
 			if err != nil {
 				b.Fatal(err)
@@ -34,7 +36,7 @@ func BenchmarkReport(b *testing.B) {
 					state.Status.Accounts[i].Counts[0].Packets++
 				}
 				err := c.Client.Status().Update(b.Context(), state)
-				state.Spec = v1alpha1.XDPNodeStateSpec{} // of the answer
+				state.Spec = v1alpha1.XDPNodeStateSpec{} // set by the response
 				return err
 			})
 			b.ReportMetric(float64(len(body)), "bytes")
@@ -42,14 +44,14 @@ func BenchmarkReport(b *testing.B) {
 	}
 }
 
-// What it costs to tell one agent of a change, by the number of counters that its node has reported of; and of a node that has
-// no counter and has reported nothing, which is the least that a write can cost.
+// The cost of a change of a spec, by the number of counters in the node's report. A node without counters and reports shows the
+// minimum cost of a write.
 func BenchmarkSpec(b *testing.B) {
 	change := func(b *testing.B, state *v1alpha1.XDPNodeState) {
 		b.Helper()
 		measureCPU(b, func() error {
 			state.Spec.ReportInterval.Duration += time.Second
-			state.Status = v1alpha1.XDPNodeStateStatus{} // as the controller leaves it out
+			state.Status = v1alpha1.XDPNodeStateStatus{} // the controller does not send it
 			return c.Client.Update(b.Context(), state)
 		})
 	}
@@ -72,7 +74,7 @@ func BenchmarkSpec(b *testing.B) {
 	}
 }
 
-// measureCPU reports what the API server and etcd use for one write.
+// measureCPU reports the CPU time of the API server and etcd for one write.
 func measureCPU(b *testing.B, write func() error) {
 	b.Helper()
 	before, err := cpuTimes()
@@ -93,10 +95,10 @@ func measureCPU(b *testing.B, write func() error) {
 	}
 }
 
-// reported returns a node state with that many counters, once its agent has told of traffic.
+// reported returns a node state with the number of counters after its agent has reported traffic.
 func reported(b *testing.B, counters int) *v1alpha1.XDPNodeState {
 	b.Helper()
-	f, err := newFleet(c, 1)
+	f, err := newSimulatedAgents(c, 1)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -129,7 +131,7 @@ func reported(b *testing.B, counters int) *v1alpha1.XDPNodeState {
 		b.Fatal(err)
 	}
 	err = netnscluster.Eventually(b.Context(), patience, func() error {
-		f.wire.ticks.Add(1_000_000)
+		f.traffic.ticks.Add(1_000_000)
 		if err := c.Client.Get(b.Context(), types.NamespacedName{Name: state.Name}, state); err != nil {
 			return err
 		}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package scale
 
 import (
@@ -19,37 +21,37 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
-// What may be written (the defaults of the controller's flags) and used, at any size.
+// The write budget (the defaults of the controller's flags), and the resource limits of the controller, at any size.
 const (
 	writesPerSecond    = 50
 	kilobytesPerSecond = 200
 	controllerMiB      = 300
 	controllerCores    = 0.5
-	// tolerance is for reports that come a little later than they were made, and so nearer to the next one.
+	// tolerance allows for reports that are delayed, and therefore closer to the next one.
 	tolerance = 1.1
-	// atATime is how many times the budget may be asked for within one second: turns are spread, but not evenly.
+	// atATime is the allowed peak within one second, in multiples of the budget, because reports are not spread evenly.
 	atATime = 3
 )
 
-// opening is the phase in which agents open their ledgers.
+// opening is the phase in which the agents write their first reports.
 const opening = "apply"
 
-// patience is how long each step may take; the machine may be busy.
+// patience is the timeout of each step, on a busy machine.
 const patience = 10 * time.Minute
 
-// What is written to the API server in a second does not grow with the number of nodes and counters: not in steady
-// traffic, not when the controller, all agents or the API server start anew, and not when all nodes are told something.
-// And every packet is in the totals.
-func TestReportsStayWithinTheBudget(t *testing.T) {
-	s := newStory(t)
-	s.fleet.peak.reset()
+// TestReportBudget checks that the rate of writes to the API server does not grow with the number of nodes and counters: in
+// steady traffic, when the controller, all agents or the API server restart, and when the specs of all nodes change. It also
+// checks that the totals include every packet.
+func TestReportBudget(t *testing.T) {
+	s := newScaleRun(t)
+	s.agents.peak.reset()
 
 	s.phase(opening, func() {
 		for i := range *counters {
 			s.apply(i)
 		}
-		s.eventually(s.allTold(*counters))
-		s.logf("told after %.1f s", s.elapsed())
+		s.eventually(s.allNotified(*counters))
+		s.logf("notified after %.1f s", s.elapsed())
 		s.eventually(s.ready(*counters - 1))
 		s.logf("Ready=True after %.1f s", s.elapsed())
 	})
@@ -76,25 +78,25 @@ func TestReportsStayWithinTheBudget(t *testing.T) {
 	}
 	s.expectNoSpecs(steady)
 
-	s.expectNoSpecs(s.phase("controller starts anew", func() {
+	s.expectNoSpecs(s.phase("controller restarts", func() {
 		s.restartController()
 		s.eventually(s.summedUpSince(time.Now()))
 	}))
-	s.expectNoSpecs(s.phase("all agents start anew", func() {
-		s.fleet.stop()
-		if err := s.fleet.start(context.Background()); err != nil {
+	s.expectNoSpecs(s.phase("all agents restart", func() {
+		s.agents.stop()
+		if err := s.agents.start(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 		s.eventually(s.summedUpSince(time.Now()))
 	}))
-	s.expectNoSpecs(s.phase("API server starts anew", func() {
+	s.expectNoSpecs(s.phase("API server restarts", func() {
 		if err := errors.Join(c.StopAPIServer(), c.StartAPIServer()); err != nil {
 			t.Fatal(err)
 		}
 		s.logf("it is back after %.1f s", s.elapsed())
 		back := time.Now()
 		s.eventually(func() error {
-			if s.controller.Ended() != nil { // it could not renew its lease: its kubelet would start it again
+			if s.controller.Ended() != nil { // it could not renew its lease and has exited; a kubelet would restart it
 				s.startController()
 			}
 			return s.summedUpSince(back)()
@@ -102,26 +104,26 @@ func TestReportsStayWithinTheBudget(t *testing.T) {
 	}))
 	s.phase("one more counter", func() {
 		s.apply(*counters)
-		s.eventually(s.allTold(*counters + 1))
-		s.logf("told after %.1f s", s.elapsed())
+		s.eventually(s.allNotified(*counters + 1))
+		s.logf("notified after %.1f s", s.elapsed())
 	})
 	s.phase("another selector", func() {
 		s.selectPool(0)
-		s.eventually(s.allTold(*counters + 2))
-		s.logf("told after %.1f s", s.elapsed())
+		s.eventually(s.allNotified(*counters + 2))
+		s.logf("notified after %.1f s", s.elapsed())
 	})
-	dead := s.fleet.nodes[:(*nodes+9)/10]
+	dead := s.agents.nodes[:(*nodes+9)/10]
 	s.phase("a tenth dies", func() {
-		if err := s.fleet.kill(t.Context(), c.Client, dead); err != nil {
+		if err := s.agents.kill(t.Context(), c.Client, dead); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5 * time.Second) // in which they count, and nobody reports it
+		time.Sleep(5 * time.Second) // the nodes count, but do not report
 		stop()
 		s.eventually(s.unreachable(len(dead)))
-		s.logf("told after %.1f s", s.elapsed())
+		s.logf("notified after %.1f s", s.elapsed())
 	})
 	s.phase("the dead return", func() {
-		if err := s.fleet.revive(t.Context(), c.Client, dead); err != nil {
+		if err := s.agents.revive(t.Context(), c.Client, dead); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -135,47 +137,47 @@ func TestReportsStayWithinTheBudget(t *testing.T) {
 	s.print()
 }
 
-// story is what all phases share.
-type story struct {
+// scaleRun is the state shared by all phases.
+type scaleRun struct {
 	*testing.T
-	fleet      *fleet
+	agents     *simulatedAgents
 	controller *netnscluster.Process
-	began      time.Time // the present phase
+	began      time.Time // start of the current phase
 	rows       []row
 	depths     depths
 }
 
-func newStory(t *testing.T) *story {
-	s := &story{T: t, began: time.Now()}
+func newScaleRun(t *testing.T) *scaleRun {
+	s := &scaleRun{T: t, began: time.Now()}
 	s.startController()
 	var err error
-	if s.fleet, err = newFleet(c, *nodes); err != nil {
+	if s.agents, err = newSimulatedAgents(c, *nodes); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.fleet.join(t.Context(), c.Client); err != nil {
+	if err := s.agents.join(t.Context(), c.Client); err != nil {
 		t.Fatal(err)
 	}
 	s.logf("%d nodes joined after %.1f s", *nodes, s.elapsed())
-	// Not the test's own context: that is cancelled before the cleanup that waits for them.
-	if err := s.fleet.start(context.Background()); err != nil {
+	// The test's context is not used, because it is cancelled before the cleanup that waits for the agents.
+	if err := s.agents.start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.fleet.stop)
+	t.Cleanup(s.agents.stop)
 	go s.depths.watch(t.Context())
 	s.logf("their agents watch after %.1f s", s.elapsed())
 	return s
 }
 
-func (s *story) elapsed() float64 { return time.Since(s.began).Seconds() }
+func (s *scaleRun) elapsed() float64 { return time.Since(s.began).Seconds() }
 
-func (s *story) logf(format string, args ...any) { s.Logf("  "+format, args...) }
+func (s *scaleRun) logf(format string, args ...any) { s.Logf("  "+format, args...) }
 
-// phase runs one phase and returns what it took.
-func (s *story) phase(name string, do func()) row {
+// phase runs one phase and returns its measurements.
+func (s *scaleRun) phase(name string, do func()) row {
 	s.Helper()
 	s.Logf("%s:", name)
 	before := s.measure()
-	s.fleet.peak.reset()
+	s.agents.peak.reset()
 	s.began = before.at
 	do()
 	resident, err := s.controller.Resident()
@@ -183,7 +185,7 @@ func (s *story) phase(name string, do func()) row {
 		s.Fatal(err)
 	}
 	r := between(name, before, s.measure())
-	most, written := s.fleet.peak.reset()
+	most, written := s.agents.peak.reset()
 	r.peak, r.kilo = most, float64(written)/1000/r.seconds
 	r.resident, r.depth = float64(resident)/(1<<20), s.depths.reset()
 	s.rows = append(s.rows, r)
@@ -192,11 +194,11 @@ func (s *story) phase(name string, do func()) row {
 	return r
 }
 
-// expectBudget checks that the reports were within the budget, as many as may come in a second aside.
-func (s *story) expectBudget(r row) {
+// expectBudget checks that the reports stayed within the budget, with a tolerance of one second.
+func (s *scaleRun) expectBudget(r row) {
 	s.Helper()
 	allowed, first := tolerance*r.seconds+1, 0.0
-	if r.phase == opening { // the first report of a node is written at once: before it nothing is counted
+	if r.phase == opening { // the first report of a node is written immediately, because counting requires it
 		first = float64(*nodes)
 	}
 	if reports, kilo := r.reports*r.seconds, r.kilo*r.seconds; reports > allowed*writesPerSecond+first || kilo > allowed*kilobytesPerSecond {
@@ -207,15 +209,15 @@ func (s *story) expectBudget(r row) {
 	}
 }
 
-// expectNoSpecs checks that nobody was told anything: what starts anew finds all as it should be.
-func (s *story) expectNoSpecs(r row) {
+// expectNoSpecs checks that no specs were written, because a restart must not change anything.
+func (s *scaleRun) expectNoSpecs(r row) {
 	s.Helper()
 	if r.specs != 0 {
 		s.Errorf("%s: %.0f writes of the specs of node states, want none", r.phase, r.specs)
 	}
 }
 
-func (s *story) measure() sample {
+func (s *scaleRun) measure() sample {
 	sample, err := measure(s.Context(), c)
 	if err != nil {
 		s.Fatal(err)
@@ -223,7 +225,7 @@ func (s *story) measure() sample {
 	return sample
 }
 
-func (s *story) print() {
+func (s *scaleRun) print() {
 	lines := []string{fmt.Sprintf("%d nodes, %d counters:", *nodes, *counters), header}
 	for _, r := range s.rows {
 		lines = append(lines, r.String())
@@ -231,7 +233,7 @@ func (s *story) print() {
 	s.Log(strings.Join(lines, "\n"))
 }
 
-func (s *story) eventually(check func() error) {
+func (s *scaleRun) eventually(check func() error) {
 	s.Helper()
 	if err := netnscluster.Eventually(s.Context(), patience, check); err != nil {
 		s.print()
@@ -239,15 +241,15 @@ func (s *story) eventually(check func() error) {
 	}
 }
 
-func (s *story) startController() {
+func (s *scaleRun) startController() {
 	var err error
 	if s.controller, err = c.StartController(context.Background(), "controller", "--metrics-bind-address="+controllerMetrics, "--metrics-secure=false"); err != nil {
 		s.Fatal(err)
 	}
 }
 
-// restartController is what an upgrade does.
-func (s *story) restartController() {
+// restartController restarts the controller, as an upgrade does.
+func (s *scaleRun) restartController() {
 	if err := s.controller.Signal(syscall.SIGTERM); err != nil {
 		s.Fatal(err)
 	}
@@ -256,8 +258,8 @@ func (s *story) restartController() {
 
 func name(counter int) string { return fmt.Sprintf("counter-%d", counter) }
 
-// apply makes a counter that selects all nodes.
-func (s *story) apply(counter int) {
+// apply creates a counter that selects all nodes.
+func (s *scaleRun) apply(counter int) {
 	x := &v1alpha1.XDPCounter{}
 	x.Name = name(counter)
 	x.Spec.ReportInterval.Duration = *wish
@@ -266,8 +268,8 @@ func (s *story) apply(counter int) {
 	}
 }
 
-// selectPool edits a counter so that it selects the same nodes in another way.
-func (s *story) selectPool(counter int) {
+// selectPool changes the selector of a counter to another one that selects the same nodes.
+func (s *scaleRun) selectPool(counter int) {
 	x := &v1alpha1.XDPCounter{}
 	x.Name = name(counter)
 	err := objects.Edit(s.Context(), c.Client, x, func() { // the controller writes its status
@@ -278,50 +280,50 @@ func (s *story) selectPool(counter int) {
 	}
 }
 
-func (s *story) get(counter int) (*v1alpha1.XDPCounter, error) {
+func (s *scaleRun) get(counter int) (*v1alpha1.XDPCounter, error) {
 	x := &v1alpha1.XDPCounter{}
 	return x, c.Client.Get(s.Context(), types.NamespacedName{Name: name(counter)}, x)
 }
 
-// interval returns how often nodes are told to report.
-func (s *story) interval() time.Duration {
+// interval returns the report interval in the specs of the nodes.
+func (s *scaleRun) interval() time.Duration {
 	state := &v1alpha1.XDPNodeState{}
-	if err := c.Client.Get(s.Context(), types.NamespacedName{Name: s.fleet.nodes[0].name}, state); err != nil {
+	if err := c.Client.Get(s.Context(), types.NamespacedName{Name: s.agents.nodes[0].name}, state); err != nil {
 		s.Fatal(err)
 	}
 	return state.Spec.ReportInterval.Duration
 }
 
-// allTold checks that all agents know of counters whose generations have that sum.
-func (s *story) allTold(generations int) func() error {
+// allNotified checks that all agents have received counters whose generations have the given sum.
+func (s *scaleRun) allNotified(generations int) func() error {
 	return func() error {
 		if err := s.controller.Ended(); err != nil {
 			s.Fatal(err)
 		}
-		if n := s.fleet.told(int64(generations)); n < *nodes {
-			return fmt.Errorf("%d of %d agents are told", n, *nodes)
+		if n := s.agents.notified(int64(generations)); n < *nodes {
+			return fmt.Errorf("%d of %d agents are notified", n, *nodes)
 		}
 		return nil
 	}
 }
 
-// unreachable checks that the first counter knows of that many nodes that they cannot be reached. Where the interval is
-// short, some have been silent for long enough too.
-func (s *story) unreachable(dead int) func() error {
+// unreachable checks that the first counter reports the number of unreachable nodes. If the interval is short, some of them
+// are reported as late instead.
+func (s *scaleRun) unreachable(dead int) func() error {
 	return func() error {
 		x, err := s.get(0)
 		if err != nil {
 			return err
 		}
-		told := slices.ContainsFunc(x.Status.Failures, func(f v1alpha1.Failure) bool { return f.Reason == v1alpha1.ReasonNodeUnreachable })
-		if int(x.Status.Nodes.Failed) != dead || !told {
+		reported := slices.ContainsFunc(x.Status.Failures, func(f v1alpha1.Failure) bool { return f.Reason == v1alpha1.ReasonNodeUnreachable })
+		if int(x.Status.Nodes.Failed) != dead || !reported {
 			return fmt.Errorf("counter %s has %d nodes that failed, and %v", x.Name, x.Status.Nodes.Failed, x.Status.Failures)
 		}
 		return nil
 	}
 }
 
-func (s *story) ready(counter int) func() error {
+func (s *scaleRun) ready(counter int) func() error {
 	return func() error {
 		x, err := s.get(counter)
 		if err != nil {
@@ -335,14 +337,14 @@ func (s *story) ready(counter int) func() error {
 	}
 }
 
-// traffic lets a tick pass each second, until stop is called.
-func (s *story) traffic() (stop func()) {
+// traffic advances the traffic by one tick per second until stop is called.
+func (s *scaleRun) traffic() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for {
-			s.fleet.wire.ticks.Add(1)
+			s.agents.traffic.ticks.Add(1)
 			select {
 			case <-ctx.Done():
 				return
@@ -354,8 +356,8 @@ func (s *story) traffic() (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// counted checks that the total has as many packets as that many nodes receive in a tick.
-func (s *story) counted(nodes int) func() error {
+// counted checks that the total has at least the packets that the number of nodes receive in a tick.
+func (s *scaleRun) counted(nodes int) func() error {
 	totals := arrived(uint64(nodes))
 	want := int64(totals.Sum().Packets)
 	return func() error {
@@ -367,8 +369,8 @@ func (s *story) counted(nodes int) func() error {
 	}
 }
 
-// summedUpSince checks that the status has a report that was made since.
-func (s *story) summedUpSince(t time.Time) func() error {
+// summedUpSince checks that the status includes a report that is newer than t.
+func (s *scaleRun) summedUpSince(t time.Time) func() error {
 	return func() error {
 		x, err := s.get(0)
 		if err == nil && (x.Status.LastReportTime == nil || !x.Status.LastReportTime.After(t)) {
@@ -378,9 +380,9 @@ func (s *story) summedUpSince(t time.Time) func() error {
 	}
 }
 
-// exact checks that each of the first counters has every packet of all nodes.
-func (s *story) exact() error {
-	want := arrived(s.fleet.wire.ticks.Load() * uint64(*nodes))
+// exact checks that each of the first counters has exactly the packets of all nodes.
+func (s *scaleRun) exact() error {
+	want := arrived(s.agents.traffic.ticks.Load() * uint64(*nodes))
 	for i := range *counters {
 		x, err := s.get(i)
 		if err != nil {

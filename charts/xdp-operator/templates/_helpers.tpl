@@ -64,7 +64,7 @@ seccompProfile:
 {{- end }}
 
 {{- define "xdp-operator.agent.containerSecurity" -}}
-# Kubernetes makes added capabilities effective for uid 0 only.
+# Kubernetes makes added capabilities effective only for uid 0.
 runAsUser: 0
 runAsGroup: 0
 privileged: false
@@ -85,7 +85,7 @@ capabilities:
   - SYS_RESOURCE # the limit of locked memory, before Linux 5.11
   {{- end }}
   {{- if .Values.agent.capabilities.sysAdmin }}
-  - SYS_ADMIN # others' programs, to share an interface with them (coexistence: Dispatcher)
+  - SYS_ADMIN # programs of other owners, to share a hook with them (coexistence: Dispatcher)
   {{- end }}
 {{- end }}
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //go:build !faults
 
 // Package clock returns the clock of the programs. In a build with the tag faults, tests can set it wrong.

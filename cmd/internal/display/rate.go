@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package display is what the programs with a terminal share: rates, tables that replace each other on the screen, and JSON.
 // It knows neither the kernel nor Kubernetes.
 package display

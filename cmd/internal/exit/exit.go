@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package exit maps the errors of a program to exit statuses, and formats them in one line with a hint.
 package exit
 

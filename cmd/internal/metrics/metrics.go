@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package metrics configures the metrics servers of controller and agent. They use TLS, and authenticate and authorize each
 // request through the API server.
 package metrics

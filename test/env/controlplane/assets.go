@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controlplane runs a Kubernetes control plane on the machine that it is called on: etcd, kube-apiserver
 // and kube-controller-manager, without containers and without a registry. It is for tests and for the demo.
 package controlplane
@@ -212,7 +214,7 @@ func lock(ctx context.Context, path string, report *reporter) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the cache: %w", err)
 	}
-	for told := false; ; told = true {
+	for waited := false; ; waited = true {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return func() { _ = file.Close() }, nil
@@ -220,7 +222,7 @@ func lock(ctx context.Context, path string, report *reporter) (func(), error) {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
 		}
-		if !told {
+		if !waited {
 			report.line("waiting for another run that fills %s", filepath.Dir(path))
 		}
 		select {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controlplane
 
 import (
@@ -54,7 +56,7 @@ func build(ctx context.Context, what, dir, ldflags, output string, report *repor
 // that gets a file for each command.
 func buildPackages(ctx context.Context, what, dir, pattern, ldflags, output string, report *reporter) error {
 	report.line("building %s from source, once, into %s", what, filepath.Dir(output))
-	// An outside deadline is noticed by a signal that lets the go command stop its compilers.
+	// At an outside deadline the go command gets a signal, so that it stops its compilers.
 	golang := func(args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Dir = dir

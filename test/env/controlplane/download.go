@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controlplane
 
 import (
@@ -40,7 +42,7 @@ func download(ctx context.Context, base, dir string, names []string, report *rep
 
 // downloadOne puts what url has into the file path, which appears complete or not at all.
 func downloadOne(ctx context.Context, url, path string) error {
-	// The sum is short, so that a way that does not exist is noticed early.
+	// The checksum is short, so a download that does not work fails early.
 	sum, err := fetchSum(ctx, url+".sha256")
 	if err != nil {
 		return err

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package image builds container images without a container engine: an archive that "docker load", "podman load" and
 // "ctr images import" take. The same input gives the same bytes, every time and everywhere.
 package image

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kubeletcluster runs a Kubernetes cluster of real nodes on one Linux machine, without a container engine and
 // without a registry: a control plane, and for each node kubelet, containerd, runc, kube-proxy and a bridge network, in
 // namespaces and a control group of its own. All of it lives in a sandbox (test/env/sandbox) and ends with it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package netnscluster runs a whole cluster on one machine: a real control plane, nodes that are network namespaces,
 // and the real controller and agents as processes with the rights of their service accounts.
 package netnscluster

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sandbox lets a program run as root without leaving anything on the machine: in mount, network and pid
 // namespaces of its own, so that its processes, network interfaces, mounts and BPF pins end with it, whatever
 // ends it. In it, nodes of a cluster are network namespaces (Fabric).

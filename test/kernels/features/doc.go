@@ -1,3 +1,5 @@
-// Package features finds out what a kernel can do of that which the datapath uses, by using it. It has tests only,
-// each of which tells what it found to the support table of docs/kernels.md. Command kernels runs them.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package features tests which kernel features of the datapath a kernel supports, by using them. It has only tests, which
+// record their findings for the support table of docs/kernels.md. Command kernels runs them.
 package features

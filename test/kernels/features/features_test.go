@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package features
 
 import (
@@ -23,8 +25,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
 
-// tell puts a finding among the output of the tests. lacking is nil if the kernel has the feature.
-func tell(t *testing.T, feature string, lacking error) {
+// record writes a finding to the output of the tests. lacking is nil if the kernel supports the feature.
+func record(t *testing.T, feature string, lacking error) {
 	t.Helper()
 	f := report.Finding{Feature: feature, Is: lacking == nil}
 	if lacking != nil {
@@ -35,8 +37,8 @@ func tell(t *testing.T, feature string, lacking error) {
 	}
 }
 
-// counts attaches in the mode to one end of a veth pair of that MTU, sends frames from the other that fill it, and
-// looks whether all were counted. The error is that of attaching.
+// counts attaches in the mode to one end of a veth pair with the MTU, sends frames of this size from the other end, and checks
+// that all are counted. It returns the error of attaching.
 func counts(t *testing.T, mode plan.Mode, mtu int) error {
 	t.Helper()
 	n := netns.New(t)
@@ -92,25 +94,25 @@ func TestGeneric(t *testing.T) {
 	if err := errors.Join(counts(t, plan.Generic, 1500), counts(t, plan.Generic, 9000)); err != nil {
 		t.Fatal(err)
 	}
-	tell(t, "Generic", nil)
+	record(t, "Generic", nil)
 }
 
 func TestNativeOnVeth(t *testing.T) {
 	if err := counts(t, plan.Native, 1500); err != nil {
 		t.Fatal(err)
 	}
-	tell(t, "NativeVeth", nil)
+	record(t, "NativeVeth", nil)
 }
 
-func TestJumboFramesNatively(t *testing.T) {
+func TestNativeJumboFrames(t *testing.T) {
 	err := counts(t, plan.Native, 9000)
 	if err != nil && !errors.Is(err, plan.ErrMTUTooLarge) {
 		t.Fatal(err)
 	}
-	tell(t, "NativeJumbo", err)
+	record(t, "NativeJumbo", err)
 }
 
-// The network card of an emulator, with a gateway behind it that answers ARP.
+// TestNativeOnVirtio uses the network card of the emulator. The gateway behind it answers ARP.
 func TestNativeOnVirtio(t *testing.T) {
 	const card = "eth0"
 	if os.Getenv(report.Guest) == "" {
@@ -129,7 +131,7 @@ func TestNativeOnVirtio(t *testing.T) {
 	}
 	defer u.Close()
 	if err := u.Attach(plan.Attachment{Index: l.Attrs().Index, Name: card, Mode: plan.Native}); err != nil {
-		tell(t, "NativeVirtio", err)
+		record(t, "NativeVirtio", err)
 		t.Fatal(err)
 	}
 	send, err := frames.NewSender(l.Attrs().Index)
@@ -152,7 +154,7 @@ func TestNativeOnVirtio(t *testing.T) {
 			t.Fatal("no answer is counted")
 		}
 	}
-	tell(t, "NativeVirtio", nil)
+	record(t, "NativeVirtio", nil)
 }
 
 // whoHas is an ARP request.
@@ -168,7 +170,7 @@ func whoHas(from net.HardwareAddr, sender, target net.IP) []byte {
 	return f.Bytes()
 }
 
-// program loads the counting program over the map.
+// program loads the counting program with the map.
 func program(t *testing.T, spec *ebpf.CollectionSpec, counts *ebpf.Map) *ebpf.Program {
 	t.Helper()
 	p, err := bpf.NewProgram(spec, counts)
@@ -193,8 +195,8 @@ func newCounts(t *testing.T) (*ebpf.CollectionSpec, *ebpf.Map) {
 	return spec, counts
 }
 
-// A program is exchanged over the same counts while frames arrive, and none is missed.
-func TestProgramIsExchangedUnderTraffic(t *testing.T) {
+// A program is replaced by another with the same map while frames arrive. All frames are counted.
+func TestReplaceProgramUnderTraffic(t *testing.T) {
 	spec, counts := newCounts(t)
 	n := netns.New(t)
 	index, peer := n.Veth(t, "eth0", "peer")
@@ -245,10 +247,10 @@ func TestProgramIsExchangedUnderTraffic(t *testing.T) {
 			t.Fatalf("%d of %d frames are counted", packets, rounds*each)
 		}
 	}
-	tell(t, "Update", nil)
+	record(t, "Update", nil)
 }
 
-// Does the kernel take away what the program saves around the call for the number of the CPU (bpf_fastcall)?
+// TestFastcall checks whether the kernel removes the register saving around the call for the CPU number (bpf_fastcall).
 func TestFastcall(t *testing.T) {
 	spec, counts := newCounts(t)
 	info, err := program(t, spec, counts).Info()
@@ -259,7 +261,7 @@ func TestFastcall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stack := 0 // stores onto it at the begin, where nothing else is saved
+	stack := 0 // number of stores to the stack at the beginning of the program
 	for _, ins := range code[:8] {
 		if ins.OpCode.Class().IsStore() && ins.Dst == asm.RFP {
 			stack++
@@ -267,9 +269,9 @@ func TestFastcall(t *testing.T) {
 	}
 	switch stack {
 	case 0:
-		tell(t, "Fastcall", nil)
+		record(t, "Fastcall", nil)
 	case 1:
-		tell(t, "Fastcall", errors.New("it runs as written"))
+		record(t, "Fastcall", errors.New("the instructions are not changed"))
 	default:
 		t.Errorf("%d stores onto the stack where one is written:\n%v", stack, code[:8])
 	}

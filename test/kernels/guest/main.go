@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command guest is the first and only program of a guest of test/kernels: it makes the system fit for tests, runs them,
 // finds out what the kernel can do, and switches the machine off.
 package main
@@ -144,7 +146,7 @@ func run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// runTests runs the tests of one package. That they fail is no error, but told.
+// runTests runs the tests of one package. A failed test is reported, and is not an error.
 func runTests(ctx context.Context, out io.Writer, test report.Test) error {
 	if test.NeedsFragments {
 		if err := loadFragments(); err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package report is what a guest says over its second serial port, line by line: the output of the tests as it comes,
 // and between it lines of its own, which begin with Mark.
 package report
@@ -9,7 +11,7 @@ import (
 	"strings"
 )
 
-// Guest is the environment variable that tells a test that it runs in a guest.
+// Guest is an environment variable that is set for tests in a guest.
 const Guest = "XDP_OPERATOR_GUEST"
 
 // Mark begins a line of the guest's own. No test prints it.
@@ -56,7 +58,7 @@ func Write(w io.Writer, l Line) error {
 	return err
 }
 
-// Parse tells a line of the guest's own from a test's.
+// Parse distinguishes a line of the guest from the output of a test.
 func Parse(text string) (l Line, ok bool, err error) {
 	text, ok = strings.CutPrefix(strings.TrimRight(text, "\r\n"), Mark)
 	if !ok {
@@ -68,7 +70,7 @@ func Parse(text string) (l Line, ok bool, err error) {
 	return l, true, nil
 }
 
-// Test is how to run the tests of one package. It is told to the guest by the file Plan in its root.
+// Test describes how to run the tests of one package. The guest reads it from the file Plan in its root.
 type Test struct {
 	Package string   // its directory in the repository, which is the tests' working directory
 	Args    []string // beside those that every package gets

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sharing shares the XDP hook of interfaces with xdp-loader of xdp-tools. It has tests only, which command kernels
 // runs.
 package sharing

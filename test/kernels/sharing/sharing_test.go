@@ -1,31 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sharing
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
-	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
-	"github.com/xdp-operator/xdp-operator/agent/dispatcher"
 	"github.com/xdp-operator/xdp-operator/agent/plan"
-	"github.com/xdp-operator/xdp-operator/bpf" //nolint:depguard // to be killed where the datapath would not be
 	"github.com/xdp-operator/xdp-operator/test/kernels/report"
 )
 
-func TestEitherSideComesAndGoesFirst(t *testing.T) {
-	for name, steps := range map[string]func(s *scene){
-		"they are first and go first": func(s *scene) {
+func TestOrderOfAttachAndDetach(t *testing.T) {
+	for name, steps := range map[string]func(s *sharedHook){
+		"they are first and go first": func(s *sharedHook) {
 			s.load("other_pass")
 			s.traffic("other_pass")
 			s.join()
@@ -36,7 +28,7 @@ func TestEitherSideComesAndGoesFirst(t *testing.T) {
 			s.traffic("ours")
 			s.leave()
 		},
-		"they are first and go last": func(s *scene) {
+		"they are first and go last": func(s *sharedHook) {
 			s.load("other_pass")
 			s.join()
 			s.traffic("ours", "other_pass")
@@ -45,7 +37,7 @@ func TestEitherSideComesAndGoesFirst(t *testing.T) {
 			s.traffic("other_pass")
 			s.unload("other_pass")
 		},
-		"we are first and go first": func(s *scene) {
+		"we are first and go first": func(s *sharedHook) {
 			s.join()
 			s.expect("count_frame")
 			s.traffic("ours")
@@ -57,7 +49,7 @@ func TestEitherSideComesAndGoesFirst(t *testing.T) {
 			s.traffic("other_pass")
 			s.unload("other_pass")
 		},
-		"we are first and go last": func(s *scene) {
+		"we are first and go last": func(s *sharedHook) {
 			s.join()
 			s.load("other_pass")
 			s.traffic("ours", "other_pass")
@@ -66,7 +58,7 @@ func TestEitherSideComesAndGoesFirst(t *testing.T) {
 			s.traffic("ours")
 			s.leave()
 		},
-		"we go when two others stay": func(s *scene) {
+		"we go when two others stay": func(s *sharedHook) {
 			s.load("other_pass")
 			s.join()
 			s.load("other_drop")
@@ -80,16 +72,16 @@ func TestEitherSideComesAndGoesFirst(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newSharedHook(t)
 			steps(s)
 			s.expectNothing()
 		})
 	}
 }
 
-// What another program drops was received all the same.
+// A frame that another program drops was received and must be counted.
 func TestDroppedFramesAreCounted(t *testing.T) {
-	s := newScene(t)
+	s := newSharedHook(t)
 	s.load("other_drop")
 	s.join()
 	s.traffic("ours", "other_drop")
@@ -99,8 +91,8 @@ func TestDroppedFramesAreCounted(t *testing.T) {
 	}
 }
 
-func TestTheAgentFindsItselfAgain(t *testing.T) {
-	s := newScene(t)
+func TestAgentRestart(t *testing.T) {
+	s := newSharedHook(t)
 	s.load("other_pass")
 	s.pass(s.wish(plan.Auto))
 	before := s.status()
@@ -116,7 +108,7 @@ func TestTheAgentFindsItselfAgain(t *testing.T) {
 	s.traffic("ours", "other_pass")
 	s.expectProgram()
 
-	s.load("other_drop") // by somebody else, who makes another dispatcher
+	s.load("other_drop") // another user of libxdp, which creates another dispatcher
 	s.pass(s.wish(plan.Auto))
 	if after := s.status(); after[0] != before[0] {
 		t.Errorf("that somebody joins changed %v to %v", before[0], after[0])
@@ -125,46 +117,46 @@ func TestTheAgentFindsItselfAgain(t *testing.T) {
 	s.traffic("ours", "other_drop")
 }
 
-func TestWhatCannotBeSharedIsLeftAlone(t *testing.T) {
-	exclusive := func(s *scene, mode plan.Mode) plan.Attachment {
+func TestUnsupportedPrograms(t *testing.T) {
+	exclusive := func(s *sharedHook, mode plan.Mode) plan.Attachment {
 		a := s.wish(mode)
 		a.ViaDispatcher = false
 		return a
 	}
 	for name, tc := range map[string]struct {
-		before func(s *scene)
-		wish   func(s *scene) plan.Attachment
+		before func(s *sharedHook)
+		wish   func(s *sharedHook) plan.Attachment
 		want   error
 		says   string
 	}{
 		"a program without a dispatcher": {
-			func(s *scene) { s.env = []string{"LIBXDP_SKIP_DISPATCHER=1"}; s.load("other_pass") },
-			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrHookInUse, "other_pass is not a dispatcher",
+			func(s *sharedHook) { s.env = []string{"LIBXDP_SKIP_DISPATCHER=1"}; s.load("other_pass") },
+			func(s *sharedHook) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrHookInUse, "other_pass is not a dispatcher",
 		},
 		"a dispatcher in another mode": {
-			func(s *scene) { s.load("other_pass") },
-			func(s *scene) plan.Attachment { return s.wish(plan.Generic) }, plan.ErrHookInUse, "attached in Native mode",
+			func(s *sharedHook) { s.load("other_pass") },
+			func(s *sharedHook) plan.Attachment { return s.wish(plan.Generic) }, plan.ErrHookInUse, "attached in Native mode",
 		},
 		"a dispatcher, and we do not want to share": {
-			func(s *scene) { s.load("other_pass") },
-			func(s *scene) plan.Attachment { return exclusive(s, plan.Native) }, plan.ErrHookInUse, "",
+			func(s *sharedHook) { s.load("other_pass") },
+			func(s *sharedHook) plan.Attachment { return exclusive(s, plan.Native) }, plan.ErrHookInUse, "",
 		},
 		"a dispatcher that pins its programs elsewhere": {
-			func(s *scene) {
+			func(s *sharedHook) {
 				s.load("other_pass")
 				if err := os.Rename(s.bpffs+"/xdp", s.bpffs+"/elsewhere"); err != nil {
 					s.t.Fatal(err)
 				}
 			},
-			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrDispatcherRefused, "not all of the dispatcher's programs are pinned",
+			func(s *sharedHook) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrDispatcherRefused, "not all of the dispatcher's programs are pinned",
 		},
 		"an interface that is gone": {
-			func(s *scene) { s.deleteInterface() },
-			func(s *scene) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrInterfaceGone, "",
+			func(s *sharedHook) { s.deleteInterface() },
+			func(s *sharedHook) plan.Attachment { return s.wish(plan.Auto) }, plan.ErrInterfaceGone, "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newSharedHook(t)
 			tc.before(s)
 			hook, folders := s.hook(), s.folders()
 			err := s.attach(tc.wish(s))
@@ -178,9 +170,9 @@ func TestWhatCannotBeSharedIsLeftAlone(t *testing.T) {
 	}
 }
 
-// Since Linux 5.15 nothing is changed below an interface that has a program, but for links. Those who are there go on.
-func TestAnInterfaceAboveHasAProgram(t *testing.T) {
-	s := newScene(t)
+// Since Linux 5.15, programs below an interface that has a program cannot be changed, except through links. Attached programs continue.
+func TestUpperDeviceHasProgram(t *testing.T) {
+	s := newSharedHook(t)
 	above := s.above()
 	if err := s.attach(above); err != nil {
 		t.Fatal(err)
@@ -225,9 +217,9 @@ func TestAnInterfaceAboveHasAProgram(t *testing.T) {
 	s.expectNothing()
 }
 
-// The first one on a hook takes generic mode for Auto where the driver refuses native.
+// The first program on a hook falls back from Auto to generic mode if the driver rejects native mode.
 func TestTooFewQueues(t *testing.T) {
-	s := newScene(t)
+	s := newSharedHook(t)
 	s.few()
 	if err := s.attach(s.wish(plan.Native)); !errors.Is(err, plan.ErrNotEnoughQueues) {
 		t.Errorf("attach: %v, want %v", err, plan.ErrNotEnoughQueues)
@@ -240,15 +232,15 @@ func TestTooFewQueues(t *testing.T) {
 	s.expectNothing()
 }
 
-// SYS_ADMIN is a right that agents do not have by default.
-func TestWithoutTheRightItIsSaid(t *testing.T) {
-	s := newScene(t)
+// Agents do not have the capability SYS_ADMIN by default.
+func TestWithoutSysAdmin(t *testing.T) {
+	s := newSharedHook(t)
 	s.load("other_pass")
 	var err error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and never unlocks: the thread has lost the right
+		runtime.LockOSThread() // never unlocked, because the thread has dropped the capability
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var data [2]unix.CapUserData
 		if err = unix.Capget(&header, &data[0]); err != nil {
@@ -271,8 +263,8 @@ func TestWithoutTheRightItIsSaid(t *testing.T) {
 	s.traffic("other_pass")
 }
 
-func TestCleanupLeavesTheOthers(t *testing.T) {
-	s := newScene(t)
+func TestCleanupKeepsOtherPrograms(t *testing.T) {
+	s := newSharedHook(t)
 	s.load("other_pass")
 	s.join()
 	s.load("other_drop")
@@ -288,8 +280,8 @@ func TestCleanupLeavesTheOthers(t *testing.T) {
 	s.expectNothing()
 }
 
-func TestBetweenSharedAndExclusive(t *testing.T) {
-	s := newScene(t)
+func TestChangeCoexistence(t *testing.T) {
+	s := newSharedHook(t)
 	alone := s.wish(plan.Auto)
 	alone.ViaDispatcher = false
 	s.pass(alone)
@@ -307,9 +299,9 @@ func TestBetweenSharedAndExclusive(t *testing.T) {
 	s.expectNothing()
 }
 
-// An interface that goes takes its dispatcher with it, but not the pins.
-func TestTheInterfaceGoes(t *testing.T) {
-	s := newScene(t)
+// Deleting an interface removes its dispatcher, but not the pins.
+func TestInterfaceDeleted(t *testing.T) {
+	s := newSharedHook(t)
 	s.load("other_pass")
 	s.join()
 	s.deleteInterface()
@@ -319,9 +311,9 @@ func TestTheInterfaceGoes(t *testing.T) {
 	}
 }
 
-// Somebody takes the hook by force: then there is nothing to count any more, and what is left of us goes.
-func TestTheDispatcherIsTakenAway(t *testing.T) {
-	s := newScene(t)
+// Another program replaces the dispatcher by force. Counting stops, and the remaining pins are removed.
+func TestDispatcherRemoved(t *testing.T) {
+	s := newSharedHook(t)
 	s.join()
 	s.must("unload", "--all", "eth0")
 	s.pass()
@@ -329,213 +321,11 @@ func TestTheDispatcherIsTakenAway(t *testing.T) {
 }
 
 func TestDispatcher(t *testing.T) {
-	s := newScene(t)
+	s := newSharedHook(t)
 	s.load("other_pass")
 	s.join()
 	s.traffic("ours", "other_pass")
 	if err := report.Write(os.Stdout, report.Line{Finding: report.Finding{Feature: "Dispatcher", Is: true}}); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// Whatever is changed, and wherever that is killed, the others go on, and the next pass of an agent ends as if nothing had
-// happened.
-func TestKilledAnywhere(t *testing.T) {
-	for _, change := range []string{"join", "join the first", "leave", "leave the last"} {
-		killed := true
-		for step := 1; killed; step++ {
-			t.Run(fmt.Sprintf("%s, killed at step %d", change, step), func(t *testing.T) {
-				s := newScene(t)
-				others := []string{"other_pass"}
-				if change == "join the first" || change == "leave the last" {
-					others = nil
-				} else {
-					s.load("other_pass")
-				}
-				if strings.HasPrefix(change, "leave") {
-					s.join()
-				}
-				killed = s.killed(strings.Fields(change)[0], step)
-				if others != nil {
-					if names := s.status(); !slices.ContainsFunc(names, func(l listed) bool { return l.name == "other_pass" }) {
-						t.Fatalf("the other one is lost: %v", names)
-					}
-				}
-				s.pass(s.wish(plan.Auto))
-				s.expect(append([]string{"count_frame"}, others...)...)
-				s.traffic(append([]string{"ours"}, others...)...)
-				if folders := s.folders(); len(folders) != 1 {
-					t.Errorf("pinned is %v", folders)
-				}
-				s.pass()
-				s.traffic(others...)
-				if others != nil {
-					s.unload("other_pass")
-				}
-				s.expectNothing()
-			})
-		}
-	}
-}
-
-// killed makes a process that changes the hook and ends at a step of it, or with false that there was no such step.
-func (s *scene) killed(change string, step int) bool {
-	s.t.Helper()
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestIsKilled$", "-test.v")
-	cmd.Env = append(os.Environ(), "CHANGE="+change, "STEP="+strconv.Itoa(step), "BPFFS="+s.bpffs, "INDEX="+strconv.Itoa(s.index))
-	var out []byte
-	var err error
-	s.ns.Do(func() { out, err = cmd.CombinedOutput() })
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
-		return true
-	}
-	if err != nil {
-		s.t.Fatalf("%v\n%s", err, out)
-	}
-	return false
-}
-
-// TestIsKilled is the process of killed.
-func TestIsKilled(t *testing.T) {
-	at, _ := strconv.Atoi(os.Getenv("STEP"))
-	index, _ := strconv.Atoi(os.Getenv("INDEX"))
-	path := os.Getenv("BPFFS")
-	if path == "" {
-		if at != 0 || index != 0 {
-			t.Fatal("where?")
-		}
-		return // there is nothing to change
-	}
-	spec, counts, hook := byHand(t, path, index)
-	steps := 0
-	hook.Between = func() {
-		if steps++; steps == at {
-			_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
-			select {}
-		}
-	}
-	var err error
-	switch os.Getenv("CHANGE") {
-	case "join":
-		err = hook.Join(plan.Auto, dispatcher.Program{Name: bpf.Program, Load: func(place bpf.Place) (*ebpf.Program, error) {
-			return bpf.NewExtension(spec, counts, place)
-		}})
-	case "leave":
-		err = hook.Leave()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// byHand is what the datapath has of an interface: the program, the pinned counts, which it makes if there are none, and
-// the hook.
-func byHand(t *testing.T, bpffs string, index int) (*ebpf.CollectionSpec, *ebpf.Map, dispatcher.Hook) {
-	t.Helper()
-	folder := filepath.Join(bpffs, "xdp-operator", "v1", strconv.Itoa(index))
-	spec, err := bpf.Spec(ebpf.MustPossibleCPU())
-	if err != nil {
-		t.Fatal(err)
-	}
-	counts, err := ebpf.LoadPinnedMap(filepath.Join(folder, "counts"), nil)
-	if errors.Is(err, os.ErrNotExist) {
-		counts, err = bpf.NewMap(spec)
-		err = errors.Join(err, os.MkdirAll(folder, 0o700), counts.Pin(filepath.Join(folder, "counts")))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { counts.Close() })
-	info, err := counts.Info()
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, _ := info.ID()
-	return spec, counts, dispatcher.Hook{Bpffs: bpffs, Index: index, Journal: folder, Maps: []uint32{uint32(id)}}
-}
-
-// Another version of the program, which counts alike.
-func TestANewVersionTakesThePlaceOfTheOld(t *testing.T) {
-	s := newScene(t)
-	s.load("other_pass")
-	spec, counts, hook := byHand(t, s.bpffs, s.index)
-	code := spec.Programs[bpf.Program].Instructions
-	spec.Programs[bpf.Program].Instructions = slices.Insert(code, 1, asm.Mov.Imm(asm.R0, 0))
-	var err error
-	s.ns.Do(func() {
-		err = hook.Join(plan.Auto, dispatcher.Program{Name: bpf.Program, Load: func(place bpf.Place) (*ebpf.Program, error) {
-			return bpf.NewExtension(spec, counts, place)
-		}})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.traffic("ours", "other_pass")
-	before, old := s.totals(), s.status()
-	if found := s.attached(); len(found) != 1 || !found[0].Outdated {
-		t.Fatalf("attached is %+v", found)
-	}
-	s.pass(s.wish(plan.Auto))
-	s.expect("count_frame", "other_pass")
-	now, after := s.status(), s.totals()
-	if now[0].id == old[0].id || now[1] != old[1] || after != before {
-		t.Errorf("%v became %v, and %v %v", old, now, before.Sum(), after.Sum())
-	}
-	s.traffic("ours", "other_pass")
-}
-
-// Both sides come and go at the same time, again and again, and nobody is lost.
-func TestBothAtTheSameTime(t *testing.T) {
-	s := newScene(t)
-	s.load("other_drop") // it stays
-	const rounds = 5
-	theirs := make(chan error, 1)
-	go func() {
-		for range rounds {
-			// libxdp looks which dispatcher there is before it takes the lock, and gives up if that one is not there any
-			// more when it has it.
-			err := again(func() error {
-				_, err := s.loader("load", "-m", "native", "-n", "other_pass", "eth0", s.object)
-				return err
-			})
-			if err == nil {
-				err = again(func() error {
-					id, err := s.idOf("other_pass")
-					if err == nil {
-						_, err = s.loader("unload", "-i", id, "eth0")
-					}
-					return err
-				})
-			}
-			if err != nil {
-				theirs <- err
-				return
-			}
-		}
-		theirs <- nil
-	}()
-	for range rounds {
-		s.join()
-		if found := s.attached(); len(found) != 1 || !found[0].ViaDispatcher {
-			t.Errorf("attached is %v", found)
-		}
-		s.leave()
-	}
-	if err := <-theirs; err != nil {
-		t.Error(err)
-	}
-	s.expect("other_drop")
-	s.traffic("other_drop")
-	s.unload("other_drop")
-	s.expectNothing()
-}
-
-// again tries several times.
-func again(try func() error) (err error) {
-	for range 10 {
-		if err = try(); err == nil {
-			return nil
-		}
-	}
-	return err
 }

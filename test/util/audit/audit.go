@@ -1,4 +1,6 @@
-// Package audit holds what the objects tell against what must be true of every version of them: the parts sum up to the
+// SPDX-License-Identifier: Apache-2.0
+
+// Package audit checks what must be true of every version of the objects: the parts sum up to the
 // total, and nothing ever falls.
 package audit
 
@@ -58,7 +60,7 @@ func (h Highest) grow(what string, key types.UID, now traffic.Totals) error {
 	return fmt.Errorf("%s fell from %v to %v: %w", what, before.Sum(), now.Sum(), Difference(now, h[key]))
 }
 
-// Difference tells in which classes what was got is not what is wanted.
+// Difference lists the classes that differ.
 func Difference(got, want traffic.Totals) error {
 	if got == want {
 		return nil

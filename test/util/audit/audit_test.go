@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package audit
 
 import (
@@ -8,8 +10,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// told is a counter that tells the packets of TCP, of UDP, of the family IPv4 and in all.
-func told(tcp, udp, family, total int64) *v1alpha1.XDPCounter {
+// counter returns a counter with the packets of TCP, of UDP, of the family IPv4 and in all.
+func counter(tcp, udp, family, total int64) *v1alpha1.XDPCounter {
 	x := &v1alpha1.XDPCounter{}
 	x.UID = "a"
 	var totals traffic.Totals
@@ -27,11 +29,11 @@ func TestVersionsOfACounter(t *testing.T) {
 		want     string // of the last
 	}{
 		"a new one":                    {[]*v1alpha1.XDPCounter{{}}, ""},
-		"it grows":                     {[]*v1alpha1.XDPCounter{told(1, 2, 3, 3), told(1, 3, 4, 4)}, ""},
-		"the total is not the sum":     {[]*v1alpha1.XDPCounter{told(1, 2, 3, 4)}, "the protocols sum up to [3 0], the families to [3 0], the total is [4 0]"},
-		"a family is missing":          {[]*v1alpha1.XDPCounter{told(1, 2, 0, 3)}, "the families to [0 0]"},
-		"a class falls, the sum not":   {[]*v1alpha1.XDPCounter{told(5, 0, 5, 5), told(4, 2, 6, 6)}, "fell from"},
-		"it is below what it was once": {[]*v1alpha1.XDPCounter{told(5, 0, 5, 5), told(3, 0, 3, 3), told(4, 0, 4, 4)}, "fell from"},
+		"it grows":                     {[]*v1alpha1.XDPCounter{counter(1, 2, 3, 3), counter(1, 3, 4, 4)}, ""},
+		"the total is not the sum":     {[]*v1alpha1.XDPCounter{counter(1, 2, 3, 4)}, "the protocols sum up to [3 0], the families to [3 0], the total is [4 0]"},
+		"a family is missing":          {[]*v1alpha1.XDPCounter{counter(1, 2, 0, 3)}, "the families to [0 0]"},
+		"a class falls, the sum not":   {[]*v1alpha1.XDPCounter{counter(5, 0, 5, 5), counter(4, 2, 6, 6)}, "fell from"},
+		"it is below what it was once": {[]*v1alpha1.XDPCounter{counter(5, 0, 5, 5), counter(3, 0, 3, 3), counter(4, 0, 4, 4)}, "fell from"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			highest := Highest{}

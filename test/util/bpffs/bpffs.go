@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package bpffs gives a test a BPF file system of its own.
 package bpffs
 

@@ -1,4 +1,6 @@
-// Package classify tells the class of a frame a second time, so that the counting program can be compared with
+// SPDX-License-Identifier: Apache-2.0
+
+// Package classify determines the class of a frame independently, so that the counting program can be compared with
 // something. It is written from the standards and from docs/architecture.md, not from the program: what the two
 // share are the definitions and no line of code.
 //

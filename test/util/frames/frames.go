@@ -1,4 +1,6 @@
-// Package frames makes frames of every kind that the counting program tells apart, and sends them.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package frames makes frames of every kind that the counting program distinguishes, and sends them.
 package frames
 
 import (

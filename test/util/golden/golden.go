@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package golden compares what people see with files that are read in review. The tests that import it have the flag
-// -update, which writes the files anew.
+// -update, which writes the files.
 package golden
 
 import (
@@ -13,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "writes the golden files")
 
 // Check reports how got differs from the file, whose path is relative to the test's package. With -update it writes
 // the file, and the folder that it is in, and reports nothing. Spaces in the name of the file stand for underscores, so
@@ -32,7 +34,7 @@ func Check(t testing.TB, file, got string) {
 		t.Fatalf("%v (go test -update writes it)", err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("not as in %s (-want +got; go test -update writes it anew):\n%s", file, diff)
+		t.Errorf("not as in %s (-want +got; go test -update writes it):\n%s", file, diff)
 	}
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package golden
 
 import (
@@ -56,7 +58,7 @@ func TestWhatDiffersIsReportedAndWritten(t *testing.T) {
 		},
 		"another line": {
 			"a\nb\n", func(t testing.TB, file string) { Check(t, file, "a\nc\n") },
-			[]string{"not as in ", "go test -update writes it anew", "b", "c"}, "a\nc\n",
+			[]string{"not as in ", "go test -update writes it", "b", "c"}, "a\nc\n",
 		},
 		"no file, and a name with a space": {
 			"", func(t testing.TB, file string) { Check(t, filepath.Join(filepath.Dir(file), "a file"), "a") },

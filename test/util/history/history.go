@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package history runs random histories: an agent, a controller or both on an API server in memory, whose calls fail and
 // who are killed at any of them, while other clients and the kernel do something too. A scenario says what happens in a
 // step and what has to be true.

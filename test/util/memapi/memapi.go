@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package memapi is an API server in memory, for tests of what may happen between the programs of the project: it has
 // what they rely on (UIDs, resource versions, generations, compare-and-swap, preconditions, the status apart, apply)
 // for the three kinds that they use, caches that lag behind it at the test's will, and calls that fail before or after

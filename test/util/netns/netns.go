@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package netns gives a test network namespaces of its own, with interfaces on which only the test's frames pass.
 package netns
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package objects changes objects of an API server to which other programs write at the same time.
 package objects
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package quiet sets up interfaces on which nothing passes but what is sent on purpose: no IPv6 of the kernel's own, no
 // ARP. Its functions work in the network namespace of the calling thread.
 package quiet
@@ -13,7 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// patience is how long the kernel may take to notice that a veth pair is up.
+// patience is how long the kernel may take until a veth pair is up.
 const patience = 5 * time.Second
 
 // Up silences the interface, sets it up and returns its index.
@@ -33,7 +35,7 @@ func Up(name string) (index int, err error) {
 	return link.Attrs().Index, nil
 }
 
-// Ready waits until frames can be sent out of the interfaces. The kernel notices some time after the other end of a
+// Ready waits until frames can be sent out of the interfaces. The kernel sees some time after the other end of a
 // veth pair came up, and until then drops what is sent without an error.
 func Ready(names ...string) error {
 	deadline := time.Now().Add(patience)

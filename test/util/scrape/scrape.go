@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package scrape reads collectors as a Prometheus does.
 package scrape
 
@@ -13,7 +15,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/golden"
 )
 
-// Families returns what the collector tells, checked as the library checks it: no series twice, every label UTF-8.
+// Families returns the metrics of the collector, checked as the library checks it: no series twice, every label UTF-8.
 func Families(t testing.TB, c prometheus.Collector) []*dto.MetricFamily {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
@@ -27,7 +29,7 @@ func Families(t testing.TB, c prometheus.Collector) []*dto.MetricFamily {
 	return families
 }
 
-// Series returns how many series the collector tells.
+// Series returns the number of series of the collector.
 func Series(t testing.TB, c prometheus.Collector) (n int) {
 	t.Helper()
 	for _, f := range Families(t, c) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package terminal makes terminals for programs that are tested or shown.
 package terminal
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command etcd is etcd's server: its module publishes the server as a library, without a main package.
 package main
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command kubernetes is the programs of a control plane and of a node, and kubectl, in one binary, told apart by the
 // name that it is called by. One binary links the shared code once (about 140 MB instead of 490 MB) and so builds
 // in one go on a small machine.

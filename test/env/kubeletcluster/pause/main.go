@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command pause does nothing until it is told to end: it holds the namespaces of a pod, and collects the processes
 // that the pod's containers leave behind.
 package main

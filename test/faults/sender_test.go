@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -15,13 +17,13 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
-// The rate on each wire: a burst of frames of one kind per beat.
+// The rate to each node: a burst of frames of one kind per beat.
 const (
 	beat        = 5 * time.Millisecond
 	burstFrames = 3
 )
 
-// kinds are what is sent, in turn: what networks are full of, and some of everything else.
+// kinds lists the frames that are sent in turn: the most common ones, and some of all others.
 var kinds = func() []frames.Frame {
 	all := frames.Common()
 	for i, f := range frames.All() {
@@ -32,10 +34,10 @@ var kinds = func() []frames.Frame {
 	return all
 }()
 
-// last is of a class that no other frame has. It is sent last, so what reports it reports all.
+// last has a class of its own. It is sent last, so a report that includes it includes all frames.
 var last = of(traffic.IP(traffic.IPv4, 253))
 
-// giant is for MTUs beyond 1500.
+// giant is sent if the MTU is larger than 1500.
 var giant = func() frames.Frame {
 	f := of(traffic.IP(traffic.IPv4, 252))
 	f.Name = "a giant frame"
@@ -48,17 +50,17 @@ func of(class traffic.Class) frames.Frame {
 	return all[slices.IndexFunc(all, func(f frames.Frame) bool { return f.Class == class })]
 }
 
-// wire sends frames to the eth0 of a node at a constant rate, and counts what arrives there: the kernel's own
-// statistics say whether it did, and of which class it was is known because a burst is of one kind.
-type wire struct {
+// frameSender sends frames to the eth0 of a node at a constant rate, and counts those that arrive there. The number is that of
+// the kernel's statistics. The class is known because all frames of a burst are of one kind.
+type frameSender struct {
 	node  *netnscluster.Node
 	links *netlink.Handle // in the namespace of the sender
 
-	mu      sync.Mutex // held during a burst: who holds it holds the traffic, with all that was sent accounted for
-	sender  *frames.Sender
+	mu      sync.Mutex // held during a burst. Holding it stops the traffic when all frames sent are accounted for
+	socket  *frames.Sender
 	index   int            // of wire0
-	seen    uint64         // by the statistics of wire0, so many had arrived after the last burst
-	missing uint64         // frames of the last burst that had not arrived by then
+	seen    uint64         // statistics of wire0 after the last burst
+	missing uint64         // frames of the last burst that had not arrived then
 	kind    frames.Frame   // of the last burst
 	arrived traffic.Totals // at eth0
 	beats   int
@@ -69,20 +71,20 @@ type wire struct {
 	done chan struct{}
 }
 
-func newWire(n *netnscluster.Node) (*wire, error) {
-	wire := &wire{node: n, stop: make(chan struct{}), done: make(chan struct{})}
+func newFrameSender(n *netnscluster.Node) (*frameSender, error) {
+	x := &frameSender{node: n, stop: make(chan struct{}), done: make(chan struct{})}
 	err := n.Client.Do(func() (err error) {
-		wire.links, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		x.links, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	go wire.run()
-	return wire, nil
+	go x.run()
+	return x, nil
 }
 
-func (x *wire) run() {
+func (x *frameSender) run() {
 	defer close(x.done)
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
@@ -104,24 +106,24 @@ func (x *wire) run() {
 	}
 }
 
-func (x *wire) end() error {
+func (x *frameSender) end() error {
 	close(x.stop)
 	<-x.done
 	x.links.Close()
-	if x.sender != nil {
-		return errors.Join(x.err, x.sender.Close())
+	if x.socket != nil {
+		return errors.Join(x.err, x.socket.Close())
 	}
 	return x.err
 }
 
-// burst sends n frames of a kind, if wire0 is there and has a carrier. The caller holds mu.
-func (x *wire) burst(f frames.Frame, n uint64) error {
+// burst sends n frames of a kind if wire0 exists and has a carrier. The caller holds mu.
+func (x *frameSender) burst(f frames.Frame, n uint64) error {
 	x.beats++
 	up, err := x.look()
 	if err != nil || !up {
 		return err
 	}
-	if err := x.sender.Send(f.Data, int(n)); err != nil &&
+	if err := x.socket.Send(f.Data, int(n)); err != nil &&
 		!errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EMSGSIZE) {
 		return err
 	}
@@ -134,8 +136,8 @@ func (x *wire) burst(f frames.Frame, n uint64) error {
 	}
 }
 
-// look finds wire0 and takes down what has arrived of the last burst. up is false without a carrier.
-func (x *wire) look() (up bool, err error) {
+// look finds wire0 and counts the frames of the last burst that have arrived. up is false without a carrier.
+func (x *frameSender) look() (up bool, err error) {
 	link, err := x.links.LinkByName("wire0")
 	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
 		return false, nil
@@ -145,10 +147,10 @@ func (x *wire) look() (up bool, err error) {
 	}
 	a := link.Attrs()
 	if a.Index != x.index {
-		if x.sender != nil {
-			_ = x.sender.Close()
+		if x.socket != nil {
+			_ = x.socket.Close()
 		}
-		if x.sender, err = x.node.Sender(); err != nil {
+		if x.socket, err = x.node.Sender(); err != nil {
 			return false, err
 		}
 		x.index, x.seen, x.missing = a.Index, 0, 0
@@ -163,22 +165,22 @@ func (x *wire) look() (up bool, err error) {
 	return a.OperState == netlink.OperUp, nil
 }
 
-// total returns what has arrived so far.
-func (x *wire) total() traffic.Totals {
+// total returns the frames that have arrived so far.
+func (x *frameSender) total() traffic.Totals {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.arrived
 }
 
-// held calls fn while nothing is under way to the node.
-func (x *wire) held(fn func() error) error {
+// held calls fn while no frames are in flight to the node.
+func (x *frameSender) held(fn func() error) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return fn()
 }
 
-// after returns when that many bursts more were sent, or withheld because there is no carrier.
-func (x *wire) after(beats int) {
+// after waits until the number of further bursts were sent, or skipped because there is no carrier.
+func (x *frameSender) after(beats int) {
 	x.mu.Lock()
 	until := x.beats + beats
 	x.mu.Unlock()
@@ -193,7 +195,7 @@ func (x *wire) after(beats int) {
 	}
 }
 
-func (x *wire) sendGiants(yes bool) {
+func (x *frameSender) sendGiants(yes bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.giants = yes

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sharing
 
 import (
@@ -30,8 +32,8 @@ import (
 // ours is the counting program in the list of xdp-loader: the kernel keeps 15 letters of a name.
 var ours = regexp.MustCompile(`^count_frame`)
 
-// scene is an interface whose hook we share with xdp-loader.
-type scene struct {
+// sharedHook is an interface whose hook is shared with xdp-loader.
+type sharedHook struct {
 	t           *testing.T
 	ns          *netns.Namespace
 	bpffs       string
@@ -42,12 +44,12 @@ type scene struct {
 	env         []string // of xdp-loader
 }
 
-func newScene(t *testing.T) *scene {
+func newSharedHook(t *testing.T) *sharedHook {
 	t.Helper()
 	if os.Getenv(report.Guest) == "" {
 		t.Fatal("this test needs xdp-loader and a kernel that lets programs replace functions: it is for make test-kernels to run")
 	}
-	s := &scene{t: t, ns: netns.New(t), bpffs: bpffs.Mount(t)}
+	s := &sharedHook{t: t, ns: netns.New(t), bpffs: bpffs.Mount(t)}
 	s.index, s.peer = s.ns.Veth(t, "eth0", "peer")
 	s.object = filepath.Join(t.TempDir(), "others.o")
 	if err := os.WriteFile(s.object, _OthersBytes, 0o600); err != nil {
@@ -63,8 +65,8 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// open starts the agent's part anew.
-func (s *scene) open() {
+// open opens the agent's datapath again.
+func (s *sharedHook) open() {
 	s.t.Helper()
 	d, err := datapath.Open(s.bpffs, "boot")
 	if err != nil {
@@ -74,17 +76,17 @@ func (s *scene) open() {
 	s.t.Cleanup(func() { d.Close() })
 }
 
-func (s *scene) wish(mode plan.Mode) plan.Attachment {
+func (s *sharedHook) wish(mode plan.Mode) plan.Attachment {
 	return plan.Attachment{Index: s.index, Name: "eth0", Mode: mode, ViaDispatcher: true}
 }
 
 // attach tries to join.
-func (s *scene) attach(a plan.Attachment) (err error) {
+func (s *sharedHook) attach(a plan.Attachment) (err error) {
 	s.ns.Do(func() { err = s.datapath.Attach(a) })
 	return err
 }
 
-func (s *scene) join() {
+func (s *sharedHook) join() {
 	s.t.Helper()
 	if err := s.attach(s.wish(plan.Auto)); err != nil {
 		s.t.Fatal(err)
@@ -92,7 +94,7 @@ func (s *scene) join() {
 }
 
 // attached is what the agent finds, none or one.
-func (s *scene) attached() (found []plan.Attachment) {
+func (s *sharedHook) attached() (found []plan.Attachment) {
 	s.t.Helper()
 	var err error
 	s.ns.Do(func() { found, err = s.datapath.Attached() })
@@ -102,8 +104,8 @@ func (s *scene) attached() (found []plan.Attachment) {
 	return found
 }
 
-// expectProgram checks what is told of our program for the metrics, which ask without a pass before.
-func (s *scene) expectProgram() {
+// expectProgram checks the data of our program for the metrics, which are read independently of passes.
+func (s *sharedHook) expectProgram() {
 	s.t.Helper()
 	var programs []plan.Program
 	var err error
@@ -118,7 +120,7 @@ func (s *scene) expectProgram() {
 	}
 }
 
-func (s *scene) leave() {
+func (s *sharedHook) leave() {
 	s.t.Helper()
 	for _, a := range s.attached() {
 		var err error
@@ -130,7 +132,7 @@ func (s *scene) leave() {
 }
 
 // pass makes passes as an agent does, until there is nothing to do.
-func (s *scene) pass(wish ...plan.Attachment) {
+func (s *sharedHook) pass(wish ...plan.Attachment) {
 	s.t.Helper()
 	for range 5 {
 		var err error
@@ -167,7 +169,7 @@ func (s *scene) pass(wish ...plan.Attachment) {
 var errDone = errors.New("done")
 
 // loader runs xdp-loader.
-func (s *scene) loader(args ...string) (out string, err error) {
+func (s *sharedHook) loader(args ...string) (out string, err error) {
 	cmd := exec.Command("/usr/sbin/xdp-loader", args...)
 	cmd.Env = append(append(os.Environ(), "LIBXDP_BPFFS="+s.bpffs), s.env...)
 	var text []byte
@@ -178,7 +180,7 @@ func (s *scene) loader(args ...string) (out string, err error) {
 	return string(text), err
 }
 
-func (s *scene) must(args ...string) string {
+func (s *sharedHook) must(args ...string) string {
 	s.t.Helper()
 	out, err := s.loader(args...)
 	if err != nil {
@@ -187,12 +189,12 @@ func (s *scene) must(args ...string) string {
 	return out
 }
 
-func (s *scene) load(name string) {
+func (s *sharedHook) load(name string) {
 	s.t.Helper()
 	s.must("load", "-m", "native", "-n", name, "eth0", s.object)
 }
 
-func (s *scene) unload(name string) {
+func (s *sharedHook) unload(name string) {
 	s.t.Helper()
 	id, err := s.idOf(name)
 	if err != nil {
@@ -202,7 +204,7 @@ func (s *scene) unload(name string) {
 }
 
 // idOf returns the ID that xdp-loader lists for the program.
-func (s *scene) idOf(name string) (string, error) {
+func (s *sharedHook) idOf(name string) (string, error) {
 	out, err := s.loader("status", "eth0")
 	if err != nil {
 		return "", err
@@ -228,7 +230,7 @@ type listed struct {
 var listing = regexp.MustCompile(`(?m)^ => +(\d+) +(\S+) +(\d+) +([0-9a-f]{16}) +(\S+)`)
 
 // status returns the programs in the order in which they are called.
-func (s *scene) status() (programs []listed) {
+func (s *sharedHook) status() (programs []listed) {
 	s.t.Helper()
 	for _, m := range listing.FindAllStringSubmatch(s.must("status", "eth0"), -1) {
 		prio, _ := strconv.Atoi(m[1])
@@ -239,7 +241,7 @@ func (s *scene) status() (programs []listed) {
 }
 
 // expect checks what xdp-loader lists, by the beginnings of names.
-func (s *scene) expect(names ...string) {
+func (s *sharedHook) expect(names ...string) {
 	s.t.Helper()
 	got := s.status()
 	if !slices.EqualFunc(got, names, func(l listed, name string) bool { return strings.HasPrefix(l.name, name) }) {
@@ -248,7 +250,7 @@ func (s *scene) expect(names ...string) {
 }
 
 // expectNothing checks that the hook is free and nothing is left.
-func (s *scene) expectNothing() {
+func (s *sharedHook) expectNothing() {
 	s.t.Helper()
 	if hook := s.hook(); hook != (plan.Hook{}) {
 		s.t.Errorf("on the hook is %v", hook)
@@ -260,7 +262,7 @@ func (s *scene) expectNothing() {
 	}
 }
 
-func (s *scene) hook() (hook plan.Hook) {
+func (s *sharedHook) hook() (hook plan.Hook) {
 	s.t.Helper()
 	var interfaces []plan.Interface
 	var err error
@@ -277,7 +279,7 @@ func (s *scene) hook() (hook plan.Hook) {
 }
 
 // folders returns the names of the dispatchers' folders.
-func (s *scene) folders() (names []string) {
+func (s *sharedHook) folders() (names []string) {
 	entries, _ := os.ReadDir(filepath.Join(s.bpffs, "xdp"))
 	for _, e := range entries {
 		names = append(names, e.Name())
@@ -285,9 +287,9 @@ func (s *scene) folders() (names []string) {
 	return names
 }
 
-// traffic sends some frames of every common kind and checks that whoever is named has seen every one, and who is not
-// has seen none. "ours" is the counting program.
-func (s *scene) traffic(counting ...string) {
+// traffic sends frames of every common kind, and checks that the named programs have seen all of them, and the others none.
+// "ours" is the counting program.
+func (s *sharedHook) traffic(counting ...string) {
 	s.t.Helper()
 	others := s.others()
 	before, other := s.totals(), seen(s.t, others)
@@ -327,7 +329,7 @@ func (s *scene) traffic(counting ...string) {
 	s.t.Fatal(wrong)
 }
 
-func (s *scene) totals() (sum traffic.Totals) {
+func (s *sharedHook) totals() (sum traffic.Totals) {
 	s.t.Helper()
 	var readings []traffic.Reading
 	var err error
@@ -342,7 +344,7 @@ func (s *scene) totals() (sum traffic.Totals) {
 }
 
 // others returns the numbers of those of the others' programs that are listed.
-func (s *scene) others() map[string]*ebpf.Map {
+func (s *sharedHook) others() map[string]*ebpf.Map {
 	s.t.Helper()
 	numbers := map[string]*ebpf.Map{}
 	for _, l := range s.status() {
@@ -384,8 +386,8 @@ func seen(t *testing.T, numbers map[string]*ebpf.Map) map[string]uint64 {
 	return frames
 }
 
-// above makes an interface above the scene's, and returns the wish to count it by a link.
-func (s *scene) above() plan.Attachment {
+// above creates an interface above the shared one, and returns the attachment to count it with a link.
+func (s *sharedHook) above() plan.Attachment {
 	s.t.Helper()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "br0"
@@ -403,8 +405,8 @@ func (s *scene) above() plan.Attachment {
 	return plan.Attachment{Index: l.Index, Name: "br0", Mode: plan.Generic}
 }
 
-// few makes an interface in the place of the scene's that receives with fewer queues than its peer sends with.
-func (s *scene) few() {
+// few replaces the interface by one that has fewer receive queues than its peer has transmit queues.
+func (s *sharedHook) few() {
 	s.t.Helper()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.NumTxQueues, attrs.NumRxQueues = "few", 1, 1
@@ -417,7 +419,7 @@ func (s *scene) few() {
 	s.index = l.Index
 }
 
-func (s *scene) deleteInterface() {
+func (s *sharedHook) deleteInterface() {
 	s.t.Helper()
 	s.ns.Do(func() {
 		l, err := netlink.LinkByName("eth0")

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package faults
 
 import (
@@ -15,35 +17,35 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
 )
 
-// controllerNames are those of the two controllers, one of which leads.
+// controllerNames are the names of the two controllers, of which one is the leader.
 var controllerNames = []string{"controller-a", "controller-b"}
 
-// world is a cluster of three nodes with traffic, and the books.
-type world struct {
+// testEnv is a cluster of three nodes with traffic, and the accounting.
+type testEnv struct {
 	*netnscluster.Cluster
-	*fleet
+	*processes
 	size size
 
-	wires    []*wire // by node
+	senders  []*frameSender // by node
 	watched  *observer
 	counters []counter
-	made     int // how often counters were made anew
+	made     int // number of times that the counters were created
 
-	kept map[entry]traffic.Totals // the share of nodes that left, in the retired counts
-	lost map[entry]traffic.Totals // what was lost, as stated
+	kept map[entry]traffic.Totals // counts of nodes that have left, in the retired share
+	lost map[entry]traffic.Totals // recorded losses
 }
 
-// counter is an XDPCounter, and the nodes that it selects.
+// counter is an XDPCounter and the senders to the nodes that it selects.
 type counter struct {
 	*v1alpha1.XDPCounter
-	wires []*wire
+	senders []*frameSender
 }
 
-// entry is a place in the books.
+// entry identifies an account.
 type entry struct{ counter, node string }
 
-func newWorld(ctx context.Context, box *sandbox.Sandbox, dir string) (_ *world, err error) {
-	w := &world{size: theSize()}
+func newEnv(ctx context.Context, box *sandbox.Sandbox, dir string) (_ *testEnv, err error) {
+	w := &testEnv{size: theSize()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.end())
@@ -52,7 +54,7 @@ func newWorld(ctx context.Context, box *sandbox.Sandbox, dir string) (_ *world, 
 	if w.Cluster, err = netnscluster.Start(ctx, box, netnscluster.Options{Root: root, Dir: dir}); err != nil {
 		return w, err
 	}
-	w.fleet = newFleet(w.Cluster, dir)
+	w.processes = newProcesses(w.Cluster, dir)
 	for _, name := range controllerNames {
 		if err := w.startController(name); err != nil {
 			return w, err
@@ -66,25 +68,25 @@ func newWorld(ctx context.Context, box *sandbox.Sandbox, dir string) (_ *world, 
 		if err := w.startAgent(n, netnscluster.Build{}); err != nil {
 			return w, err
 		}
-		wire, err := newWire(n)
+		sender, err := newFrameSender(n)
 		if err != nil {
 			return w, err
 		}
-		w.wires = append(w.wires, wire)
+		w.senders = append(w.senders, sender)
 	}
 	if w.watched, err = newObserver(w.Cluster); err != nil {
 		return w, err
 	}
-	return w, w.openBooks(ctx)
+	return w, w.resetAccounting(ctx)
 }
 
-func (w *world) end() error {
+func (w *testEnv) end() error {
 	var errs []error
-	for _, x := range w.wires {
+	for _, x := range w.senders {
 		errs = append(errs, x.end())
 	}
-	if w.fleet != nil {
-		errs = append(errs, w.fleet.end())
+	if w.processes != nil {
+		errs = append(errs, w.processes.end())
 	}
 	if w.watched != nil {
 		w.watched.end()
@@ -95,9 +97,8 @@ func (w *world) end() error {
 	return errors.Join(errs...)
 }
 
-// openBooks makes the counters, anew if there are some, and opens the books with nothing in them. After a fault that
-// was not borne it lets the next one begin with sound books.
-func (w *world) openBooks(ctx context.Context) error {
+// resetAccounting creates new counters, and resets the accounting to zero. After a failure, the next fault can start with it.
+func (w *testEnv) resetAccounting(ctx context.Context) error {
 	w.holdTraffic()
 	defer w.releaseTraffic()
 	for _, c := range w.counters {
@@ -112,8 +113,8 @@ func (w *world) openBooks(ctx context.Context) error {
 	everything := &v1alpha1.InterfaceSelector{Primary: true, Names: []v1alpha1.InterfacePattern{"eth*"}}
 	edge := &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "edge"}}
 	w.counters = []counter{
-		{XDPCounter: &v1alpha1.XDPCounter{}, wires: w.wires},
-		{XDPCounter: &v1alpha1.XDPCounter{Spec: v1alpha1.XDPCounterSpec{NodeSelector: edge}}, wires: w.wires[:2]},
+		{XDPCounter: &v1alpha1.XDPCounter{}, senders: w.senders},
+		{XDPCounter: &v1alpha1.XDPCounter{Spec: v1alpha1.XDPCounterSpec{NodeSelector: edge}}, senders: w.senders[:2]},
 	}
 	for i, name := range []string{"all", "edge"} {
 		c := w.counters[i]
@@ -125,14 +126,14 @@ func (w *world) openBooks(ctx context.Context) error {
 		}
 	}
 	w.kept, w.lost = map[entry]traffic.Totals{}, map[entry]traffic.Totals{}
-	for _, x := range w.wires {
+	for _, x := range w.senders {
 		x.arrived = traffic.Totals{}
 	}
-	return netnscluster.Eventually(ctx, w.size.patience, func() error { return w.allWell(ctx) })
+	return netnscluster.Eventually(ctx, w.size.patience, func() error { return w.allReady(ctx) })
 }
 
-// nothingLeft is nil if no node state and nothing on the nodes is left of earlier counters.
-func (w *world) nothingLeft(ctx context.Context) error {
+// nothingLeft returns nil if no node state exists, and nothing of earlier counters is left on the nodes.
+func (w *testEnv) nothingLeft(ctx context.Context) error {
 	states := &v1alpha1.XDPNodeStateList{}
 	if err := w.Client.List(ctx, states); err != nil {
 		return err
@@ -148,13 +149,13 @@ func (w *world) nothingLeft(ctx context.Context) error {
 	return nil
 }
 
-// allWell is nil if each node's eth0 is being counted, and its node state and the counters say so.
-func (w *world) allWell(ctx context.Context) error {
+// allReady returns nil if each node's eth0 is counted, and the node states and the counters report it.
+func (w *testEnv) allReady(ctx context.Context) error {
 	for _, n := range w.Nodes() {
 		if err := counting(n); err != nil {
 			return err
 		}
-		if err := w.saysAttached(ctx, n); err != nil {
+		if err := w.reportsAttached(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -164,16 +165,16 @@ func (w *world) allWell(ctx context.Context) error {
 			return err
 		}
 		ready := x.Status.Conditions[0]
-		if ready.Status != metav1.ConditionTrue || ready.ObservedGeneration != x.Generation || int(x.Status.Nodes.Ready) != len(c.wires) {
+		if ready.Status != metav1.ConditionTrue || ready.ObservedGeneration != x.Generation || int(x.Status.Nodes.Ready) != len(c.senders) {
 			return fmt.Errorf("counter %s is Ready=%s, %s: %s", x.Name, ready.Status, ready.Reason, ready.Message)
 		}
 	}
 	return nil
 }
 
-// anythingReported is nil if each node has reported something of late.
-func (w *world) anythingReported(ctx context.Context) error {
-	for _, x := range w.wires {
+// anythingReported returns nil if each node has reported counts since the last reset.
+func (w *testEnv) anythingReported(ctx context.Context) error {
+	for _, x := range w.senders {
 		accounted, err := w.accounted(ctx, w.counters[0], x.node)
 		if err != nil {
 			return err
@@ -185,8 +186,8 @@ func (w *world) anythingReported(ctx context.Context) error {
 	return nil
 }
 
-// saysAttached is nil if the node state tells of one interface, eth0, and that it is attached.
-func (w *world) saysAttached(ctx context.Context, n *netnscluster.Node) error {
+// reportsAttached returns nil if the node state reports exactly one interface, eth0, as attached.
+func (w *testEnv) reportsAttached(ctx context.Context, n *netnscluster.Node) error {
 	state, err := w.state(ctx, n)
 	if err != nil {
 		return err
@@ -197,12 +198,12 @@ func (w *world) saysAttached(ctx context.Context, n *netnscluster.Node) error {
 		for _, i := range list {
 			said += fmt.Sprintf(" %q %s %s (%s)", i.Name, i.State, i.Reason, i.Message)
 		}
-		return fmt.Errorf("node state %s follows generation %d of %d and tells of%s", n.Name, state.Status.ObservedGeneration, state.Generation, said)
+		return fmt.Errorf("node state %s has observed generation %d of %d and reports%s", n.Name, state.Status.ObservedGeneration, state.Generation, said)
 	}
 	return nil
 }
 
-func (w *world) state(ctx context.Context, n *netnscluster.Node) (*v1alpha1.XDPNodeState, error) {
+func (w *testEnv) state(ctx context.Context, n *netnscluster.Node) (*v1alpha1.XDPNodeState, error) {
 	state := &v1alpha1.XDPNodeState{}
 	if err := w.Client.Get(ctx, types.NamespacedName{Name: n.Name}, state); err != nil {
 		return nil, fmt.Errorf("get node state %s: %w", n.Name, err)
@@ -210,14 +211,14 @@ func (w *world) state(ctx context.Context, n *netnscluster.Node) (*v1alpha1.XDPN
 	return state, nil
 }
 
-func (w *world) holdTraffic() {
-	for _, x := range w.wires {
+func (w *testEnv) holdTraffic() {
+	for _, x := range w.senders {
 		x.mu.Lock()
 	}
 }
 
-func (w *world) releaseTraffic() {
-	for _, x := range w.wires {
+func (w *testEnv) releaseTraffic() {
+	for _, x := range w.senders {
 		x.mu.Unlock()
 	}
 }

@@ -1,5 +1,7 @@
-// Package prometheus tries the metrics, the alerts and the dashboard with a real Prometheus: it scrapes real agents and a
-// real controller over TLS, with a token that may read them, while frames arrive and things go wrong.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package prometheus tests the metrics, the alerts and the dashboard with a real Prometheus. It scrapes real agents and a
+// real controller over TLS with an authorized token, while frames arrive and faults are injected.
 package prometheus
 
 import (
@@ -44,8 +46,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// world is a cluster of three nodes whose metrics are served, and a certificate and a token to read them with.
-type world struct {
+// testEnv is a cluster of three nodes that serve metrics, with the certificate and the token to read them.
+type testEnv struct {
 	*netnscluster.Cluster
 	dir        string
 	controller *netnscluster.Process
@@ -54,9 +56,9 @@ type world struct {
 
 const controllerMetrics = "127.0.0.1:8443"
 
-func newWorld(t *testing.T) *world {
+func newEnv(t *testing.T) *testEnv {
 	t.Helper()
-	w := &world{dir: t.TempDir()}
+	w := &testEnv{dir: t.TempDir()}
 	certify(t, w.dir)
 	c, err := netnscluster.Start(t.Context(), box, netnscluster.Options{Root: root, Dir: w.dir})
 	if err != nil {
@@ -84,19 +86,19 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) certificate() string { return w.dir + "/tls.crt" }
+func (w *testEnv) certificate() string { return w.dir + "/tls.crt" }
 
 func metricsOf(n *netnscluster.Node) string { return n.Address.String() + ":9871" }
 
-func (w *world) startAgent(t *testing.T, n *netnscluster.Node) {
+func (w *testEnv) startAgent(t *testing.T, n *netnscluster.Node) {
 	t.Helper()
 	if err := n.StartAgent(context.Background(), "--metrics-bind-address="+metricsOf(n), "--metrics-cert-dir="+w.dir); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// targets are the controller and the agents, and one of them once more for who has no token.
-func (w *world) targets() []target {
+// targets returns the controller and the agents, and one of these again without a token.
+func (w *testEnv) targets() []target {
 	list := []target{{job: "xdp-operator-controller-metrics", address: controllerMetrics, token: w.token}}
 	for _, n := range w.Nodes() {
 		list = append(list, target{
@@ -106,8 +108,8 @@ func (w *world) targets() []target {
 	return append(list, target{job: "nobody", address: metricsOf(w.Nodes()[0])})
 }
 
-// counter makes an XDPCounter that reports each second.
-func (w *world) counter(t *testing.T, name string, interfaces *v1alpha1.InterfaceSelector, nodes map[string]string) {
+// counter creates an XDPCounter with a report interval of one second.
+func (w *testEnv) counter(t *testing.T, name string, interfaces *v1alpha1.InterfaceSelector, nodes map[string]string) {
 	t.Helper()
 	x := &v1alpha1.XDPCounter{}
 	x.Name, x.Spec.Interfaces = name, interfaces
@@ -120,8 +122,8 @@ func (w *world) counter(t *testing.T, name string, interfaces *v1alpha1.Interfac
 	}
 }
 
-// reader makes an account that may read metrics, and returns a token of it.
-func (w *world) reader(t *testing.T) string {
+// reader creates a service account with permission to read metrics, and returns a token of it.
+func (w *testEnv) reader(t *testing.T) string {
 	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "prometheus", Namespace: netnscluster.Namespace}}
 	binding := &rbacv1.ClusterRoleBinding{
@@ -138,7 +140,7 @@ func (w *world) reader(t *testing.T) string {
 	return request.Status.Token
 }
 
-// certify writes a certificate that is its own authority, and its key.
+// certify writes a self-signed certificate and its key.
 func certify(t *testing.T, dir string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package scale
 
 import (
@@ -26,26 +28,26 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
-// atOnce is how many nodes are made, and how many agents started, at a time.
+// atOnce is the number of nodes that are created, and of agents that are started, at a time.
 const atOnce = 32
 
-// passesPerSecond is how many passes of all agents together this machine shall make to look whether all is as it was, which
-// nobody changes here: in a cluster each node has its own CPUs.
+// passesPerSecond limits the resync passes of all agents together, because in a cluster each node has its own CPUs. Nothing
+// changes here that a resync could find.
 const passesPerSecond = 100
 
-// fleet is the nodes and their agents. Each agent is the real one, with a client, a cache and a watch of its own; they
-// share connections, of which the API server lets 100 requests use one.
-type fleet struct {
-	config *rest.Config
-	http   *http.Client
-	scheme *runtime.Scheme
-	nodes  []*node
-	wire   wire
-	peak   peak
+// simulatedAgents holds the nodes and their agents. Each agent is the real one, with its own client, cache and watch. They
+// share connections, and the API server allows 100 requests per connection.
+type simulatedAgents struct {
+	config  *rest.Config
+	http    *http.Client
+	scheme  *runtime.Scheme
+	nodes   []*node
+	traffic sentTraffic
+	peak    peak
 }
 
-func newFleet(c *netnscluster.Cluster, nodes int) (*fleet, error) {
-	f := &fleet{scheme: runtime.NewScheme()}
+func newSimulatedAgents(c *netnscluster.Cluster, nodes int) (*simulatedAgents, error) {
+	f := &simulatedAgents{scheme: runtime.NewScheme()}
 	if err := v1alpha1.AddToScheme(f.scheme); err != nil {
 		return nil, err
 	}
@@ -57,7 +59,7 @@ func newFleet(c *netnscluster.Cluster, nodes int) (*fleet, error) {
 	if f.config, err = clientcmd.RESTConfigFromKubeConfig(kubeconfig); err != nil {
 		return nil, err
 	}
-	f.config.QPS = -1 // as of agents in pods: the API server's own fairness says who waits
+	f.config.QPS = -1 // as agents in pods do; the API server limits the rate by priority and fairness
 	f.config.UserAgent = "xdp-operator-agent/simulated"
 	f.config.Wrap(f.peak.count)
 	if f.http, err = rest.HTTPClientFor(f.config); err != nil {
@@ -65,12 +67,12 @@ func newFleet(c *netnscluster.Cluster, nodes int) (*fleet, error) {
 	}
 	for i := range nodes {
 		name := fmt.Sprintf("node-%04d", i)
-		f.nodes = append(f.nodes, &node{name: name, fleet: f, kernel: kernel{boot: "boot-of-" + name, wire: &f.wire}})
+		f.nodes = append(f.nodes, &node{name: name, agents: f, kernel: kernel{boot: "boot-of-" + name, traffic: &f.traffic}})
 	}
 	return f, nil
 }
 
-// each calls do for all nodes, some at a time.
+// each calls do for all nodes, with limited concurrency.
 func each(nodes []*node, do func(*node) error) error {
 	var (
 		group sync.WaitGroup
@@ -93,8 +95,8 @@ func each(nodes []*node, do func(*node) error) error {
 	return errors.Join(errs...)
 }
 
-// join makes the Node objects.
-func (f *fleet) join(ctx context.Context, c client.Client) error {
+// join creates the Node objects.
+func (f *simulatedAgents) join(ctx context.Context, c client.Client) error {
 	return each(f.nodes, func(n *node) error {
 		object := &corev1.Node{}
 		object.Name, object.Labels = n.name, map[string]string{"pool": "edge"}
@@ -102,13 +104,13 @@ func (f *fleet) join(ctx context.Context, c client.Client) error {
 	})
 }
 
-// start starts all agents and returns when their caches are filled.
-func (f *fleet) start(ctx context.Context) error {
+// start starts all agents and returns when their caches are synced.
+func (f *simulatedAgents) start(ctx context.Context) error {
 	return each(f.nodes, func(n *node) error { return n.start(ctx) })
 }
 
-// stop ends all agents. What they have attached stays.
-func (f *fleet) stop() {
+// stop stops all agents. Their programs stay attached.
+func (f *simulatedAgents) stop() {
 	for _, n := range f.nodes {
 		n.cancel()
 	}
@@ -117,8 +119,8 @@ func (f *fleet) stop() {
 	}
 }
 
-// kill ends some agents with their nodes, as far as the cluster can see it.
-func (f *fleet) kill(ctx context.Context, c client.Client, nodes []*node) error {
+// kill stops agents, and makes their nodes NotReady, as if the machines had failed.
+func (f *simulatedAgents) kill(ctx context.Context, c client.Client, nodes []*node) error {
 	return each(nodes, func(n *node) error {
 		n.cancel()
 		n.running.Wait()
@@ -129,23 +131,23 @@ func (f *fleet) kill(ctx context.Context, c client.Client, nodes []*node) error 
 }
 
 // revive is the opposite of kill.
-func (f *fleet) revive(ctx context.Context, c client.Client, nodes []*node) error {
+func (f *simulatedAgents) revive(ctx context.Context, c client.Client, nodes []*node) error {
 	return each(nodes, func(n *node) error {
 		return errors.Join(n.start(context.Background()), n.condition(ctx, c))
 	})
 }
 
-// condition makes the Node object have no conditions but these.
+// condition replaces the conditions of the Node object.
 func (n *node) condition(ctx context.Context, c client.Client, conditions ...corev1.NodeCondition) error {
 	object := &corev1.Node{}
 	object.Name = n.name
 	return objects.EditStatus(ctx, c, object, func() { object.Status.Conditions = conditions }) // Kubernetes' own controller writes it
 }
 
-// told returns how many agents know of counters whose generations have that sum.
-func (f *fleet) told(generations int64) (agents int) {
+// notified returns the number of agents that have received counters whose generations have the given sum.
+func (f *simulatedAgents) notified(generations int64) (agents int) {
 	for _, n := range f.nodes {
-		if n.told.Load() == generations {
+		if n.notified.Load() == generations {
 			agents++
 		}
 	}
@@ -155,30 +157,30 @@ func (f *fleet) told(generations int64) (agents int) {
 // node is a simulated node.
 type node struct {
 	name   string
-	fleet  *fleet
+	agents *simulatedAgents
 	kernel kernel
 
-	told    atomic.Int64 // the sum of the generations of the counters that its agent knows of
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	notified atomic.Int64 // sum of the generations of the counters that its agent has received
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
 }
 
-// start starts an agent as cmd/agent does, but for the manager around it: it passes at the start, when its spec changes,
-// and when it said that it would.
+// start starts an agent as cmd/agent does, without a manager. It reconciles at the start, when its spec changes, and after
+// RequeueAfter.
 func (n *node) start(ctx context.Context) error {
 	ctx, n.cancel = context.WithCancel(ctx)
-	mapper, err := agent.Mapper(n.fleet.config, n.fleet.http)
+	mapper, err := agent.Mapper(n.agents.config, n.agents.http)
 	if err != nil {
 		return err
 	}
 	options := agent.CacheOptions(n.name)
-	options.HTTPClient, options.Scheme, options.Mapper = n.fleet.http, n.fleet.scheme, mapper
-	own, err := cache.New(n.fleet.config, options)
+	options.HTTPClient, options.Scheme, options.Mapper = n.agents.http, n.agents.scheme, mapper
+	own, err := cache.New(n.agents.config, options)
 	if err != nil {
 		return err
 	}
-	api, err := client.New(n.fleet.config, client.Options{
-		HTTPClient: n.fleet.http, Scheme: n.fleet.scheme, Mapper: mapper, Cache: &client.CacheOptions{Reader: own},
+	api, err := client.New(n.agents.config, client.Options{
+		HTTPClient: n.agents.http, Scheme: n.agents.scheme, Mapper: mapper, Cache: &client.CacheOptions{Reader: own},
 	})
 	if err != nil {
 		return err
@@ -191,12 +193,12 @@ func (n *node) start(ctx context.Context) error {
 	if _, err := informer.AddEventHandler(n.handler(wake)); err != nil {
 		return err
 	}
-	n.running.Go(func() { _ = own.Start(ctx) }) // it ends with the context
+	n.running.Go(func() { _ = own.Start(ctx) }) // returns when the context is done
 	if !own.WaitForCacheSync(ctx) {
-		return errors.New("its cache is not filled")
+		return errors.New("the cache is not synced")
 	}
 	a := &agent.Agent{
-		Resync: max(2*time.Second, time.Duration(len(n.fleet.nodes))*time.Second/passesPerSecond),
+		Resync: max(2*time.Second, time.Duration(len(n.agents.nodes))*time.Second/passesPerSecond),
 		Client: api, Node: n.name, Datapath: &n.kernel, Links: &n.kernel, Clock: clock.RealClock{},
 		Info: v1alpha1.AgentInfo{Version: "0.1.0", KernelRelease: "6.12.0-amd64", BootID: n.kernel.boot, ProgramTag: "0123456789abcdef"},
 	}
@@ -212,11 +214,11 @@ func (n *node) handler(wake chan<- struct{}) toolscache.ResourceEventHandler {
 			return
 		}
 		generation = state.Generation
-		var told int64
+		var generations int64
 		for _, c := range state.Spec.Counters {
-			told += c.Generation
+			generations += c.Generation
 		}
-		n.told.Store(told)
+		n.notified.Store(generations)
 		select {
 		case wake <- struct{}{}:
 		default:
@@ -248,7 +250,7 @@ func (n *node) run(ctx context.Context, a *agent.Agent, wake <-chan struct{}) {
 	}
 }
 
-// peak counts the requests that write and the bytes of their bodies, and knows in which second there were the most.
+// peak counts write requests and the bytes of their bodies, and holds the maximum number of writes in a second.
 type peak struct {
 	mu        sync.Mutex
 	second    int64
@@ -272,7 +274,7 @@ func (p *peak) count(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// reset returns the most writes within a second, and the bytes of all, since it was last called.
+// reset returns the maximum number of writes in a second, and the bytes of all writes, since the last call.
 func (p *peak) reset() (most int, bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package prometheus
 
 import (
@@ -11,19 +13,19 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
-// wire sends the demo's frames to every node, and remembers what it sent.
-type wire struct {
+// frameSender sends the demo's frames to every node, and counts them.
+type frameSender struct {
 	mu      sync.Mutex // held while sending
 	senders map[string]*frames.Sender
 	weight  map[string]int
-	flooded string // the node that gets mostly ICMP
+	flooded string // the node that receives mostly ICMP
 	sent    map[string]traffic.Totals
 	err     error
 }
 
-func newWire(t *testing.T, nodes []*netnscluster.Node) *wire {
+func newFrameSender(t *testing.T, nodes []*netnscluster.Node) *frameSender {
 	t.Helper()
-	w := &wire{senders: map[string]*frames.Sender{}, weight: map[string]int{}, sent: map[string]traffic.Totals{}}
+	w := &frameSender{senders: map[string]*frames.Sender{}, weight: map[string]int{}, sent: map[string]traffic.Totals{}}
 	for i, n := range nodes {
 		w.connect(t, n)
 		w.weight[n.Name] = i + 1
@@ -53,8 +55,8 @@ func newWire(t *testing.T, nodes []*netnscluster.Node) *wire {
 	return w
 }
 
-// connect makes a new connection to a node.
-func (w *wire) connect(t *testing.T, n *netnscluster.Node) {
+// connect opens a new sender to a node.
+func (w *frameSender) connect(t *testing.T, n *netnscluster.Node) {
 	t.Helper()
 	sender, err := n.Sender()
 	if err != nil {
@@ -66,7 +68,7 @@ func (w *wire) connect(t *testing.T, n *netnscluster.Node) {
 	w.senders[n.Name] = sender
 }
 
-func (w *wire) round() {
+func (w *frameSender) round() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	kinds := frames.Common()
@@ -87,15 +89,15 @@ func (w *wire) round() {
 	}
 }
 
-// held calls do while nothing is sent.
-func (w *wire) held(do func()) {
+// held calls do while no frames are sent.
+func (w *frameSender) held(do func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	do()
 }
 
-// all returns what was sent to all nodes. The caller holds the wire.
-func (w *wire) all() (sum traffic.Totals) {
+// all returns the frames sent to all nodes. The caller holds the sender.
+func (w *frameSender) all() (sum traffic.Totals) {
 	for _, sent := range w.sent {
 		sum = sum.Plus(sent)
 	}
