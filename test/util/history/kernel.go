@@ -198,6 +198,9 @@ func (k *Kernel) Read() (readings []traffic.Reading, _ error) {
 	if err := k.Between("before read"); err != nil {
 		return nil, err
 	}
+	if err := k.Between("after read"); err != nil { // the agent does not get what was read, so it does not know new maps
+		return nil, err
+	}
 	seen, ok := k.Seen()
 	opened := ok && (seen.Status.ReportTime != nil || k.Remembers(seen))
 	for _, m := range k.Maps {
@@ -208,9 +211,6 @@ func (k *Kernel) Read() (readings []traffic.Reading, _ error) {
 		}
 		m.Read = m.Counts
 		readings = append(readings, traffic.Reading{Map: traffic.MapID{Boot: k.Boot, ID: m.Map}, Index: m.Index, Totals: m.Counts})
-	}
-	if err := k.Between("after read"); err != nil {
-		return nil, err
 	}
 	return readings, nil
 }
