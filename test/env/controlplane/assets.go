@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,9 +42,10 @@ func binaries() []string {
 //  2. the cache: $XDP_OPERATOR_CACHE, or xdp-operator in the user's cache directory, keyed by the versions,
 //     the Go release and the sources of the two modules below,
 //  3. the release site of Kubernetes, if it answers within seconds (it has no etcd),
-//  4. the modules kubernetes and etcd beside this file, built with the go command. Kubernetes takes five to
-//     twelve minutes on two cores, once; a progress line goes to progress every ten seconds, or every second
-//     in place if progress is a terminal.
+//  4. the modules kubernetes and etcd beside this file, built with the go command. This takes minutes, once. A
+//     progress line goes to progress every ten seconds, or every second in place if progress is a terminal.
+//
+// kubelet and the other programs of nodes are built only if Programs is called with their names.
 //
 // If more than one source is used, the directory holds links. Runs at the same time wait for each other.
 // progress may be nil.
@@ -123,13 +125,18 @@ func cacheRoot() (string, error) {
 // cacheKey names what is built: versions, platform, Go release, and the sources of the two modules.
 func cacheKey(source string) (string, error) {
 	sum := sha256.New()
+	tree := os.DirFS(source)
 	for _, mod := range []string{"kubernetes", "etcd"} {
-		for _, file := range []string{"go.mod", "go.sum", "main.go"} {
-			content, err := os.ReadFile(filepath.Join(source, mod, file))
-			if err != nil {
-				return "", fmt.Errorf("read the sources of the control plane (they are in a clone only): %w", err)
+		err := fs.WalkDir(tree, mod, func(file string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
 			}
-			fmt.Fprintf(sum, "%s/%s %d\n%s", mod, file, len(content), content)
+			content, err := fs.ReadFile(tree, file)
+			fmt.Fprintf(sum, "%s %d\n%s", file, len(content), content)
+			return err
+		})
+		if err != nil {
+			return "", fmt.Errorf("read the sources of the control plane (they are in a clone only): %w", err)
 		}
 	}
 	// Development toolchains have spaces in their version.
@@ -157,13 +164,14 @@ func fill(ctx context.Context, cache, source string, names []string, report *rep
 	if len(kubernetes) > 0 {
 		if err := download(ctx, releases, cache, kubernetes, report); err != nil {
 			report.line("no download of Kubernetes v%s, it is built instead: %v", KubernetesVersion, err)
-			if err := buildKubernetes(ctx, source, cache, report); err != nil {
-				return err
-			}
 		}
+		absent = missing(cache, names)
 	}
-	if slices.Contains(absent, "etcd") {
-		if err := build(ctx, "etcd", filepath.Join(source, "etcd"), "-s -w", filepath.Join(cache, "etcd"), report); err != nil {
+	for _, t := range buildTargets() {
+		if !t.hasAny(absent) {
+			continue
+		}
+		if err := t.build(ctx, source, cache, report); err != nil {
 			return err
 		}
 	}
