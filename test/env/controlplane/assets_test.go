@@ -104,14 +104,14 @@ func TestCacheKeyChangesWithEachSource(t *testing.T) {
 		}
 		keys[key] = step
 	}
-	write("etcd/go.mod", "module etcd")
-	write("kubernetes/main.go", "package main")
+	write("go.mod", "module kubernetes")
+	write("main.go", "package main")
 	check("at first")
-	write("etcd/go.mod", "module other")
+	write("go.mod", "module other")
 	check("another module file")
-	write("kubernetes/node/main.go", "package main")
+	write("node/main.go", "package main")
 	check("another package")
-	write("kubernetes/node/main.go", "package main\n")
+	write("node/main.go", "package main\n")
 	check("a change in that package")
 }
 

@@ -19,8 +19,7 @@ import (
 type buildTarget struct {
 	binary   string
 	what     string // for the progress
-	module   string // the folder of the module, beside this file
-	pattern  string // the package in the module
+	pattern  string // the package in the module kubernetes
 	ldflags  string
 	programs []string
 }
@@ -32,14 +31,14 @@ func buildTargets() []buildTarget {
 	version := "Kubernetes v" + KubernetesVersion
 	return []buildTarget{
 		{
-			binary: "kubernetes", what: version + " (API server, controller manager and kubectl)", module: "kubernetes", pattern: ".",
+			binary: "kubernetes", what: version + " (API server, controller manager and kubectl)", pattern: ".",
 			ldflags: flags, programs: []string{"kube-apiserver", "kube-controller-manager", "kubectl"},
 		},
 		{
-			binary: "kubernetes-node", what: version + " (kubelet, kube-proxy and scheduler)", module: "kubernetes", pattern: "./node",
+			binary: "kubernetes-node", what: version + " (kubelet, kube-proxy and scheduler)", pattern: "./node",
 			ldflags: flags, programs: []string{"kube-proxy", "kube-scheduler", "kubelet"},
 		},
-		{binary: "etcd", what: "etcd", module: "etcd", pattern: ".", ldflags: "-s -w", programs: []string{"etcd"}},
+		{binary: "etcd", what: "etcd", pattern: "./etcd", ldflags: "-s -w", programs: []string{"etcd"}},
 	}
 }
 
@@ -50,7 +49,7 @@ func (t buildTarget) hasAny(programs []string) bool {
 
 // build builds the binary into cache, and makes a link to it for each program of another name.
 func (t buildTarget) build(ctx context.Context, source, cache string, report *reporter) error {
-	err := buildPackages(ctx, t.what, filepath.Join(source, t.module), t.pattern, t.ldflags, filepath.Join(cache, t.binary), report)
+	err := buildPackages(ctx, t.what, source, t.pattern, t.ldflags, filepath.Join(cache, t.binary), report)
 	if err != nil {
 		return err
 	}
@@ -90,7 +89,7 @@ func buildPackages(ctx context.Context, what, dir, pattern, ldflags, output stri
 	golang := func(args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Dir = dir
-		// GOWORK: the two modules are in no workspace.
+		// GOWORK: the module is in no workspace.
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 		cmd.WaitDelay = 10 * time.Second

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command kubernetes is kube-apiserver, kube-controller-manager and kubectl in one binary. The demo and most tests need no
-// other programs of Kubernetes. Those of package node are a binary of their own, so that they are compiled only when needed.
+// other programs of Kubernetes. Those of command node are a binary of their own, so that they are compiled only when needed.
 package main
 
 import (
