@@ -26,6 +26,7 @@ help: ## Show this help
 
 .PHONY: demo
 demo: ## Run a cluster on this machine, count real packets and check the totals (KEEP=1: leave it running)
+	@echo "Compiling the demo (minutes the first time) ..."
 	go run ./hack/demo $(if $(KEEP),-keep) $(if $(WRONG),-wrong)
 
 .PHONY: demo-down

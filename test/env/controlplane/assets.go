@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,11 +40,12 @@ func binaries() []string {
 //
 //  1. the directory named by KUBEBUILDER_ASSETS,
 //  2. the cache: $XDP_OPERATOR_CACHE, or xdp-operator in the user's cache directory, keyed by the versions,
-//     the Go release and the sources of the two modules below,
+//     the Go release and the sources of the module below,
 //  3. the release site of Kubernetes, if it answers within seconds (it has no etcd),
-//  4. the modules kubernetes and etcd beside this file, built with the go command. Kubernetes takes five to
-//     twelve minutes on two cores, once; a progress line goes to progress every ten seconds, or every second
-//     in place if progress is a terminal.
+//  4. the module kubernetes beside this file, built with the go command. This takes minutes, once. A
+//     progress line goes to progress every ten seconds, or every second in place if progress is a terminal.
+//
+// kubelet and the other programs of nodes are built only if Programs is called with their names.
 //
 // If more than one source is used, the directory holds links. Runs at the same time wait for each other.
 // progress may be nil.
@@ -77,7 +79,7 @@ func missing(dir string, names []string) []string {
 	})
 }
 
-// places returns the folder of the two modules that are built, and the one below cacheRoot for what is made of them.
+// places returns the folder of the module that is built, and the one below cacheRoot for what is made of it.
 func places(ctx context.Context) (source, cache string, err error) {
 	if source, err = sourceDir(ctx); err != nil {
 		return "", "", err
@@ -90,17 +92,17 @@ func places(ctx context.Context) (source, cache string, err error) {
 	return source, filepath.Join(root, key), err
 }
 
-// sourceDir returns the folder of this file in the clone: the two modules that are built lie in it.
+// sourceDir returns the folder of the module kubernetes, which is beside this file in the clone.
 func sourceDir(ctx context.Context) (string, error) {
 	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
-		return filepath.Dir(file), nil
+		return filepath.Join(filepath.Dir(file), "kubernetes"), nil
 	}
 	// Built with -trimpath: the file's name begins with the module's path.
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	if err != nil {
 		return "", fmt.Errorf("find the source tree of %s: %w", module, err)
 	}
-	return filepath.Join(strings.TrimSpace(string(out)), "test", "env", "controlplane"), nil
+	return filepath.Join(strings.TrimSpace(string(out)), "test", "env", "controlplane", "kubernetes"), nil
 }
 
 // cacheRoot returns the folder that holds one folder per cacheKey.
@@ -120,17 +122,20 @@ func cacheRoot() (string, error) {
 	return filepath.Join(root, "controlplane"), nil
 }
 
-// cacheKey names what is built: versions, platform, Go release, and the sources of the two modules.
+// cacheKey names what is built: versions, platform, Go release, and the sources of the module.
 func cacheKey(source string) (string, error) {
 	sum := sha256.New()
-	for _, mod := range []string{"kubernetes", "etcd"} {
-		for _, file := range []string{"go.mod", "go.sum", "main.go"} {
-			content, err := os.ReadFile(filepath.Join(source, mod, file))
-			if err != nil {
-				return "", fmt.Errorf("read the sources of the control plane (they are in a clone only): %w", err)
-			}
-			fmt.Fprintf(sum, "%s/%s %d\n%s", mod, file, len(content), content)
+	tree := os.DirFS(source)
+	err := fs.WalkDir(tree, ".", func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
 		}
+		content, err := fs.ReadFile(tree, file)
+		fmt.Fprintf(sum, "%s %d\n%s", file, len(content), content)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("read the sources of the control plane (they are in a clone only): %w", err)
 	}
 	// Development toolchains have spaces in their version.
 	release := strings.ReplaceAll(runtime.Version(), " ", "_")
@@ -157,13 +162,14 @@ func fill(ctx context.Context, cache, source string, names []string, report *rep
 	if len(kubernetes) > 0 {
 		if err := download(ctx, releases, cache, kubernetes, report); err != nil {
 			report.line("no download of Kubernetes v%s, it is built instead: %v", KubernetesVersion, err)
-			if err := buildKubernetes(ctx, source, cache, report); err != nil {
-				return err
-			}
 		}
+		absent = missing(cache, names)
 	}
-	if slices.Contains(absent, "etcd") {
-		if err := build(ctx, "etcd", filepath.Join(source, "etcd"), "-s -w", filepath.Join(cache, "etcd"), report); err != nil {
+	for _, t := range buildTargets() {
+		if !t.hasAny(absent) {
+			continue
+		}
+		if err := t.build(ctx, source, cache, report); err != nil {
 			return err
 		}
 	}

@@ -11,8 +11,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +42,77 @@ func TestVersionIsThatOfTheModule(t *testing.T) {
 	if want := "k8s.io/kubernetes v" + KubernetesVersion + "\n"; !bytes.Contains(mod, []byte(want)) {
 		t.Errorf("kubernetes/go.mod does not have %q", want)
 	}
+}
+
+func TestBuildTargets(t *testing.T) {
+	in := map[string]string{}
+	for _, target := range buildTargets() {
+		for _, name := range target.programs {
+			if other, ok := in[name]; ok {
+				t.Errorf("%s is in %s and in %s", name, other, target.binary)
+			}
+			in[name] = target.binary
+		}
+	}
+	want := map[string]string{
+		"etcd": "etcd", "kube-apiserver": "kubernetes", "kube-controller-manager": "kubernetes", "kubectl": "kubernetes",
+		"kube-proxy": "kubernetes-node", "kube-scheduler": "kubernetes-node", "kubelet": "kubernetes-node",
+	}
+	if diff := cmp.Diff(want, in); diff != "" {
+		t.Errorf("the binary of each program (-want +got):\n%s", diff)
+	}
+	for _, name := range binaries() {
+		if in[name] == "kubernetes-node" {
+			t.Errorf("Assets has to build kubelet to get %s", name)
+		}
+	}
+}
+
+func TestControlPlaneHasNoNodePrograms(t *testing.T) {
+	list := exec.CommandContext(t.Context(), "go", "list", "-deps", ".")
+	list.Dir, list.Env = "kubernetes", append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := strings.Fields(string(out))
+	for _, program := range []string{"kube-proxy", "kube-scheduler", "kubelet"} {
+		if name := "k8s.io/kubernetes/cmd/" + program + "/app"; slices.Contains(packages, name) {
+			t.Errorf("the binary of the control plane imports %s", name)
+		}
+	}
+}
+
+func TestCacheKeyChangesWithEachSource(t *testing.T) {
+	source := t.TempDir()
+	write := func(file, content string) {
+		t.Helper()
+		file = filepath.Join(source, file)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := map[string]string{}
+	check := func(step string) {
+		t.Helper()
+		key, err := cacheKey(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before, ok := keys[key]; ok {
+			t.Errorf("%s: the key is that of %q", step, before)
+		}
+		keys[key] = step
+	}
+	write("go.mod", "module kubernetes")
+	write("main.go", "package main")
+	check("at first")
+	write("go.mod", "module other")
+	check("another module file")
+	write("node/main.go", "package main")
+	check("another package")
+	write("node/main.go", "package main\n")
+	check("a change in that package")
 }
 
 func TestAssetsTakesEachFromTheFirstThatHasIt(t *testing.T) {
@@ -159,7 +232,7 @@ func TestBuild(t *testing.T) {
 	t.Run("the binary is there and the progress says so", func(t *testing.T) {
 		output := filepath.Join(t.TempDir(), "program")
 		var progress bytes.Buffer
-		err := build(t.Context(), "a program", program(t, "println()"), "-s -w", output, &reporter{out: &progress})
+		err := buildPackages(t.Context(), "a program", program(t, "println()"), ".", "-s -w", output, &reporter{out: &progress})
 		if err != nil || len(missing(filepath.Dir(output), []string{"program"})) != 0 {
 			t.Errorf("got %v", err)
 		}
@@ -170,7 +243,7 @@ func TestBuild(t *testing.T) {
 	})
 	t.Run("the compiler's errors are told and nothing is left", func(t *testing.T) {
 		output := filepath.Join(t.TempDir(), "program")
-		err := build(t.Context(), "a program", program(t, "nonsense()"), "", output, &reporter{})
+		err := buildPackages(t.Context(), "a program", program(t, "nonsense()"), ".", "", output, &reporter{})
 		if err == nil || !strings.Contains(err.Error(), "undefined: nonsense") {
 			t.Errorf("got %v", err)
 		}

@@ -10,20 +10,54 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
 
-// buildKubernetes builds the module kubernetes into cache: one binary, and a link to it for each of its names.
-func buildKubernetes(ctx context.Context, source, cache string, report *reporter) error {
-	const binary = "kubernetes"
-	err := build(ctx, "Kubernetes v"+KubernetesVersion+" (control plane, node and kubectl)",
-		filepath.Join(source, binary), "-s -w "+versionFlags(), filepath.Join(cache, binary), report)
+// buildTarget is a binary that is built, and the programs that it has. It runs as the program by whose name it is called.
+type buildTarget struct {
+	binary   string
+	what     string // for the progress
+	pattern  string // the package in the module kubernetes
+	ldflags  string
+	programs []string
+}
+
+// buildTargets returns all binaries. The programs of nodes have their own: compiling kubelet takes time that the demo and most
+// tests need not spend.
+func buildTargets() []buildTarget {
+	flags := "-s -w " + versionFlags()
+	version := "Kubernetes v" + KubernetesVersion
+	return []buildTarget{
+		{
+			binary: "kubernetes", what: version + " (API server, controller manager and kubectl)", pattern: ".",
+			ldflags: flags, programs: []string{"kube-apiserver", "kube-controller-manager", "kubectl"},
+		},
+		{
+			binary: "kubernetes-node", what: version + " (kubelet, kube-proxy and scheduler)", pattern: "./node",
+			ldflags: flags, programs: []string{"kube-proxy", "kube-scheduler", "kubelet"},
+		},
+		{binary: "etcd", what: "etcd", pattern: "./etcd", ldflags: "-s -w", programs: []string{"etcd"}},
+	}
+}
+
+// hasAny reports whether t has one of the programs.
+func (t buildTarget) hasAny(programs []string) bool {
+	return slices.ContainsFunc(t.programs, func(name string) bool { return slices.Contains(programs, name) })
+}
+
+// build builds the binary into cache, and makes a link to it for each program of another name.
+func (t buildTarget) build(ctx context.Context, source, cache string, report *reporter) error {
+	err := buildPackages(ctx, t.what, source, t.pattern, t.ldflags, filepath.Join(cache, t.binary), report)
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"} {
-		if err := link(binary, filepath.Join(cache, name)); err != nil {
+	for _, name := range t.programs {
+		if name == t.binary {
+			continue
+		}
+		if err := link(t.binary, filepath.Join(cache, name)); err != nil {
 			return err
 		}
 	}
@@ -46,21 +80,16 @@ func versionFlags() string {
 	return strings.Join(flags, " ")
 }
 
-// build compiles the command in dir to the file output, which appears complete or not at all.
-// what says what is being built, for the progress.
-func build(ctx context.Context, what, dir, ldflags, output string, report *reporter) error {
-	return buildPackages(ctx, what, dir, ".", ldflags, output, report)
-}
-
-// buildPackages is build for the packages of a pattern, seen from dir. If output ends in a slash, it is a directory
-// that gets a file for each command.
+// buildPackages compiles the commands of a pattern, seen from dir, to the file output, which appears complete or not at
+// all. If output ends in a slash, it is a directory that gets a file for each command. what says what is being built, for
+// the progress.
 func buildPackages(ctx context.Context, what, dir, pattern, ldflags, output string, report *reporter) error {
 	report.line("building %s from source, once, into %s", what, filepath.Dir(output))
 	// At an outside deadline the go command gets a signal, so that it stops its compilers.
 	golang := func(args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Dir = dir
-		// GOWORK: the two modules are in no workspace.
+		// GOWORK: the module is in no workspace.
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 		cmd.WaitDelay = 10 * time.Second

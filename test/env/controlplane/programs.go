@@ -14,9 +14,9 @@ import (
 	"strings"
 )
 
-// Programs returns the absolute path of a directory that holds the programs of Kubernetes that are named, among
-// others: kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl. They come from where
-// Assets gets its own, but for KUBEBUILDER_ASSETS.
+// Programs returns the absolute path of a directory that holds the programs of Kubernetes that are named, and maybe
+// others. There are kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy and kubectl. They come
+// from the sources that Assets lists, except KUBEBUILDER_ASSETS.
 func Programs(ctx context.Context, progress io.Writer, names ...string) (string, error) {
 	source, cache, err := places(ctx)
 	if err != nil {

@@ -35,19 +35,42 @@ const assetsVariable = "KUBEBUILDER_ASSETS"
 // Prepare gets what needs the machine's network: the control plane's binaries, and the controller and agent built
 // from this clone. It belongs into sandbox.Options.Outside. root is the top folder of the clone.
 func Prepare(ctx context.Context, root string, progress io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Both at the same time: the build of the control plane leaves cores idle while it downloads modules and links.
+	began, built := time.Now(), make(chan error, 1)
+	go func() { built <- buildPrograms(ctx, root) }()
 	assets, err := controlplane.Assets(ctx, progress)
 	if err != nil {
+		cancel()
+		<-built
 		return err
 	}
 	if err := os.Setenv(assetsVariable, assets); err != nil {
 		return err
 	}
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-built:
+			return err
+		case <-tick.C:
+			fmt.Fprintf(progress, "netnscluster: building the controller, the agent and the kubectl plugin: %.0f s\n", time.Since(began).Seconds())
+		}
+	}
+}
+
+// buildPrograms builds the programs of cmd/. Its error has the output of the compiler.
+func buildPrograms(ctx context.Context, root string) error {
 	args := append([]string{"build", "-o", programs + "/"}, buildFlags...)
 	build := exec.CommandContext(ctx, "go", append(args, "./cmd/...")...)
-	build.Dir, build.Stdout, build.Stderr = root, progress, progress
-	build.Env = append(os.Environ(), buildCGO)
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("build the controller and the agent: %w", err)
+	build.Dir, build.Env = root, append(os.Environ(), buildCGO)
+	// At a signal the go command stops its compilers.
+	build.Cancel = func() error { return build.Process.Signal(os.Interrupt) }
+	build.WaitDelay = 10 * time.Second
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the controller and the agent: %w\n%s", err, out)
 	}
 	return nil
 }
