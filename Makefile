@@ -132,7 +132,7 @@ test-e2e: $(if $(E2E_EXISTING_CLUSTER),,cluster-programs) ## The image and the c
 	$(GO_TEST) -v -timeout 40m $(E2E_TESTS)
 
 .PHONY: test-mutation
-test-mutation: ## Change one operator at a time and count which changes the tests notice (PACKAGES="agent controllers": where)
+test-mutation: ## Change one operator at a time and count which changes the tests detect (PACKAGES="agent controllers": where)
 	go run ./test/mutation $(PACKAGES)
 
 .PHONY: fuzz

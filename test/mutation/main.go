@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command mutation changes one operator of the product at a time and runs the tests, which should fail. It runs gremlins
-// (github.com/go-gremlins/gremlins) on a copy of the clone, and prints which changes no test has noticed.
+// (github.com/go-gremlins/gremlins) on a copy of the clone, and prints which changes no test has detected.
 //
 //	go run ./test/mutation [-atleast PERCENT] [-workers N] [PACKAGE...]
 //
 // The tests are those of the package itself and then those of test/histories. Random histories differ from run to run, so a
-// change that only they notice may survive once in a while.
+// change that only they detect may survive once in a while.
 package main
 
 import (
@@ -35,7 +35,7 @@ func main() {
 	if filepath.Base(os.Args[0]) == "go" {
 		os.Exit(testMutant(os.Args[1:]))
 	}
-	atLeast := flag.Float64("atleast", 92, "How many `percent` of the changes must be noticed.")
+	atLeast := flag.Float64("atleast", 92, "How many `percent` of the changes must be detected.")
 	workers := flag.Int("workers", 2, "How many changes are tested at a time.")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -67,9 +67,9 @@ func run(ctx context.Context, out io.Writer, only []string, workers int, atLeast
 		}
 		all = append(all, mutants...)
 	}
-	noticed := report(out, only, all)
-	if noticed < atLeast {
-		return fmt.Errorf("%.1f %% of the changes are noticed, at least %.1f %% must be", noticed, atLeast)
+	detected := report(out, only, all)
+	if detected < atLeast {
+		return fmt.Errorf("%.1f %% of the changes are detected, at least %.1f %% must be", detected, atLeast)
 	}
 	return nil
 }
@@ -185,12 +185,12 @@ func (g gremlins) parse(pkg string, results []byte) ([]mutant, error) {
 	return all, nil
 }
 
-// report lists the changes that were not noticed, and returns how many percent of all were. Changes that do not compile
+// report lists the changes that were not detected, and returns how many percent of all were. Changes that do not compile
 // do not count.
 func report(out io.Writer, only []string, all []mutant) (percent float64) {
-	fmt.Fprintln(out, "\nNot noticed:")
+	fmt.Fprintln(out, "\nNot detected:")
 	for _, m := range all {
-		if !m.noticed() && m.counts() {
+		if !m.detected() && m.counts() {
 			why := ""
 			if e := m.equivalent(); e != "" {
 				why = "\n    equivalent: " + e
@@ -202,21 +202,21 @@ func report(out io.Writer, only []string, all []mutant) (percent float64) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "package\tchanges\tnoticed\tpercent\tequivalent\tleft\t")
 	row := func(name string, of []mutant) float64 {
-		var noticed, equivalent, left int
+		var detected, equivalent, left int
 		for _, m := range of {
 			switch {
 			case !m.counts():
-			case m.noticed():
-				noticed++
+			case m.detected():
+				detected++
 			case m.equivalent() != "":
 				equivalent++
 			default:
 				left++
 			}
 		}
-		n := noticed + equivalent + left
-		percent := 100 * float64(noticed) / float64(max(n, 1))
-		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%d\t%d\t\n", name, n, noticed, percent, equivalent, left)
+		n := detected + equivalent + left
+		percent := 100 * float64(detected) / float64(max(n, 1))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%d\t%d\t\n", name, n, detected, percent, equivalent, left)
 		return percent
 	}
 	for _, pkg := range only {
@@ -230,5 +230,5 @@ func report(out io.Writer, only []string, all []mutant) (percent float64) {
 // counts reports that the tests could judge the change.
 func (m mutant) counts() bool { return m.status != "NOT VIABLE" && m.status != "SKIPPED" }
 
-// noticed reports that a test failed, or never ended.
-func (m mutant) noticed() bool { return m.status == "KILLED" || m.status == "TIMED OUT" }
+// detected reports that a test failed, or never ended.
+func (m mutant) detected() bool { return m.status == "KILLED" || m.status == "TIMED OUT" }

@@ -23,18 +23,18 @@ func TestReport(t *testing.T) {
 	}
 	var out bytes.Buffer
 	if percent := report(&out, []string{e.pkg}, all); percent != 50 {
-		t.Errorf("%.1f %% are noticed, want 50", percent)
+		t.Errorf("%.1f %% are detected, want 50", percent)
 	}
 	var lines []string
 	for line := range strings.Lines(out.String()) {
 		lines = append(lines, strings.TrimSpace(line))
 	}
 	want := []string{
-		"", "Not noticed:",
+		"", "Not detected:",
 		e.pkg + "/a.go:4:7 CONDITIONALS_BOUNDARY LIVED", "if a < c {",
 		e.pkg + "/" + e.file + ":5:1 " + e.kind + " LIVED", e.code, "equivalent: " + e.why,
 		"",
-		"package  changes  noticed  percent  equivalent  left",
+		"package  changes  detected  percent  equivalent  left",
 		"api/traffic        4        2     50.0           1     1",
 		"all        4        2     50.0           1     1",
 	}

@@ -26,7 +26,7 @@ const (
 )
 
 // testMutant stands for the go command while gremlins runs: gremlins runs the tests of one package only, and takes a change
-// that does not compile for one that was noticed.
+// that does not compile for one that was detected.
 func testMutant(args []string) (status int) {
 	root, own := moduleRoot(), os.Getenv(ownPkg)
 	coverage := slices.Index(args, "-coverprofile")
