@@ -200,7 +200,7 @@ func report(out io.Writer, only []string, all []mutant) (percent float64) {
 	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "package\tchanges\tnoticed\tpercent\tequivalent\tleft\t")
+	fmt.Fprintln(w, "package\tchanges\tdetected\tpercent\tequivalent\tleft\t")
 	row := func(name string, of []mutant) float64 {
 		var detected, equivalent, left int
 		for _, m := range of {

@@ -35,8 +35,8 @@ func TestReport(t *testing.T) {
 		e.pkg + "/" + e.file + ":5:1 " + e.kind + " LIVED", e.code, "equivalent: " + e.why,
 		"",
 		"package  changes  detected  percent  equivalent  left",
-		"api/traffic        4        2     50.0           1     1",
-		"all        4        2     50.0           1     1",
+		"api/traffic        4         2     50.0           1     1",
+		"all        4         2     50.0           1     1",
 	}
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
