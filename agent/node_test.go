@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	testclock "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -23,6 +22,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/util/scheme"
 )
 
 // node is a kernel and an API server of a test: interfaces, what is attached to them, and the steps that the agent
@@ -48,10 +48,6 @@ var errAPIDown = errors.New("the API server is away")
 
 func newNode(t *testing.T, counters ...v1alpha1.NodeCounter) *node {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
 	n := &node{
 		t:          t,
 		clock:      testclock.NewFakeClock(turnAfter(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 10*time.Second, "n1")),
@@ -63,7 +59,7 @@ func newNode(t *testing.T, counters ...v1alpha1.NodeCounter) *node {
 	state := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: "n1", Generation: 1}}
 	state.Spec.ReportInterval.Duration = 10 * time.Second
 	state.Spec.Counters = counters
-	n.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(state).WithObjects(state).
+	n.client = fake.NewClientBuilder().WithScheme(scheme.New()).WithStatusSubresource(state).WithObjects(state).
 		WithInterceptorFuncs(interceptor.Funcs{
 			SubResourceUpdate: func(ctx context.Context, c client.Client, name string, o client.Object, opts ...client.SubResourceUpdateOption) error {
 				if n.saveError != nil {

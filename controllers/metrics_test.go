@@ -10,13 +10,13 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/util/scheme"
 	"github.com/xdp-operator/xdp-operator/test/util/scrape"
 )
 
@@ -25,12 +25,8 @@ var conflict = apierrors.NewConflict(schema.GroupResource{}, "n", errors.New("ol
 // collector returns the collector of a controller with these objects in its cache.
 func collector(t *testing.T, objects ...client.Object) *Collector {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
 	return &Collector{
-		Reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build(),
+		Reader: fake.NewClientBuilder().WithScheme(scheme.New()).WithObjects(objects...).Build(),
 		States: &NodeStateReconciler{}, Clock: testclock.NewFakePassiveClock(now),
 	}
 }

@@ -12,12 +12,12 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
+	"github.com/xdp-operator/xdp-operator/test/util/scheme"
 )
 
 // plane is a real API server with the CRDs. api is a client of it.
@@ -37,12 +37,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer func() { _ = plane.Stop() }()
-		scheme := runtime.NewScheme()
-		if err := v1alpha1.AddToScheme(scheme); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		if api, err = client.New(plane.Config(), client.Options{Scheme: scheme}); err != nil {
+		if api, err = client.New(plane.Config(), client.Options{Scheme: scheme.New()}); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

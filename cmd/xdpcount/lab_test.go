@@ -21,6 +21,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/links"
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
+	wait "github.com/xdp-operator/xdp-operator/test/util/eventually"
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
@@ -278,17 +279,10 @@ func (p *process) signal(t *testing.T, signal os.Signal) {
 	}
 }
 
+// eventually calls check until it returns nil.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	for deadline := time.Now().Add(soon); ; time.Sleep(5 * time.Millisecond) {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
+	wait.Succeed(t, soon, check)
 }
 
 // pin attaches the interface in an agent's datapath for the duration of the test.

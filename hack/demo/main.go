@@ -24,6 +24,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/util/eventually"
 )
 
 const (
@@ -178,7 +179,7 @@ func (d *demo) takeDown(ctx context.Context) error {
 	if err := d.kubectl(ctx, "delete", "xdpcounter", counterName); err != nil {
 		return err
 	}
-	err := netnscluster.Eventually(ctx, 10*time.Second, func() error {
+	err := eventually.Check(ctx, 10*time.Second, func() error {
 		var left []string
 		for _, n := range d.cluster.Nodes() {
 			more, err := n.Leftovers()

@@ -14,7 +14,7 @@ import (
 
 	api "github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/eventually"
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
@@ -83,7 +83,7 @@ func (d *demo) send(ctx context.Context, howLong time.Duration) (traffic, error)
 // compare waits until the API tells exactly what was sent, and returns a table of both. The error says that they
 // still differ.
 func (d *demo) compare(ctx context.Context, sent traffic) (table string, mismatch error) {
-	mismatch = netnscluster.Eventually(ctx, 15*time.Second, func() error {
+	mismatch = eventually.Check(ctx, 15*time.Second, func() error {
 		counted, err := d.counted(ctx, sent.nodes)
 		if err != nil {
 			return err

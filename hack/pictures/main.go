@@ -22,6 +22,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/util/eventually"
 )
 
 // folder is where the pictures belong.
@@ -148,7 +149,7 @@ func disturb(ctx context.Context, noDriver, inUse *netnscluster.Node) (release f
 		_ = other.Process.Signal(syscall.SIGTERM)
 		_ = other.Wait()
 	}
-	err = netnscluster.Eventually(ctx, 10*time.Second, func() error {
+	err = eventually.Check(ctx, 10*time.Second, func() error {
 		if ids, err := inUse.Programs(); err != nil || len(ids) == 0 {
 			return errors.Join(err, errors.New("xdpcount has not yet attached"))
 		}

@@ -16,17 +16,15 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	kubernetes "k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/image"
 	"github.com/xdp-operator/xdp-operator/test/env/kubeletcluster"
-	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+	wait "github.com/xdp-operator/xdp-operator/test/util/eventually"
+	"github.com/xdp-operator/xdp-operator/test/util/scheme"
 )
 
 const (
@@ -145,18 +143,13 @@ func setUp(ctx context.Context, box *sandbox.Sandbox) (err error) {
 
 // newClient returns a client for the objects of Kubernetes and of the project, which the API server knows only later.
 func newClient(config *rest.Config) (client.WithWatch, error) {
-	scheme := kubernetes.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return nil, err
-	}
-	return client.NewWithWatch(config, client.Options{Scheme: scheme})
+	return client.NewWithWatch(config, client.Options{Scheme: scheme.New()})
 }
 
+// eventually calls check until it returns nil.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	if err := netnscluster.Eventually(t.Context(), soon, check); err != nil {
-		t.Fatal(err)
-	}
+	wait.Succeed(t, soon, check)
 }
 
 // run runs a command, which must succeed, and returns its output.

@@ -15,6 +15,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/util/eventually"
 )
 
 // controllerNames are the names of the two controllers, of which one is the leader.
@@ -106,7 +107,7 @@ func (w *testEnv) resetAccounting(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := netnscluster.Eventually(ctx, w.size.patience, func() error { return w.nothingLeft(ctx) }); err != nil {
+	if err := eventually.Check(ctx, w.size.patience, func() error { return w.nothingLeft(ctx) }); err != nil {
 		return err
 	}
 	w.made++
@@ -129,7 +130,7 @@ func (w *testEnv) resetAccounting(ctx context.Context) error {
 	for _, x := range w.senders {
 		x.arrived = traffic.Totals{}
 	}
-	return netnscluster.Eventually(ctx, w.size.patience, func() error { return w.allReady(ctx) })
+	return eventually.Check(ctx, w.size.patience, func() error { return w.allReady(ctx) })
 }
 
 // nothingLeft returns nil if no node state exists, and nothing of earlier counters is left on the nodes.

@@ -12,6 +12,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/eventually"
 )
 
 // shortestInterval is the report interval of the counters.
@@ -93,12 +94,12 @@ func (s *faultContext) moment() {
 }
 
 func (s *faultContext) eventually(check func() error) error {
-	return netnscluster.Eventually(s.ctx, s.size.patience, check)
+	return eventually.Check(s.ctx, s.size.patience, check)
 }
 
 // soon is eventually with the time that an agent needs for its next passes.
 func (s *faultContext) soon(check func() error) error {
-	return netnscluster.Eventually(s.ctx, 10*shortestInterval, check)
+	return eventually.Check(s.ctx, 10*shortestInterval, check)
 }
 
 // losesFromNow records that packets can be lost from now on until the node counts again.

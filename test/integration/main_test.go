@@ -20,6 +20,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+	wait "github.com/xdp-operator/xdp-operator/test/util/eventually"
 	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
@@ -116,11 +117,10 @@ func edit(t testing.TB, name string, change func(*v1alpha1.XDPCounterSpec)) {
 	}
 }
 
+// eventually calls check until it returns nil.
 func eventually(t testing.TB, check func() error) {
 	t.Helper()
-	if err := netnscluster.Eventually(t.Context(), soon, check); err != nil {
-		t.Fatal(err)
-	}
+	wait.Succeed(t, soon, check)
 }
 
 // expectReady waits until the counter's Ready condition has the status and reason for the current generation.
@@ -151,7 +151,7 @@ func expectMessage(t testing.TB, name, status, reason, message string) {
 // expectClean waits until no node has anything of the project left, and no node state exists.
 func expectClean(t testing.TB) {
 	t.Helper()
-	err := netnscluster.Eventually(context.Background(), soon, func() error {
+	err := wait.Check(context.Background(), soon, func() error {
 		states := &v1alpha1.XDPNodeStateList{}
 		if err := c.Client.List(context.Background(), states); err != nil {
 			return err

@@ -24,6 +24,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	wait "github.com/xdp-operator/xdp-operator/test/util/eventually"
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
@@ -123,7 +124,7 @@ func TestUninstallStopsController(t *testing.T) {
 	create(t, deployment)
 	kubelet := make(chan error, 1)
 	go func() {
-		kubelet <- netnscluster.Eventually(context.Background(), soon, func() error {
+		kubelet <- wait.Check(context.Background(), soon, func() error {
 			d := &appsv1.Deployment{}
 			if err := c.Client.Get(context.Background(), client.ObjectKeyFromObject(deployment), d); err != nil {
 				return err

@@ -17,7 +17,7 @@ import (
 	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
 
-	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	wait "github.com/xdp-operator/xdp-operator/test/util/eventually"
 )
 
 const serverAddress = "127.0.0.1:9090"
@@ -171,9 +171,8 @@ func equal(labels, want model.LabelSet) bool {
 	return true
 }
 
+// eventually calls check until it returns nil.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	if err := netnscluster.Eventually(t.Context(), time.Minute, check); err != nil {
-		t.Fatal(err)
-	}
+	wait.Succeed(t, time.Minute, check)
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -32,6 +31,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 	"github.com/xdp-operator/xdp-operator/test/util/golden"
 	"github.com/xdp-operator/xdp-operator/test/util/netns"
+	"github.com/xdp-operator/xdp-operator/test/util/scheme"
 )
 
 const document = "../../docs/troubleshooting.md"
@@ -47,10 +47,6 @@ type node struct {
 // newNode makes one. modes are what the counters ask for, the oldest first.
 func newNode(t *testing.T, modes ...v1alpha1.AttachMode) *node {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
 	state := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: "n1", Generation: 1}}
 	state.Spec.ReportInterval.Duration = time.Second
 	for i, mode := range modes {
@@ -65,7 +61,7 @@ func newNode(t *testing.T, modes ...v1alpha1.AttachMode) *node {
 	}
 	t.Cleanup(func() { _ = d.Close() })
 	n := &node{t: t, net: netns.New(t)}
-	n.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(state).WithObjects(state).Build()
+	n.client = fake.NewClientBuilder().WithScheme(scheme.New()).WithStatusSubresource(state).WithObjects(state).Build()
 	n.agent = &agent.Agent{Client: n.client, Node: "n1", Info: v1alpha1.AgentInfo{BootID: "boot"}, Datapath: d, Links: links.Links{}, Clock: clock.RealClock{}}
 	return n
 }

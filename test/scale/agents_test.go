@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"k8s.io/apimachinery/pkg/runtime"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -13,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
@@ -26,6 +26,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 	"github.com/xdp-operator/xdp-operator/test/util/objects"
+	"github.com/xdp-operator/xdp-operator/test/util/scheme"
 )
 
 // atOnce is the number of nodes that are created, and of agents that are started, at a time.
@@ -47,10 +48,7 @@ type simulatedAgents struct {
 }
 
 func newSimulatedAgents(c *netnscluster.Cluster, nodes int) (*simulatedAgents, error) {
-	f := &simulatedAgents{scheme: runtime.NewScheme()}
-	if err := v1alpha1.AddToScheme(f.scheme); err != nil {
-		return nil, err
-	}
+	f := &simulatedAgents{scheme: scheme.New()}
 	kubeconfig, err := c.Kubeconfig("system:serviceaccount:"+netnscluster.Namespace+":xdp-operator-agent",
 		"system:serviceaccounts", "system:serviceaccounts:"+netnscluster.Namespace, "system:authenticated")
 	if err != nil {

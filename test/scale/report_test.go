@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
-	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/eventually"
 )
 
 // The cost of one report for the API server and etcd, by the number of counters of its node. The agent writes the first
@@ -171,7 +171,7 @@ func reported(b *testing.B, counters int) *v1alpha1.XDPNodeState {
 	if err := f.start(context.Background()); err != nil {
 		b.Fatal(err)
 	}
-	err = netnscluster.Eventually(b.Context(), patience, func() error {
+	err = eventually.Check(b.Context(), patience, func() error {
 		f.traffic.ticks.Add(1_000_000)
 		if err := c.Client.Get(b.Context(), types.NamespacedName{Name: state.Name}, state); err != nil {
 			return err

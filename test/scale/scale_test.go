@@ -18,6 +18,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/eventually"
 	"github.com/xdp-operator/xdp-operator/test/util/objects"
 )
 
@@ -229,7 +230,7 @@ func (s *scaleRun) print() {
 
 func (s *scaleRun) eventually(check func() error) {
 	s.Helper()
-	if err := netnscluster.Eventually(s.Context(), patience, check); err != nil {
+	if err := eventually.Check(s.Context(), patience, check); err != nil {
 		s.print()
 		s.Fatal(err)
 	}

@@ -21,6 +21,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	wait "github.com/xdp-operator/xdp-operator/test/util/eventually"
 )
 
 const widgets = `
@@ -239,18 +241,8 @@ func TestStartTellsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// eventually calls try until it succeeds.
-func eventually(t *testing.T, try func() error) {
+// eventually calls check until it returns nil.
+func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	wait.Succeed(t, 20*time.Second, check)
 }

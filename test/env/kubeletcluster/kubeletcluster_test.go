@@ -18,6 +18,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+	wait "github.com/xdp-operator/xdp-operator/test/util/eventually"
 )
 
 const root = "../../.."
@@ -38,13 +39,7 @@ func TestMain(m *testing.M) {
 // eventually calls check until it returns nil.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if err = check(); err == nil {
-			return
-		}
-	}
-	t.Fatal(err)
+	wait.Succeed(t, time.Minute, check)
 }
 
 func TestNodesComeRunPodsAndGo(t *testing.T) {

@@ -17,13 +17,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/util/scheme"
 )
 
 // Namespace is where the service accounts live (config/rbac).
@@ -119,11 +117,7 @@ func Start(ctx context.Context, box *sandbox.Sandbox, o Options) (_ *Cluster, er
 	if err != nil {
 		return nil, err
 	}
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return nil, err
-	}
-	if c.Client, err = client.New(c.Config(), client.Options{Scheme: scheme}); err != nil {
+	if c.Client, err = client.New(c.Config(), client.Options{Scheme: scheme.New()}); err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	namespace := &corev1.Namespace{}
@@ -205,21 +199,4 @@ func (c *Cluster) kubeconfigOf(account, name string) (path string, err error) {
 	}
 	c.kubeconfigs[name] = path
 	return path, nil
-}
-
-// Eventually calls check every 50 ms until it returns nil. After the timeout it returns check's last error.
-func Eventually(ctx context.Context, timeout time.Duration, check func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	for {
-		err := check()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("after %v: %w", timeout, err)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }

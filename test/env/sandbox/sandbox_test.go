@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
+	wait "github.com/xdp-operator/xdp-operator/test/util/eventually"
 )
 
 const (
@@ -446,18 +447,8 @@ func TestKillSparesAnotherProcessWithTheNumber(t *testing.T) {
 	}
 }
 
-// eventually calls try until it succeeds.
-func eventually(t *testing.T, try func() error) {
+// eventually calls check until it returns nil.
+func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	wait.Succeed(t, 10*time.Second, check)
 }

@@ -7,23 +7,19 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/util/objects"
+	"github.com/xdp-operator/xdp-operator/test/util/scheme"
 )
 
 // newClient returns a client of an API server that has the counter "a".
 func newClient(t *testing.T) client.Client {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
 	x := counter()
-	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(x).WithStatusSubresource(x).Build()
+	return fake.NewClientBuilder().WithScheme(scheme.New()).WithObjects(x).WithStatusSubresource(x).Build()
 }
 
 func counter() *v1alpha1.XDPCounter {
