@@ -59,11 +59,12 @@ const testTimeout = "-timeout=2m"
 // writeProfile writes a coverage profile in which all code of the package is covered.
 func writeProfile(root, own, path string) (status int) {
 	files, err := filepath.Glob(filepath.Join(root, own, "*.go"))
-	profile := "mode: set\n"
+	var profile strings.Builder
+	profile.WriteString("mode: set\n")
 	for _, file := range files {
-		profile += fmt.Sprintf("%s/%s:1.1,1000000.1 1 1\n", strings.Replace(own, ".", module, 1), filepath.Base(file))
+		fmt.Fprintf(&profile, "%s/%s:1.1,1000000.1 1 1\n", strings.Replace(own, ".", module, 1), filepath.Base(file))
 	}
-	if err := errors.Join(err, os.WriteFile(path, []byte(profile), 0o600)); err != nil {
+	if err := errors.Join(err, os.WriteFile(path, []byte(profile.String()), 0o600)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return notViable
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,7 +58,7 @@ func pcapngOf(records []record) []byte {
 	for _, r := range records {
 		body := make([]byte, 12) // interface and time
 		body = order.AppendUint32(order.AppendUint32(body, uint32(len(r.data))), uint32(r.length))
-		block(enhancedPacket, append(body, r.data...))
+		block(enhancedPacket, slices.Concat(body, r.data))
 	}
 	return file
 }

@@ -41,8 +41,7 @@ func Prepare(ctx context.Context, root string, progress io.Writer) error {
 	assets, err := controlplane.Assets(ctx, progress)
 	if err != nil {
 		cancel()
-		<-built
-		return err
+		return errors.Join(err, <-built)
 	}
 	if err := os.Setenv(assetsVariable, assets); err != nil {
 		return err
