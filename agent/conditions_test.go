@@ -69,7 +69,7 @@ func TestWhatIsSelectedAndNotCounted(t *testing.T) {
 			},
 			"False PartiallyAttached: 1 of 2 interfaces are not counted: wg0 (NoEthernet)",
 		},
-		"who asks for native is told that an older one's Auto has got generic": {
+		"Native after an older Auto that attained generic is a mode conflict": {
 			[]v1alpha1.NodeCounter{named("a", auto, "eth1"), named("b", native, "eth1")},
 			[]string{
 				"eth1 Attached Generic [a]",

@@ -17,7 +17,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/memapi"
 )
 
-// Kernel is the kernel of a node in memory, the agent's Datapath and Links, with a model of what is booked for whom.
+// Kernel is the kernel of a node in memory: the agent's Datapath and Links, with a model of the accounts.
 //
 // The model knows the packets of each map since it was last booked and for which counters they are (docs/architecture.md):
 // for those that selected the interface at that booking, or for those that did when an agent first read a new map.
