@@ -104,7 +104,8 @@ func startTime(pid int) (string, error) {
 	if len(fields) < 20 {
 		return "", fmt.Errorf("/proc/%d/stat has only %d fields", pid, len(fields)+2)
 	}
-	if fields[0] == "Z" || fields[0] == "X" {
+	// Its first thread may be a zombie while another one still ends the other processes of the namespace: field 20 counts threads.
+	if fields[0] == "X" || fields[0] == "Z" && fields[20-3] == "1" {
 		return "", os.ErrProcessDone
 	}
 	return fields[22-3], nil
