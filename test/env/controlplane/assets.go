@@ -25,7 +25,7 @@ import (
 
 // KubernetesVersion is the release of kube-apiserver, kube-controller-manager and kubectl, without the "v".
 // It is the version of k8s.io/kubernetes in kubernetes/go.mod (a test compares the two).
-const KubernetesVersion = "1.36.3"
+const KubernetesVersion = "1.37.2"
 
 // module is the path of the module that this package is part of.
 const module = "github.com/xdp-operator/xdp-operator"
