@@ -16,6 +16,9 @@ export CGO_ENABLED := 0
 
 GO_TEST := go test -count=1
 
+# Builds a program into bin/. The compiler collects garbage less often, which saves a fifth of the time (test/util/gobuild).
+COMPILE := GOGC=$(or $(GOGC),400) go build -o bin/
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -27,11 +30,13 @@ help: ## Show this help
 .PHONY: demo
 demo: ## Run a cluster on this machine, count real packets and check the totals (KEEP=1: leave it running)
 	@echo "Compiling the demo (minutes the first time) ..."
-	go run ./hack/demo $(if $(KEEP),-keep) $(if $(WRONG),-wrong)
+	@$(COMPILE) ./hack/demo
+	@bin/demo $(if $(KEEP),-keep) $(if $(WRONG),-wrong)
 
 .PHONY: demo-down
 demo-down: ## End the cluster of make demo KEEP=1
-	go run ./hack/demo -down
+	@$(COMPILE) ./hack/demo
+	@bin/demo -down
 
 # Two targets run at a time, because they mostly wait. The longest are first. Prerequisites are built before.
 .PHONY: test
@@ -151,7 +156,8 @@ bench: ## Measure what counting costs and compare it with the budgets (root, idl
 
 .PHONY: controlplane
 controlplane: ## Get etcd, kube-apiserver, kube-controller-manager and kubectl (built once, then cached)
-	@go run ./hack/controlplane > /dev/null
+	@$(COMPILE) ./hack/controlplane
+	@bin/controlplane > /dev/null
 
 ##@ Generate and check
 
@@ -211,7 +217,8 @@ cluster-up: ## Run a Kubernetes cluster on this machine with the image of this c
 
 .PHONY: cluster-programs
 cluster-programs: ## Get what clusters of real nodes are made of (built once, then cached)
-	@go run ./hack/cluster -prepare
+	@$(COMPILE) ./hack/cluster
+	@bin/cluster -prepare
 
 .PHONY: cluster-down
 cluster-down: ## End that cluster, and remove what it or one that was killed has left
@@ -240,7 +247,8 @@ image: ## Build the image (needs Docker with BuildKit)
 
 .PHONY: image-tar
 image-tar: ## Build the image for amd64 and arm64 into bin/, without an engine (docker load and ctr images import take it)
-	go run ./hack/imagetar -version $(VERSION) -output bin amd64 arm64
+	@$(COMPILE) ./hack/imagetar
+	bin/imagetar -version $(VERSION) -output bin amd64 arm64
 
 .PHONY: install
 install: ## Install the CRDs into the cluster of the kubeconfig

@@ -64,7 +64,7 @@ func run(keep, down, wrong bool) error {
 	if _, err := os.Stat(filepath.Join(root, sample)); err != nil {
 		return fmt.Errorf("run it from the top folder of the clone: %w", err)
 	}
-	o := sandbox.Options{Outside: func() error { return netnscluster.Prepare(context.Background(), root, os.Stderr) }}
+	o := sandbox.Options{Outside: func() error { return netnscluster.Prepare(context.Background(), root, true, os.Stderr) }}
 	if keep {
 		o.PIDFile, o.LogFile = pidFile, filepath.Join(home, "log")
 	}
@@ -111,8 +111,8 @@ func (d *demo) play(ctx context.Context, box *sandbox.Sandbox, home string, keep
 	if d.dir, err = os.MkdirTemp("", "xdp-operator-demo-"); err != nil {
 		return err
 	}
-	d.step("Starting etcd, kube-apiserver and kube-controller-manager")
-	if d.cluster, err = netnscluster.Start(ctx, box, netnscluster.Options{Root: d.root, Dir: d.dir}); err != nil {
+	d.step("Starting etcd and kube-apiserver")
+	if d.cluster, err = netnscluster.Start(ctx, box, netnscluster.Options{Root: d.root, Dir: d.dir, WithoutControllers: true}); err != nil {
 		return err
 	}
 	d.step("Starting the controller and three nodes with an agent each")

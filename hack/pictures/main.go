@@ -56,7 +56,7 @@ func run() (err error) {
 	if _, err := os.Stat(filepath.Join(root, folder)); err != nil {
 		return fmt.Errorf("run it from the top folder of the clone: %w", err)
 	}
-	box, err := sandbox.Enter(sandbox.Options{Outside: func() error { return netnscluster.Prepare(context.Background(), root, os.Stderr) }})
+	box, err := sandbox.Enter(sandbox.Options{Outside: func() error { return netnscluster.Prepare(context.Background(), root, false, os.Stderr) }})
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	flag.Parse()
 	prepare := func() error {
-		if err := netnscluster.Prepare(context.Background(), root, os.Stderr); err != nil {
+		if err := netnscluster.Prepare(context.Background(), root, false, os.Stderr); err != nil {
 			return err
 		}
 		return prepareBuilds(context.Background(), os.Stderr)

@@ -34,7 +34,7 @@ var c *netnscluster.Cluster
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
-	prepare := func() error { return netnscluster.Prepare(context.Background(), root, os.Stderr) }
+	prepare := func() error { return netnscluster.Prepare(context.Background(), root, false, os.Stderr) }
 	netnscluster.Inside(root, "integration", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
 		if err = setUp(box, dir); err == nil {
 			status = m.Run()

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	var err error
 	box, err = sandbox.Enter(sandbox.Options{Outside: func() error {
-		return errors.Join(getPrograms(context.Background(), os.Stderr), netnscluster.Prepare(context.Background(), root, os.Stderr))
+		return errors.Join(getPrograms(context.Background(), os.Stderr), netnscluster.Prepare(context.Background(), root, false, os.Stderr))
 	}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	klog.SetLogger(logr.Discard()) // logs about watches that end with their agents
 	flag.Parse()
-	prepare := func() error { return netnscluster.Prepare(context.Background(), root, os.Stderr) }
+	prepare := func() error { return netnscluster.Prepare(context.Background(), root, false, os.Stderr) }
 	netnscluster.Inside(root, "scale", prepare, func(box *sandbox.Sandbox, dir string) (status int, err error) {
 		if c, err = netnscluster.Start(context.Background(), box, netnscluster.Options{Root: root, Dir: dir}); err != nil {
 			return 1, err

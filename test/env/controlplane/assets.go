@@ -47,11 +47,14 @@ func binaries() []string {
 //
 // kubelet and the other programs of nodes are built only if Programs is called with their names.
 //
-// If more than one source is used, the directory holds links. Runs at the same time wait for each other.
-// progress may be nil.
-func Assets(ctx context.Context, progress io.Writer) (string, error) {
+// If names are given, only those of the executables are needed. If more than one source is used, the directory holds links.
+// Runs at the same time wait for each other. progress may be nil.
+func Assets(ctx context.Context, progress io.Writer, names ...string) (string, error) {
+	if len(names) == 0 {
+		names = binaries()
+	}
 	given := os.Getenv("KUBEBUILDER_ASSETS")
-	absent := missing(given, binaries())
+	absent := missing(given, names)
 	if len(absent) == 0 {
 		return filepath.Abs(given)
 	}
@@ -62,10 +65,10 @@ func Assets(ctx context.Context, progress io.Writer) (string, error) {
 	if err := fill(ctx, cache, source, absent, &reporter{out: progress}); err != nil {
 		return "", err
 	}
-	if len(absent) == len(binaries()) {
+	if len(absent) == len(names) {
 		return cache, nil
 	}
-	return mix(given, cache)
+	return mix(given, cache, names)
 }
 
 // missing returns those names that are not executable files in dir, all of them if dir is empty.
@@ -179,8 +182,8 @@ func fill(ctx context.Context, cache, source string, names []string, report *rep
 	return nil
 }
 
-// mix returns a folder beside cache of links to the four binaries: those that given has, the others from cache.
-func mix(given, cache string) (string, error) {
+// mix returns a folder beside cache of links to the binaries: those that given has, the others from cache.
+func mix(given, cache string, names []string) (string, error) {
 	given, err := filepath.Abs(given)
 	if err != nil {
 		return "", err
@@ -190,7 +193,7 @@ func mix(given, cache string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make a directory of links to the control plane: %w", err)
 	}
-	for _, name := range binaries() {
+	for _, name := range names {
 		from := given
 		if len(missing(given, []string{name})) > 0 {
 			from = cache

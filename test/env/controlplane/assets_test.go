@@ -55,7 +55,7 @@ func TestBuildTargets(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		"etcd": "etcd", "kube-apiserver": "kubernetes", "kube-controller-manager": "kubernetes", "kubectl": "kubernetes",
+		"etcd": "etcd", "kube-apiserver": "kubernetes", "kube-controller-manager": "kubernetes-controllers", "kubectl": "kubernetes",
 		"kube-proxy": "kubernetes-node", "kube-scheduler": "kubernetes-node", "kubelet": "kubernetes-node",
 	}
 	if diff := cmp.Diff(want, in); diff != "" {
@@ -68,6 +68,41 @@ func TestBuildTargets(t *testing.T) {
 	}
 }
 
+// versions returns the version of each module that a package in dir is from.
+func versions(t *testing.T, dir string, patterns ...string) map[string]string {
+	t.Helper()
+	list := exec.CommandContext(t.Context(), "go", append([]string{"list", "-deps", "-f", "{{with .Module}}{{.Path}} {{with .Replace}}{{.Version}}{{else}}{{.Version}}{{end}}{{end}}"}, patterns...)...)
+	list.Dir, list.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		if module, version, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			versions[module] = version
+		}
+	}
+	return versions
+}
+
+func TestModulesOfTheProductHaveOneVersion(t *testing.T) {
+	product, plane := versions(t, "../../..", "./cmd/...", "./hack/demo"), versions(t, "kubernetes", ".", "./etcd")
+	shared := 0
+	for module, version := range plane {
+		switch of, ok := product[module]; {
+		case !ok:
+		case of != version:
+			t.Errorf("%s is compiled twice: %s for the product, %s for the control plane", module, of, version)
+		default:
+			shared++
+		}
+	}
+	if shared < 30 {
+		t.Errorf("only %d modules are shared", shared)
+	}
+}
+
 func TestControlPlaneHasNoNodePrograms(t *testing.T) {
 	list := exec.CommandContext(t.Context(), "go", "list", "-deps", ".")
 	list.Dir, list.Env = "kubernetes", append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
@@ -76,7 +111,7 @@ func TestControlPlaneHasNoNodePrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	packages := strings.Fields(string(out))
-	for _, program := range []string{"kube-proxy", "kube-scheduler", "kubelet"} {
+	for _, program := range []string{"kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet"} {
 		if name := "k8s.io/kubernetes/cmd/" + program + "/app"; slices.Contains(packages, name) {
 			t.Errorf("the binary of the control plane imports %s", name)
 		}

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/xdp-operator/xdp-operator/test/util/gobuild"
 )
 
 // buildTarget is a binary that is built, and the programs that it has. It runs as the program by whose name it is called.
@@ -24,15 +26,19 @@ type buildTarget struct {
 	programs []string
 }
 
-// buildTargets returns all binaries. The programs of nodes have their own: compiling kubelet takes time that the demo and most
-// tests need not spend.
+// buildTargets returns all binaries. What the demo and most tests do not need has a binary of its own, because compiling it takes
+// minutes.
 func buildTargets() []buildTarget {
 	flags := "-s -w " + versionFlags()
 	version := "Kubernetes v" + KubernetesVersion
 	return []buildTarget{
 		{
-			binary: "kubernetes", what: version + " (API server, controller manager and kubectl)", pattern: ".",
-			ldflags: flags, programs: []string{"kube-apiserver", "kube-controller-manager", "kubectl"},
+			binary: "kubernetes", what: version + " (API server and kubectl)", pattern: ".",
+			ldflags: flags, programs: []string{"kube-apiserver", "kubectl"},
+		},
+		{
+			binary: "kubernetes-controllers", what: version + " (controller manager)", pattern: "./controllers",
+			ldflags: flags, programs: []string{"kube-controller-manager"},
 		},
 		{
 			binary: "kubernetes-node", what: version + " (kubelet, kube-proxy and scheduler)", pattern: "./node",
@@ -90,7 +96,7 @@ func buildPackages(ctx context.Context, what, dir, pattern, ldflags, output stri
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Dir = dir
 		// GOWORK: the module is in no workspace.
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+		cmd.Env = gobuild.Env("CGO_ENABLED=0", "GOWORK=off")
 		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 		cmd.WaitDelay = 10 * time.Second
 		return cmd

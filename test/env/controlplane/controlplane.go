@@ -43,6 +43,8 @@ type Options struct {
 	Address string
 	// CRDs lists files, or directories of files, of CustomResourceDefinitions. They are Established when Start returns.
 	CRDs []string
+	// WithoutControllers leaves out kube-controller-manager: namespaces get no ServiceAccount, and nothing collects garbage.
+	WithoutControllers bool
 	// Kubelets, if not nil, makes it one for real nodes, with a scheduler.
 	Kubelets *Kubelets
 	// Log gets a line per step. May be nil.
@@ -62,14 +64,14 @@ type ControlPlane struct {
 	logs      []*os.File
 	config    *rest.Config
 	admin     string
-	manager   *process
+	manager   *process // nil with Options.WithoutControllers
 	scheduler *process // nil without Options.Kubelets
 
 	mu sync.Mutex // guards the serial numbers of envtest's certificate authority
 }
 
 // Start runs a control plane and returns when it serves, its controllers work (the ServiceAccount default is
-// there) and the CRDs are established. It is set up like a cluster: Node and RBAC authorization, the
+// there; see Options.WithoutControllers) and the CRDs are established. It is set up like a cluster: Node and RBAC authorization, the
 // ServiceAccount and NodeRestriction admission plugins, TokenRequest, and the bootstrap roles.
 // Without Options.Kubelets it has no scheduler, and without nodes its ClusterIPs lead nowhere.
 // If it returns an error, nothing runs and the logs' last lines are part of the error.
@@ -123,8 +125,10 @@ func Start(ctx context.Context, o Options) (_ *ControlPlane, err error) {
 		return nil, err
 	}
 	report.line("etcd and kube-apiserver serve after %.1f s at %s", time.Since(begin).Seconds(), c.config.Host)
-	if err := c.startControllers(); err != nil {
-		return nil, err
+	if !o.WithoutControllers {
+		if err := c.startControllers(); err != nil {
+			return nil, err
+		}
 	}
 	if o.Kubelets != nil {
 		if err := o.Kubelets.startScheduler(c); err != nil {
@@ -136,8 +140,10 @@ func Start(ctx context.Context, o Options) (_ *ControlPlane, err error) {
 			return nil, fmt.Errorf("install the CRDs: %w", err)
 		}
 	}
-	if err := c.awaitControllers(ctx); err != nil {
-		return nil, err
+	if !o.WithoutControllers {
+		if err := c.awaitControllers(ctx); err != nil {
+			return nil, err
+		}
 	}
 	report.line("the control plane is ready after %.1f s", time.Since(begin).Seconds())
 	return c, nil

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/xdp-operator/xdp-operator/test/util/gobuild"
 )
 
 // Operator builds the programs of this clone for an architecture and returns the image that the Dockerfile describes.
@@ -53,7 +55,7 @@ func Compile(ctx context.Context, dir, pkg, architecture, ldflags string, progre
 	// As in the Dockerfile, where there is no repository that could be stamped in.
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w "+ldflags, "-o", output, pkg)
 	build.Dir = dir
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+architecture, "GOAMD64=v1", "GOARM64=v8.0")
+	build.Env = gobuild.Env("CGO_ENABLED=0", "GOOS=linux", "GOARCH="+architecture, "GOAMD64=v1", "GOARM64=v8.0")
 	var said bytes.Buffer
 	build.Stderr = &said
 	if progress != nil {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/util/gobuild"
 	"github.com/xdp-operator/xdp-operator/test/util/scheme"
 )
 
@@ -31,14 +32,19 @@ const Namespace = "xdp-operator-system"
 const assetsVariable = "KUBEBUILDER_ASSETS"
 
 // Prepare gets what needs the machine's network: the control plane's binaries, and the controller and agent built
-// from this clone. It belongs into sandbox.Options.Outside. root is the top folder of the clone.
-func Prepare(ctx context.Context, root string, progress io.Writer) error {
+// from this clone. It belongs into sandbox.Options.Outside. root is the top folder of the clone. With withoutControllers
+// kube-controller-manager is not among the binaries (Options.WithoutControllers).
+func Prepare(ctx context.Context, root string, withoutControllers bool, progress io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// Both at the same time: the build of the control plane leaves cores idle while it downloads modules and links.
 	began, built := time.Now(), make(chan error, 1)
 	go func() { built <- buildPrograms(ctx, root) }()
-	assets, err := controlplane.Assets(ctx, progress)
+	var names []string
+	if withoutControllers {
+		names = []string{"etcd", "kube-apiserver", "kubectl"}
+	}
+	assets, err := controlplane.Assets(ctx, progress, names...)
 	if err != nil {
 		cancel()
 		return errors.Join(err, <-built)
@@ -62,7 +68,7 @@ func Prepare(ctx context.Context, root string, progress io.Writer) error {
 func buildPrograms(ctx context.Context, root string) error {
 	args := append([]string{"build", "-o", programs + "/"}, buildFlags...)
 	build := exec.CommandContext(ctx, "go", append(args, "./cmd/...")...)
-	build.Dir, build.Env = root, append(os.Environ(), buildCGO)
+	build.Dir, build.Env = root, gobuild.Env(buildCGO)
 	// At a signal the go command stops its compilers.
 	build.Cancel = func() error { return build.Process.Signal(os.Interrupt) }
 	build.WaitDelay = 10 * time.Second
@@ -77,6 +83,8 @@ type Options struct {
 	Root string    // the top folder of the clone, prepared
 	Dir  string    // gets data and logs
 	Log  io.Writer // gets a line per step; may be nil
+
+	WithoutControllers bool // as in controlplane.Options
 }
 
 // Cluster is a control plane with nodes.
@@ -112,6 +120,8 @@ func Start(ctx context.Context, box *sandbox.Sandbox, o Options) (_ *Cluster, er
 		Address: sandbox.FabricAddress,
 		CRDs:    []string{filepath.Join(o.Root, "config/crd/bases")},
 		Log:     o.Log,
+
+		WithoutControllers: o.WithoutControllers,
 	})
 	if err != nil {
 		return nil, err
