@@ -304,7 +304,7 @@ func TestFailureMessages(t *testing.T) {
 			"on the node: ethtool -l eth0": plan.ErrNotEnoughQueues,
 		"OffloadConflict: x: an offload that is on rules native XDP out; remedy: disable the offload, or use attachMode Auto or Generic; " +
 			"on the node: ethtool -k eth0": plan.ErrOffloadConflict,
-		"MemberHasProgram: x: a member of the interface has an XDP program; remedy: count the members instead of the bond or remove their program, " +
+		"MemberHasProgram: x: a member of the interface has an XDP program; remedy: remove the member's program, " +
 			"or use attachMode Auto or Generic; on the node: ip -d link show master eth0": plan.ErrMemberHasProgram,
 		"InterfaceNotFound: x: the interface is gone; remedy: none needed: the interface is counted when it is created again": plan.ErrInterfaceGone,
 		"PermissionDenied: x: not permitted; remedy: give the agent's container the capabilities BPF, NET_ADMIN and PERFMON, SYS_RESOURCE before Linux 5.11, " +

@@ -57,9 +57,19 @@ func TestWhatIsSelectedAndNotCounted(t *testing.T) {
 			[]v1alpha1.NodeCounter{named("a", auto, "eth*"), named("b", auto, "eth*"), named("c", auto, "eth0.5")},
 			[]string{
 				"eth0 Attached Generic [a b]", "eth0.5 Attached Generic [c]",
-				"eth0.5 Skipped CountedElsewhere [a b]: its frames are counted at eth0, which the XDPCounter selects too", "eth1 Attached Generic [a b]",
+				"eth0.5 Skipped CountedElsewhere [a b]: its frames are counted at eth0", "eth1 Attached Generic [a b]",
 			},
 			"True AllInterfacesAttached: 3 interfaces are being counted",
+		},
+		"a bond is counted at its member, which is not selected itself": {
+			[]v1alpha1.NodeCounter{named("a", auto, "bond0")},
+			[]string{"bond0 Skipped CountedElsewhere [a]: its frames are counted at port0", "port0 Attached Generic [a]"},
+			"True AllInterfacesAttached: 1 interface is being counted",
+		},
+		"a bond without members is skipped": {
+			[]v1alpha1.NodeCounter{named("a", auto, "bond1")},
+			[]string{"bond1 Skipped NoMembers [a]: it has no members, through which it would receive frames; members are counted as soon as they join"},
+			"False NoInterfacesMatched: only interfaces without members are selected: bond1",
 		},
 		"what has no Ethernet header fails": {
 			[]v1alpha1.NodeCounter{named("a", auto, "eth1", "wg0")},
@@ -81,7 +91,8 @@ func TestWhatIsSelectedAndNotCounted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t, tc.counters...)
 			n.generic = true
-			n.interfaces = append(n.interfaces, plan.Interface{Name: "eth0.5", Index: 4, Parent: 2}, plan.Interface{Name: "wg0", Index: 5, NoEthernet: true})
+			n.interfaces = append(n.interfaces, plan.Interface{Name: "eth0.5", Index: 4, Parent: 2}, plan.Interface{Name: "wg0", Index: 5, NoEthernet: true},
+				plan.Interface{Name: "bond0", Index: 6, Kind: "bond"}, plan.Interface{Name: "port0", Index: 7, Master: 6}, plan.Interface{Name: "bond1", Index: 8, Kind: "bond"})
 			n.settle()
 			var got []string
 			for _, i := range n.state().Status.Interfaces {

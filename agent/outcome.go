@@ -30,6 +30,7 @@ var reasons = []struct {
 	{plan.ErrPermission, v1alpha1.ReasonPermissionDenied},
 	{plan.ErrModeConflict, v1alpha1.ReasonModeConflict},
 	{plan.ErrCountedElsewhere, v1alpha1.ReasonCountedElsewhere},
+	{plan.ErrNoMembers, v1alpha1.ReasonNoMembers},
 	{plan.ErrNoEthernet, v1alpha1.ReasonNoEthernet},
 	{plan.ErrOutOfMemory, v1alpha1.ReasonOutOfMemory},
 	{plan.ErrDispatcherRefused, v1alpha1.ReasonDispatcherUnsupported},

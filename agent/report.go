@@ -121,7 +121,9 @@ func rejected(e v1alpha1.NodeInterface, d plan.Rejected) v1alpha1.NodeInterface 
 	switch {
 	case errors.Is(d.Why, plan.ErrCountedElsewhere):
 		e.State = v1alpha1.InterfaceSkipped
-		e.Message = "its frames are counted at " + format.FirstFew(d.At) + ", which the XDPCounter selects too"
+		e.Message = "its frames are counted at " + format.FirstFew(d.At)
+	case errors.Is(d.Why, plan.ErrNoMembers):
+		e.State, e.Message = v1alpha1.InterfaceSkipped, d.Why.Error()+"; members are counted as soon as they join"
 	case errors.Is(d.Why, plan.ErrModeConflict):
 		e.Message = v1alpha1.FailureMessage(e.Reason, fmt.Sprintf("an older XDPCounter has this interface in %s mode", d.Has), e.Name)
 	default:
@@ -189,14 +191,18 @@ func ratesBefore(state *v1alpha1.XDPNodeState, uid types.UID) traffic.Rates {
 // readiness returns the Ready condition of the node.
 func readiness(spec v1alpha1.XDPNodeStateSpec, interfaces []v1alpha1.NodeInterface) metav1.Condition {
 	var attached int
-	var failureNames []string
+	var failureNames, empty []string
 	for _, i := range interfaces {
 		switch i.State {
 		case v1alpha1.InterfaceAttached:
 			attached++
 		case v1alpha1.InterfaceFailed:
 			failureNames = append(failureNames, i.Name+" ("+i.Reason+")")
-		case v1alpha1.InterfaceDetaching, v1alpha1.InterfaceSkipped:
+		case v1alpha1.InterfaceSkipped:
+			if i.Reason == v1alpha1.ReasonNoMembers {
+				empty = append(empty, i.Name)
+			}
+		case v1alpha1.InterfaceDetaching:
 		}
 	}
 	active := slices.ContainsFunc(spec.Counters, func(c v1alpha1.NodeCounter) bool { return !c.Inactive })
@@ -211,6 +217,9 @@ func readiness(spec v1alpha1.XDPNodeStateSpec, interfaces []v1alpha1.NodeInterfa
 			len(failureNames), format.Count(attached+len(failureNames), "interface is", "interfaces are"), format.FirstFew(failureNames))
 	case active && attached == 0:
 		c.Reason, c.Message = v1alpha1.ReasonNoInterfacesMatched, "no interface of this node is selected"
+		if len(empty) > 0 {
+			c.Message = "only interfaces without members are selected: " + format.FirstFew(empty)
+		}
 	case !active:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonSuspended, "no active XDPCounter selects this node; the totals are kept"
 	default:

@@ -149,6 +149,11 @@ func (b stateBuilder) Skipped(name string, uids ...types.UID) stateBuilder {
 	return b
 }
 
+func (b stateBuilder) Empty(name string, uids ...types.UID) stateBuilder {
+	b.s.Status.Interfaces = append(b.s.Status.Interfaces, v1alpha1.NodeInterface{Name: name, State: v1alpha1.InterfaceSkipped, Reason: v1alpha1.ReasonNoMembers, Counters: uids})
+	return b
+}
+
 func (b stateBuilder) Behind() stateBuilder { b.s.Generation++; return b }
 
 func (b stateBuilder) SilentSince(t time.Time) stateBuilder {

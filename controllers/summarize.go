@@ -14,6 +14,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // maxFailures is how many failures a status lists. status.nodes and status.interfaces have their full numbers.
@@ -142,9 +143,13 @@ func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.
 		s.pending = append(s.pending, name)
 	case onNode.native+onNode.generic == 0:
 		s.nodes.Failed++
+		cause := "spec.interfaces selects none of its interfaces"
+		if len(onNode.empty) > 0 {
+			cause = "spec.interfaces selects only interfaces without members: " + format.FirstFew(onNode.empty)
+		}
 		s.failures = append(s.failures, v1alpha1.Failure{
 			Node: name, Reason: v1alpha1.ReasonNoInterfacesMatched,
-			Message: v1alpha1.FailureMessage(v1alpha1.ReasonNoInterfacesMatched, "spec.interfaces selects none of its interfaces", ""),
+			Message: v1alpha1.FailureMessage(v1alpha1.ReasonNoInterfacesMatched, cause, ""),
 		})
 	default:
 		s.nodes.Ready++
@@ -167,6 +172,7 @@ type interfaceSummary struct {
 	pending           bool
 	failed            []v1alpha1.NodeInterface
 	skipped           []v1alpha1.NodeInterface
+	empty             []string                 // bonds and teams without members
 	fellBackToGeneric []v1alpha1.NodeInterface // in generic mode because native mode was refused
 }
 
@@ -184,6 +190,8 @@ func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfa
 			}
 		case i.State == v1alpha1.InterfaceAttached:
 			f.native++
+		case i.Reason == v1alpha1.ReasonNoMembers: // it receives no frames
+			f.empty = append(f.empty, i.Name)
 		case i.State == v1alpha1.InterfaceSkipped:
 			f.skipped = append(f.skipped, i)
 		case i.State == v1alpha1.InterfaceDetaching || i.Reason == v1alpha1.ReasonPending:

@@ -43,6 +43,15 @@ func TestSummarizeReadyCondition(t *testing.T) {
 			counter("a").Pool("core"), objs(good("n3").Skipped("bond0", "a").Skipped("br0", "b")),
 			"True AllInterfacesAttached: 1 interface is being counted on 1 node; the frames of 1 more interface are already counted there: n3/bond0", "1/1 0; 1 1 0 0", nil,
 		},
+		"a bond without members is no failure, and nothing is missed": {
+			counter("a").Pool("core"), objs(good("n3").Empty("bond0", "a")),
+			"True AllInterfacesAttached: 1 interface is being counted on 1 node", "1/1 0; 1 1 0 0", nil,
+		},
+		"only a bond without members is selected": {
+			counter("a").Pool("core"), objs(state("n3").For("a", 5).Empty("bond0", "a")),
+			"False NoInterfacesMatched: spec.interfaces selects no interface on 1 node: n3", "0/1 1; 0 0 0 0",
+			[]string{"n3  NoInterfacesMatched"},
+		},
 		"an interface in generic mode because native mode was refused is counted and mentioned": {
 			counter("a").Pool("edge"), objs(good("n1"), good("n2").FellBack("eth1", v1alpha1.ReasonMTUTooLarge, "a")),
 			"True AllInterfacesAttached: 3 interfaces are being counted on 2 nodes; 1 in generic mode because native mode was refused: n2/eth1 (MTUTooLarge)",

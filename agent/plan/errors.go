@@ -15,6 +15,7 @@ var (
 	ErrOutOfMemory       = errors.New("the kernel has no memory for it")
 	ErrModeConflict      = errors.New("an older counter wants it in another mode")
 	ErrCountedElsewhere  = errors.New("its frames are counted at another interface")
+	ErrNoMembers         = errors.New("it has no members, through which it would receive frames")
 	ErrDispatcherRefused = errors.New("the hook cannot be shared by a dispatcher here")
 	ErrNoEthernet        = errors.New("its packets have no Ethernet header")
 	ErrPending           = errors.New("the counts of an earlier attachment are not saved yet")

@@ -42,49 +42,117 @@ func stackOf(interfaces []Interface) stack {
 
 const openvswitch = "openvswitch"
 
-// layers returns the selected interfaces that are not to be counted, each with the names of the interfaces at which its frames
-// are counted instead. Of the remaining interfaces none is above another, so no frame is counted twice.
+// layering says at which interfaces the frames of the selected interfaces are counted.
+type layering struct {
+	counted   []Interface      // none is above another, so that no frame is counted twice; some are not selected themselves
+	elsewhere map[int][]string // selected interfaces that are not counted, with the names of those that are counted instead
+	empty     map[int]bool     // selected bonds and teams without members, which receive no frames
+}
+
+// layers returns where the selected interfaces are counted: at the lowest ones. There are three rules for members.
 //
-// Frames are counted at the lowest selected interface. There are two exceptions, because these interfaces also receive frames
-// that do not pass a selected interface below: a bond or a team, unless all its members are selected; and a physical interface
-// that has members, such as Azure's hv_netvsc, whose virtual function receives only some of the frames.
-func (s stack) layers(selected []Interface) (elsewhere map[int][]string) {
+// A bond or a team is counted at its members, whether these are selected or not. With a program of its own in native mode, a
+// bond refuses new members that have a program, that have no native XDP or whose MTU is too large, and it cannot change to
+// the modes balance-tlb and balance-alb (bond_enslave and bond_option_mode_set of drivers/net/bonding). So members could not
+// join because of us.
+//
+// If the bond or team or one of its members has a program of somebody else, the bond or team is counted itself, and its members
+// are not: the hook of that member is in use, while the bond accepts generic mode or a dispatcher.
+//
+// A physical interface that has members is counted itself, because its members receive only some of its frames: Azure's
+// hv_netvsc with its virtual function.
+func (s stack) layers(selected []Interface, onHook func(Interface) owner) layering {
+	l := layering{elsewhere: map[int][]string{}, empty: map[int]bool{}}
 	counted := map[int]bool{}
-	for _, i := range selected {
+	all := slices.Clone(selected)
+	for n := 0; n < len(all); n++ { // all grows
+		i := all[n]
+		if counted[i.Index] {
+			continue
+		}
 		counted[i.Index] = true
-	}
-	lowestFirst := slices.SortedStableFunc(slices.Values(selected), func(a, b Interface) int {
-		return cmp.Compare(s.height(a.Index), s.height(b.Index))
-	})
-	above := map[int]int{} // by the index of a member that is not counted: its master
-	for _, i := range lowestFirst {
-		if !counted[i.Index] {
+		if !isBond(i) {
 			continue
 		}
 		members := s.members(i)
-		all := !slices.ContainsFunc(members, func(m int) bool { return !counted[m] })
-		if i.Kind == "" || (i.Kind == "bond" || i.Kind == "team") && !all {
-			for _, m := range members {
-				if counted[m] {
-					delete(counted, m)
-					above[m] = i.Index
-				}
+		if len(members) == 0 {
+			delete(counted, i.Index)
+			l.empty[i.Index] = true
+		}
+		for _, m := range members {
+			all = append(all, s.byIndex[m])
+		}
+	}
+	above := map[int]int{} // by the index of a member that is not counted: its master
+	slices.SortStableFunc(all, func(a, b Interface) int { return cmp.Compare(s.height(a.Index), s.height(b.Index)) })
+	for _, i := range all {
+		if !counted[i.Index] || i.Kind != "" && !isBond(i) {
+			continue
+		}
+		members := s.members(i)
+		others := onHook(i) == somebodyElse || onHook(i) == shared ||
+			slices.ContainsFunc(members, func(m int) bool { return onHook(s.byIndex[m]) == somebodyElse })
+		if isBond(i) && !others {
+			continue
+		}
+		for _, m := range members {
+			if counted[m] {
+				delete(counted, m)
+				above[m] = i.Index
 			}
 		}
 	}
-	for _, i := range selected {
+	for _, i := range all {
 		if counted[i.Index] && s.any(i.Index, counted) {
 			delete(counted, i.Index)
 		}
 	}
-	elsewhere = map[int][]string{}
-	for _, i := range selected {
-		if !counted[i.Index] {
-			elsewhere[i.Index] = s.at(i.Index, counted, above)
+	for _, i := range all {
+		if counted[i.Index] && !slices.ContainsFunc(l.counted, func(c Interface) bool { return c.Index == i.Index }) {
+			l.counted = append(l.counted, i)
 		}
 	}
-	return elsewhere
+	for _, i := range selected {
+		if !counted[i.Index] && !l.empty[i.Index] {
+			l.elsewhere[i.Index] = s.at(i.Index, counted, above)
+		}
+	}
+	return l
 }
+
+// CountedAt returns the interfaces at which the frames of i are counted if nothing else is selected: the members of a bond or
+// team, none if it has no members, and i itself in other cases. See layers.
+func CountedAt(i Interface, interfaces []Interface) []Interface {
+	onHook := func(i Interface) owner { return ownerOf(i, nil) }
+	return stackOf(interfaces).layers([]Interface{i}, onHook).counted
+}
+
+// owner is whose program is on a hook.
+type owner int
+
+const (
+	nobody owner = iota
+	we
+	shared // our program is called by a dispatcher, which may call others too
+	somebodyElse
+)
+
+// ownerOf returns whose program is on the hook of an interface. have are our attachments.
+func ownerOf(i Interface, have []Attachment) owner {
+	if i.Hook == (Hook{}) {
+		return nobody
+	}
+	switch at := slices.IndexFunc(have, func(h Attachment) bool { return h.Live(i) }); {
+	case at < 0:
+		return somebodyElse
+	case have[at].ViaDispatcher:
+		return shared
+	default:
+		return we
+	}
+}
+
+func isBond(i Interface) bool { return i.Kind == "bond" || i.Kind == "team" }
 
 // members returns the interfaces below i whose master is i.
 func (s stack) members(i Interface) []int {

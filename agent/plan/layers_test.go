@@ -20,6 +20,16 @@ var (
 		{Name: "eth0", Index: 2, Master: 4}, {Name: "eth1", Index: 3, Master: 4}, {Name: "bond0", Index: 4, Kind: "bond", Primary: true},
 		{Name: "bond0.100", Index: 5, Kind: "vlan", Parent: 4}, {Name: "eth2", Index: 6},
 	}
+	withoutMember = []Interface{
+		{Name: "eth0", Index: 2}, {Name: "eth1", Index: 3, Master: 4}, {Name: "bond0", Index: 4, Kind: "bond", Primary: true},
+	}
+	memberInUse = []Interface{
+		{Name: "eth0", Index: 2, Master: 4, Hook: Hook{Program: 9, Mode: Native}}, {Name: "eth1", Index: 3, Master: 4}, {Name: "bond0", Index: 4, Kind: "bond", Primary: true},
+	}
+	bondInUse = []Interface{
+		{Name: "eth0", Index: 2, Master: 4}, {Name: "eth1", Index: 3, Master: 4}, {Name: "bond0", Index: 4, Kind: "bond", Primary: true, Hook: Hook{Program: 9, Mode: Native}},
+	}
+	teamed  = []Interface{{Name: "eth0", Index: 2, Master: 3}, {Name: "team0", Index: 3, Kind: "team"}}
 	bridged = []Interface{
 		{Name: "br0", Index: 2, Kind: "bridge", Primary: true}, {Name: "eth0", Index: 3, Master: 2}, {Name: "vnet0", Index: 4, Kind: "tun", Master: 2},
 	}
@@ -51,14 +61,24 @@ func TestWhereStackedInterfacesAreCounted(t *testing.T) {
 			Selection{Names: everything}, bonded, []string{"eth0", "eth1", "eth2"},
 			map[string][]string{"bond0": {"eth0", "eth1"}, "bond0.100": {"eth0", "eth1"}},
 		},
-		"a bond alone": {Selection{Primary: true}, bonded, []string{"bond0"}, nil},
-		"a bond of which only one member is selected, at the bond": {
-			Selection{Primary: true, Names: []string{"eth0", "eth2"}}, bonded, []string{"eth2", "bond0"}, map[string][]string{"eth0": {"bond0"}},
+		"a bond alone, at its members": {Selection{Primary: true}, bonded, []string{"eth0", "eth1"}, map[string][]string{"bond0": {"eth0", "eth1"}}},
+		"a bond of which only one member is selected": {
+			Selection{Primary: true, Names: []string{"eth0", "eth2"}}, bonded, []string{"eth0", "eth1", "eth2"}, map[string][]string{"bond0": {"eth0", "eth1"}},
 		},
 		"a bond whose other member is excluded": {
-			Selection{Names: everything, Exclude: []string{"eth1"}}, bonded, []string{"eth2", "bond0"},
-			map[string][]string{"eth0": {"bond0"}, "bond0.100": {"bond0"}},
+			Selection{Names: everything, Exclude: []string{"eth1"}}, bonded, []string{"eth0", "eth1", "eth2"},
+			map[string][]string{"bond0": {"eth0", "eth1"}, "bond0.100": {"eth0", "eth1"}},
 		},
+		"a member that left the bond, and may come back": {
+			Selection{Primary: true, Names: []string{"eth0"}}, withoutMember, []string{"eth0", "eth1"}, map[string][]string{"bond0": {"eth1"}},
+		},
+		"a bond of which a member has a program of somebody else, at the bond": {
+			Selection{Primary: true, Names: []string{"eth1"}}, memberInUse, []string{"bond0"}, map[string][]string{"eth1": {"bond0"}},
+		},
+		"a bond that has a program of somebody else, at the bond": {
+			Selection{Primary: true, Names: []string{"eth1"}}, bondInUse, []string{"bond0"}, map[string][]string{"eth1": {"bond0"}},
+		},
+		"a team, at its ports":                   {Selection{Names: []string{"team0"}}, teamed, []string{"eth0"}, map[string][]string{"team0": {"eth0"}}},
 		"a bond that is excluded":                {Selection{Names: everything, Exclude: []string{"bond*"}}, bonded, []string{"eth0", "eth1", "eth2"}, nil},
 		"a VLAN above a bond that is not chosen": {Selection{Names: []string{"bond0.100"}}, bonded, []string{"bond0.100"}, nil},
 		"and with a member":                      {Selection{Names: []string{"eth1", "*.100"}}, bonded, []string{"eth1"}, map[string][]string{"bond0.100": {"eth1"}}},
@@ -81,8 +101,8 @@ func TestWhereStackedInterfacesAreCounted(t *testing.T) {
 			Selection{Names: everything}, azure, []string{"eth0"}, map[string][]string{"enP1s1": {"eth0"}},
 		},
 		"such a one in a bond of which the rest is excluded": {
-			Selection{Names: everything, Exclude: []string{"eth1"}}, azureBonded, []string{"bond0"},
-			map[string][]string{"eth0": {"bond0"}, "enP1s1": {"bond0"}},
+			Selection{Names: everything, Exclude: []string{"eth1"}}, azureBonded, []string{"eth1", "eth0"},
+			map[string][]string{"bond0": {"eth0", "eth1"}, "enP1s1": {"eth0"}},
 		},
 		"such a one in a bond": {
 			Selection{Names: everything}, azureBonded, []string{"eth1", "eth0"},
@@ -123,6 +143,34 @@ func TestWhereStackedInterfacesAreCounted(t *testing.T) {
 	}
 }
 
+func TestBondWithoutMembers(t *testing.T) {
+	interfaces := []Interface{{Name: "bond0", Index: 2, Kind: "bond"}, {Name: "bond0.5", Index: 3, Kind: "vlan", Parent: 2}}
+	want, _, rejected := Desired([]Selection{{Counter: "c", Names: []string{"bond0"}, Mode: Auto}}, interfaces, nil)
+	if len(want) != 0 || len(rejected) != 1 || rejected[0].Index != 2 || !errors.Is(rejected[0].Why, ErrNoMembers) {
+		t.Errorf("want %v, rejected %v", want, rejected)
+	}
+	want, _, _ = Desired([]Selection{{Counter: "c", Names: []string{"bond0*"}, Mode: Auto}}, interfaces, nil)
+	if len(want) != 1 || want[0].Name != "bond0.5" {
+		t.Errorf("with the VLAN above it: %v", want)
+	}
+}
+
+// A bond whose own hook we share by a dispatcher stays counted there; one at which an older version has attached is detached.
+func TestBondWithAnAttachmentOfOurs(t *testing.T) {
+	ask := []Selection{{Counter: "c", Primary: true, Mode: Auto, ViaDispatcher: true}}
+	for dispatcher, counted := range map[bool][]string{true: {"bond0"}, false: {"eth0", "eth1"}} {
+		have := []Attachment{{Index: 4, ViaDispatcher: dispatcher, Program: 9, Map: 1, Pin: "p"}}
+		want, _, _ := Desired(ask, bondInUse, have)
+		var names []string
+		for _, w := range want {
+			names = append(names, w.Name)
+		}
+		if diff := cmp.Diff(counted, names); diff != "" {
+			t.Errorf("dispatcher %v (-want +got):\n%s", dispatcher, diff)
+		}
+	}
+}
+
 func TestTheKernelTakesProgramsFromBelow(t *testing.T) {
 	a, b := Selection{Counter: "a", Primary: true, Mode: Auto}, Selection{Counter: "b", Names: []string{"eth*"}, Mode: Auto}
 	want, selected, rejected := Desired([]Selection{a, b}, bridged, nil)
@@ -160,7 +208,7 @@ func FuzzLayers(f *testing.F) {
 			}
 		}
 		for _, d := range rejected {
-			if len(d.At) == 0 {
+			if len(d.At) == 0 && !errors.Is(d.Why, ErrNoMembers) {
 				t.Errorf("%d is counted nowhere", d.Index)
 			}
 		}

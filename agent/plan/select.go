@@ -78,23 +78,24 @@ type Rejected struct {
 	Index   int      // the interface
 	Counter string   // the counter's UID
 	Wants   Mode     // the mode that it asks for
-	Why     error    // ErrModeConflict, ErrCountedElsewhere or ErrNoEthernet
+	Why     error    // ErrModeConflict, ErrCountedElsewhere, ErrNoMembers or ErrNoEthernet
 	Has     Mode     // the mode of the older counter, the attained one if it asks for Auto; only with ErrModeConflict
 	At      []string // the names of the interfaces at which its frames are counted for the counter; only with ErrCountedElsewhere
 }
 
 // Desired returns the wanted attachments, one per interface; the counters of each interface by its index, in the order of the
-// selections; and the interfaces that are selected but not counted, sorted by index.
+// selections; and the interfaces that are selected but not counted, sorted by index. have are the present attachments.
 //
 // The selections are sorted by age, the oldest first. If two counters ask for different modes on one interface, the older one
 // decides and the younger one is rejected there. A counter that asks for Auto agrees with any mode. If the older one asks for
 // Auto, its mode is the attained one of the live attachment in have; without one it is native. The oldest counter decides
 // whether a dispatcher is used; this is no conflict.
 //
-// If selected interfaces are layers of one another, each counter counts one layer: see layers. The wanted attachments are in
+// If selected interfaces are layers of one another, each counter counts one layer, and a bond is counted at its members: see layers. The wanted attachments are in
 // the order in which the kernel accepts them: it refuses a program below an interface that has one.
 func Desired(selections []Selection, interfaces []Interface, have []Attachment) (want []Attachment, selected map[int][]string, rejected []Rejected) {
 	stack := stackOf(interfaces)
+	onHook := func(i Interface) owner { return ownerOf(i, have) }
 	wishes := map[int][]Selection{} // by index
 	for _, s := range selections {
 		var matched []Interface
@@ -107,12 +108,16 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 				matched = append(matched, i)
 			}
 		}
-		elsewhere := stack.layers(matched)
+		at := stack.layers(matched, onHook)
 		for _, i := range matched {
-			if at := elsewhere[i.Index]; at != nil {
-				rejected = append(rejected, Rejected{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrCountedElsewhere, At: at})
-				continue
+			switch names := at.elsewhere[i.Index]; {
+			case names != nil:
+				rejected = append(rejected, Rejected{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrCountedElsewhere, At: names})
+			case at.empty[i.Index]:
+				rejected = append(rejected, Rejected{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrNoMembers})
 			}
+		}
+		for _, i := range at.counted {
 			wishes[i.Index] = append(wishes[i.Index], s)
 		}
 	}

@@ -26,7 +26,7 @@ const (
 	ReasonNodeUnreachable       = "NodeUnreachable"       // neither the kubelet nor the agent of a selected node reports
 )
 
-// Reasons of one interface, in XDPNodeState.status.interfaces and, except for ReasonCountedElsewhere, in
+// Reasons of one interface, in XDPNodeState.status.interfaces and, except for ReasonCountedElsewhere and ReasonNoMembers, in
 // XDPCounter.status.failures.
 const (
 	ReasonXDPHookInUse          = "XDPHookInUse"          // another XDP program is attached to the interface; it is not replaced
@@ -39,7 +39,8 @@ const (
 	ReasonDispatcherUnsupported = "DispatcherUnsupported" // the kernel, or the dispatcher that is attached, does not let programs share the hook
 	ReasonModeConflict          = "ModeConflict"          // an older XDPCounter asks for another mode on the interface
 	ReasonNoEthernet            = "NoEthernet"            // the packets of the interface have no Ethernet header, which the program needs
-	ReasonCountedElsewhere      = "CountedElsewhere"      // no failure, the state is Skipped: the same frames are counted at another selected interface
+	ReasonCountedElsewhere      = "CountedElsewhere"      // no failure, the state is Skipped: the same frames are counted at another interface
+	ReasonNoMembers             = "NoMembers"             // no failure, the state is Skipped: the bond or team has no members, through which it would receive frames
 	ReasonAttachFailed          = "AttachFailed"          // any other error, which is in the message
 )
 
@@ -218,7 +219,12 @@ var reasonTable = []ReasonInfo{
 	},
 	{
 		Reason: ReasonCountedElsewhere, Scope: ScopeInterface,
-		Meaning: "no failure, the state is Skipped: the same frames are counted at another selected interface",
+		Meaning: "no failure, the state is Skipped: the same frames are counted at another interface",
+	},
+	{
+		Reason: ReasonNoMembers, Scope: ScopeInterface,
+		Meaning: "no failure, the state is Skipped: the bond or team has no members, through which it would receive frames",
+		Remedy:  "none needed: members are counted as soon as they join",
 	},
 	{
 		Reason: ReasonAttachFailed, Scope: ScopeInterface,
@@ -256,7 +262,7 @@ var reasonTable = []ReasonInfo{
 	{
 		Reason: ReasonMemberHasProgram, Scope: ScopeDriver,
 		Meaning: "a member of the bond has an XDP program",
-		Remedy:  "count the members instead of the bond or remove their program, or use attachMode Auto or Generic",
+		Remedy:  "remove the member's program, or use attachMode Auto or Generic",
 		Kubectl: setModeAuto, OnNode: "ip -d link show master {interface}",
 		Retry: "the member's program is removed",
 	},
