@@ -93,7 +93,7 @@ func run(ctx context.Context, versions []string, some, write bool, logs string, 
 	}
 
 	shelf := shelf{folder: filepath.Join(cache, "kernels"), progress: progress}
-	tools, err := shelf.tools(ctx)
+	toolFolder, err := shelf.tools(ctx)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func run(ctx context.Context, versions []string, some, write bool, logs string, 
 				errs[i] = err
 				return
 			}
-			results[i], errs[i] = test(ctx, k, scratch, tools, filepath.Join(logs, version), progress)
+			results[i], errs[i] = test(ctx, k, scratch, toolFolder, filepath.Join(logs, version), progress)
 		})
 	}
 	all.Wait()
@@ -190,12 +190,12 @@ func pack(image string, k kernel, programs, toolFolder string) error {
 }
 
 // test boots a guest with the kernel and collects what it reports. Failed tests are not an error of it.
-func test(ctx context.Context, k kernel, programs, tools, logs string, progress io.Writer) (*result, error) {
+func test(ctx context.Context, k kernel, programs, toolFolder, logs string, progress io.Writer) (*result, error) {
 	if err := os.MkdirAll(logs, 0o755); err != nil {
 		return nil, err
 	}
 	image := filepath.Join(programs, k.wanted+".cpio")
-	if err := pack(image, k, programs, tools); err != nil {
+	if err := pack(image, k, programs, toolFolder); err != nil {
 		return nil, err
 	}
 	output, err := os.Create(filepath.Join(logs, "tests"))

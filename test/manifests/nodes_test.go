@@ -3,6 +3,8 @@
 package manifests
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	securityv1 "github.com/openshift/api/security/v1"
@@ -68,7 +70,7 @@ func TestPriorityClassQuota(t *testing.T) {
 func TestUninstallResources(t *testing.T) {
 	all := helmHooks(t, "pre-delete", "uninstall: {resources: {requests: {cpu: 1m}, limits: {cpu: '1'}}}")
 	for key, pod := range podsOf(t, all) {
-		for _, container := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
+		for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 			if got := container.Resources; got.Requests.Cpu().String() != "1m" || got.Limits.Cpu().String() != "1" || got.Limits.Memory().String() != "512Mi" {
 				t.Errorf("%s: container %s has the resources %v", key, container.Name, got)
 			}
@@ -127,6 +129,25 @@ func TestSecurityContextConstraints(t *testing.T) {
 		})
 	})
 
+	t.Run("pods on nodes ask for what the constraints allow", func(t *testing.T) {
+		const options = `
+openshift: {securityContextConstraints: true}
+agent: {capabilities: {sysAdmin: true, sysResource: true}, seLinuxOptions: {type: spc_t}}
+metrics: {certSecret: tls}
+`
+		all, _ := helmWithHooks(t, namespace, options)
+		scc, pods := as[securityv1.SecurityContextConstraints](t, all, key), podsOf(t, all)
+		for _, name := range []string{"DaemonSet xdp-operator-agent", "DaemonSet xdp-operator-sweep"} {
+			for _, request := range beyond(pods[name].Spec, scc) {
+				t.Errorf("%s asks for %s", name, request)
+			}
+		}
+		scc = securityv1.SecurityContextConstraints{}
+		if got := beyond(pods["DaemonSet xdp-operator-agent"].Spec, scc); len(got) != 12 {
+			t.Errorf("of constraints that allow nothing, it asks for %q", got)
+		}
+	})
+
 	t.Run("the constraints follow the agents' values", func(t *testing.T) {
 		all, _ := helm(t, namespace, `
 openshift: {securityContextConstraints: true}
@@ -138,4 +159,46 @@ metrics: {certSecret: tls}
 		expect(t, scc.SELinuxContext.SELinuxOptions, container.SecurityContext.SELinuxOptions)
 		expect(t, scc.Volumes, []securityv1.FSType{securityv1.FSTypeHostPath, securityv1.FSProjected, securityv1.FSTypeSecret})
 	})
+}
+
+// beyond returns what a pod asks for and the constraints do not allow. It decides as OpenShift does for the fields that the
+// chart's pods use.
+func beyond(pod corev1.PodSpec, scc securityv1.SecurityContextConstraints) (requests []string) {
+	ask := func(allowed bool, format string, args ...any) {
+		if !allowed {
+			requests = append(requests, fmt.Sprintf(format, args...))
+		}
+	}
+	ask(!pod.HostNetwork || scc.AllowHostNetwork, "the node's network")
+	ask(!pod.HostPID && !pod.HostIPC, "other namespaces of the node")
+	if pod.SecurityContext.SeccompProfile.Type == corev1.SeccompProfileTypeRuntimeDefault {
+		ask(slices.Contains(scc.SeccompProfiles, "runtime/default"), "the default seccomp profile")
+	}
+	kinds := map[securityv1.FSType]bool{securityv1.FSProjected: *pod.AutomountServiceAccountToken}
+	for _, volume := range pod.Volumes {
+		kinds[securityv1.FSTypeHostPath] = kinds[securityv1.FSTypeHostPath] || volume.HostPath != nil
+		kinds[securityv1.FSTypeSecret] = kinds[securityv1.FSTypeSecret] || volume.Secret != nil
+	}
+	for kind, used := range kinds {
+		ask(!used || slices.Contains(scc.Volumes, kind), "a volume of kind %s", kind)
+	}
+	for _, container := range slices.Concat(pod.InitContainers, pod.Containers) {
+		context := container.SecurityContext
+		for _, capability := range context.Capabilities.Add {
+			ask(slices.Contains(scc.AllowedCapabilities, capability), "capability %s", capability)
+		}
+		for _, capability := range scc.RequiredDropCapabilities {
+			ask(slices.Contains(context.Capabilities.Drop, capability), "no drop of %s", capability)
+		}
+		ask(*context.ReadOnlyRootFilesystem || !scc.ReadOnlyRootFilesystem, "a writable root file system")
+		ask(!*context.Privileged && !*context.AllowPrivilegeEscalation, "more privileges")
+		if options := context.SELinuxOptions; options != nil {
+			allowed := scc.SELinuxContext.SELinuxOptions
+			ask(allowed != nil && *options == *allowed, "the SELinux context %v", options)
+		}
+		for _, port := range container.Ports {
+			ask(port.HostPort == 0 || scc.AllowHostPorts, "port %d of the node", port.HostPort)
+		}
+	}
+	return requests
 }
