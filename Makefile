@@ -118,7 +118,7 @@ test-scale: controlplane ## Measure any number of simulated nodes (NODES=1000 CO
 
 .PHONY: test-charts
 test-charts: controlplane ## Test that chart and kustomize give the same objects, and that the API server accepts them
-	cd test/manifests && $(GO_TEST) ./...
+	cd test/manifests && $(GO_TEST) -timeout 20m ./...
 
 .PHONY: test-gitops
 test-gitops: ## Test the health of XDPCounters with the code of Argo CD and Flux, and docs/gitops.md

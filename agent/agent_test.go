@@ -308,7 +308,8 @@ func TestFailureMessages(t *testing.T) {
 			"or use attachMode Auto or Generic; on the node: ip -d link show master eth0": plan.ErrMemberHasProgram,
 		"InterfaceNotFound: x: the interface is gone; remedy: none needed: the interface is counted when it is created again": plan.ErrInterfaceGone,
 		"PermissionDenied: x: not permitted; remedy: give the agent's container the capabilities BPF, NET_ADMIN and PERFMON, SYS_RESOURCE before Linux 5.11, " +
-			"and SYS_ADMIN for coexistence Dispatcher": plan.ErrPermission,
+			"and SYS_ADMIN for coexistence Dispatcher; if it has them, run it with an AppArmor profile or SELinux type that allows bpf and " +
+			"writing to the BPF file system; on the node: dmesg | grep -i denied": plan.ErrPermission,
 		"BPFFSNotMounted: x: no BPF file system is mounted; remedy: mount the BPF file system on the node; on the node: mount -t bpf bpf /sys/fs/bpf": plan.ErrBPFFSNotMounted,
 		"KernelTooOld: x: the kernel has no XDP links (Linux 5.9); remedy: run Linux 5.10 or later on the node, " +
 			"or exclude the node by spec.nodeSelector": plan.ErrKernelTooOld,

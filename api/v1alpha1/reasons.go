@@ -32,7 +32,7 @@ const (
 	ReasonXDPHookInUse          = "XDPHookInUse"          // another XDP program is attached to the interface; it is not replaced
 	ReasonUpperDeviceHasProgram = "UpperDeviceHasProgram" // an interface above this one (a bond, a bridge, a VLAN) has an XDP program
 	ReasonInterfaceNotFound     = "InterfaceNotFound"     // the interface was deleted while it was being attached
-	ReasonPermissionDenied      = "PermissionDenied"      // the agent lacks a capability
+	ReasonPermissionDenied      = "PermissionDenied"      // the agent lacks a capability, or AppArmor or SELinux denies it access
 	ReasonBPFFSNotMounted       = "BPFFSNotMounted"       // no BPF file system is mounted at the place where the program is pinned
 	ReasonKernelTooOld          = "KernelTooOld"          // the kernel has no XDP links (Linux 5.9)
 	ReasonOutOfMemory           = "OutOfMemory"           // the kernel or the driver is out of memory
@@ -176,10 +176,11 @@ var reasonTable = []ReasonInfo{
 	},
 	{
 		Reason: ReasonPermissionDenied, Scope: ScopeInterface,
-		Meaning: "the agent lacks a capability",
+		Meaning: "the agent lacks a capability, or AppArmor or SELinux denies it access",
 		Remedy: "give the agent's container the capabilities BPF, NET_ADMIN and PERFMON, SYS_RESOURCE before Linux 5.11, " +
-			"and SYS_ADMIN for coexistence Dispatcher",
-		Kubectl: listAgentPods,
+			"and SYS_ADMIN for coexistence Dispatcher; if it has them, run it with an AppArmor profile or SELinux type that " +
+			"allows bpf and writing to the BPF file system",
+		Kubectl: listAgentPods, OnNode: "dmesg | grep -i denied",
 	},
 	{
 		Reason: ReasonBPFFSNotMounted, Scope: ScopeInterface,

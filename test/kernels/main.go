@@ -40,6 +40,7 @@ var tests = []report.Test{
 	{Package: "agent/links"},
 	{Package: "test/stacks"},
 	{Package: "test/kernels/sharing"},
+	{Package: "test/kernels/apparmor"},
 	// What is linked is asked of Go, and has nothing to do with a kernel.
 	{Package: "cmd/xdpcount", Args: []string{"-test.skip=^TestNoKubernetesDependencies$"}, Env: []string{"XDP_OPERATOR_XDPCOUNT=/bin/xdpcount"}},
 	{Package: "test/bench"},
@@ -92,7 +93,7 @@ func run(ctx context.Context, versions []string, some, write bool, logs string, 
 	}
 
 	shelf := shelf{folder: filepath.Join(cache, "kernels"), progress: progress}
-	loader, err := shelf.loader(ctx)
+	toolFolder, err := shelf.tools(ctx)
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func run(ctx context.Context, versions []string, some, write bool, logs string, 
 				errs[i] = err
 				return
 			}
-			results[i], errs[i] = test(ctx, k, scratch, loader, filepath.Join(logs, version), progress)
+			results[i], errs[i] = test(ctx, k, scratch, toolFolder, filepath.Join(logs, version), progress)
 		})
 	}
 	all.Wait()
@@ -155,7 +156,7 @@ func build(ctx context.Context, folder string) error {
 }
 
 // pack makes the guest's root file system.
-func pack(image string, k kernel, programs, loader string) error {
+func pack(image string, k kernel, programs, toolFolder string) error {
 	file, err := os.Create(image)
 	if err != nil {
 		return err
@@ -164,8 +165,8 @@ func pack(image string, k kernel, programs, loader string) error {
 	a := newArchive(file)
 	a.file("/init", filepath.Join(programs, "guest"), 0o755)
 	a.file("/bin/xdpcount", filepath.Join(programs, "xdpcount"), 0o755)
-	for _, name := range loaderFiles {
-		a.file(name, filepath.Join(loader, filepath.Base(name)), 0o755)
+	for _, name := range tools {
+		a.file(name, filepath.Join(toolFolder, filepath.Base(name)), 0o755)
 	}
 	modules, err := filepath.Glob(filepath.Join(k.modules, "*.ko"))
 	if err != nil {
@@ -189,12 +190,12 @@ func pack(image string, k kernel, programs, loader string) error {
 }
 
 // test boots a guest with the kernel and collects what it reports. Failed tests are not an error of it.
-func test(ctx context.Context, k kernel, programs, loader, logs string, progress io.Writer) (*result, error) {
+func test(ctx context.Context, k kernel, programs, toolFolder, logs string, progress io.Writer) (*result, error) {
 	if err := os.MkdirAll(logs, 0o755); err != nil {
 		return nil, err
 	}
 	image := filepath.Join(programs, k.wanted+".cpio")
-	if err := pack(image, k, programs, loader); err != nil {
+	if err := pack(image, k, programs, toolFolder); err != nil {
 		return nil, err
 	}
 	output, err := os.Create(filepath.Join(logs, "tests"))

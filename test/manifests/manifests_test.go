@@ -132,7 +132,7 @@ func TestUninstallObjectsEqual(t *testing.T) {
 	// Agents save their counts before nodes are cleaned up.
 	expect(t, weights, map[string]string{
 		"ServiceAccount xdp-operator-uninstall": "-10", "ClusterRole xdp-operator-uninstall": "-10", "ClusterRoleBinding xdp-operator-uninstall": "-10",
-		"Role xdp-operator-uninstall": "-10", "RoleBinding xdp-operator-uninstall": "-10",
+		"Role xdp-operator-uninstall": "-10", "RoleBinding xdp-operator-uninstall": "-10", "ServiceAccount xdp-operator-sweep": "-10",
 		"Job xdp-operator-uninstall": "0", "DaemonSet xdp-operator-sweep": "5", "Job xdp-operator-swept": "10",
 	})
 	expect(t, helmHooks(t, "pre-delete", "uninstall: {enabled: false}"), objects{})
@@ -246,10 +246,20 @@ func TestAgentSecurityContext(t *testing.T) {
 			expect(t, pod.Volumes, []corev1.Volume{{Name: "bpffs", VolumeSource: corev1.VolumeSource{
 				HostPath: &corev1.HostPathVolumeSource{Path: "/sys/fs/bpf", Type: new(corev1.HostPathDirectory)},
 			}}})
-			expect(t, container.VolumeMounts, []corev1.VolumeMount{{Name: "bpffs", MountPath: "/sys/fs/bpf"}})
+			expectBPFFS(t, container)
 			expect(t, pod.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}})
 		})
 	}
+}
+
+// expectBPFFS checks that the container uses the node's BPF file system outside /sys and /proc, where the default AppArmor
+// profile of containerd denies writing.
+func expectBPFFS(t *testing.T, container corev1.Container) {
+	t.Helper()
+	expect(t, container.VolumeMounts, []corev1.VolumeMount{
+		{Name: "bpffs", MountPath: "/bpf", MountPropagation: new(corev1.MountPropagationHostToContainer)},
+	})
+	expect(t, container.Args[0], "--bpffs=/bpf")
 }
 
 func TestProbeAddresses(t *testing.T) {
@@ -326,7 +336,7 @@ agent:
   resources: {limits: {memory: 1Gi}}
   nodeSelector: {pool: edge}
   tolerations: []
-  affinity: {nodeAffinity: {}}
+  affinity: {nodeAffinity: null, podAffinity: {}}
   priorityClassName: ""
   updateStrategy: {type: OnDelete, rollingUpdate: null}
 crd: {keep: false}
@@ -346,12 +356,13 @@ crd: {keep: false}
 		expect(t, container.ImagePullPolicy, corev1.PullAlways)
 		expect(t, container.Resources.Limits.Memory().String(), "1Gi")
 		expect(t, pod.ImagePullSecrets, []corev1.LocalObjectReference{{Name: "key"}})
-		expect(t, pod.Affinity, &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}})
 	}
+	expect(t, deployment.Spec.Template.Spec.Affinity, &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}})
+	expect(t, daemonSet.Spec.Template.Spec.Affinity, &corev1.Affinity{PodAffinity: &corev1.PodAffinity{}})
 	expect(t, only(t, deployment.Spec.Template.Spec).Args,
 		[]string{"--leader-elect", "--health-probe-bind-address=:8081", "--metrics-bind-address=:8443", "--status-interval=1s"})
 	expect(t, only(t, daemonSet.Spec.Template.Spec).Args,
-		[]string{"--health-probe-bind-address=127.0.0.1:8082", "--metrics-bind-address=[$(NODE_IP)]:9871", "--zap-log-level=debug"})
+		[]string{"--bpffs=/bpf", "--health-probe-bind-address=127.0.0.1:8082", "--metrics-bind-address=[$(NODE_IP)]:9871", "--zap-log-level=debug"})
 
 	for key, object := range all {
 		switch kind := object.GetKind(); kind {
@@ -431,7 +442,7 @@ func leaves(values, schema map[string]any) map[string]any {
 		properties, _ := schema["properties"].(map[string]any)
 		inner, _ := properties[name].(map[string]any)
 		section, isSection := value.(map[string]any)
-		if _, described := inner["properties"]; !isSection || !described || len(section) == 0 || name == "resources" || name == "updateStrategy" {
+		if _, described := inner["properties"]; !isSection || !described || len(section) == 0 || slices.Contains([]string{"resources", "updateStrategy", "affinity"}, name) {
 			all[name] = value
 			continue
 		}

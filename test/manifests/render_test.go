@@ -54,6 +54,17 @@ func (o objects) add(t *testing.T, name, content string) {
 	}
 }
 
+// accounts returns the service accounts among the objects.
+func (o objects) accounts() objects {
+	accounts := objects{}
+	for key, object := range o {
+		if object.GetKind() == "ServiceAccount" {
+			accounts[key] = object
+		}
+	}
+	return accounts
+}
+
 // yaml returns the objects as kubectl apply takes them.
 func (o objects) yaml(t *testing.T) string {
 	t.Helper()

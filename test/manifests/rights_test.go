@@ -159,11 +159,11 @@ type installed struct {
 func install(t *testing.T, all objects, namespace string) *installed {
 	t.Helper()
 	s := apiServer(t)
-	admin, err := client.New(s.Config, client.Options{})
+	admin, err := client.New(s.Config(), client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &installed{Client: admin, config: s.Config, namespace: namespace}
+	c := &installed{Client: admin, config: s.Config(), namespace: namespace}
 	space := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
 	if err := admin.Create(t.Context(), space); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ package manifests
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,45 +12,53 @@ import (
 	"sync"
 	"testing"
 
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
 )
 
-// server is the API server of all tests of this package, which the first of them starts.
+// asGKE makes the API server refuse pods of the system's priority classes in a namespace without a quota that selects them.
+const asGKE = `
+apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+- name: ResourceQuota
+  configuration:
+    apiVersion: apiserver.config.k8s.io/v1
+    kind: ResourceQuotaConfiguration
+    limitedResources:
+    - resource: pods
+      matchScopes:
+      - scopeName: PriorityClass
+        operator: In
+        values: [system-node-critical, system-cluster-critical]
+`
+
+// server is the control plane of all tests of this package, which the first of them starts.
 type server struct {
-	envtest.Environment
-	dir string
+	*controlplane.ControlPlane
+	tools string // the folder of helm
 }
 
 var running *server
 
 var start = sync.OnceValues(func() (*server, error) {
-	// The binaries are downloaded by a command of the repository, because its package is in another module.
-	get := exec.CommandContext(context.Background(), "go", "run", "-C", root, "./hack/controlplane")
-	get.Stderr = os.Stderr
-	assets, err := get.Output()
-	if err != nil {
-		return nil, fmt.Errorf("get the API server: %w", err)
-	}
-	dir, err := os.MkdirTemp("", "manifests-")
+	ctx := context.Background()
+	tools, err := controlplane.Tools(ctx, filepath.Join(root, "test/env/kubeletcluster/helm"), os.Stderr)
 	if err != nil {
 		return nil, err
 	}
-	running = &server{dir: dir, Environment: envtest.Environment{
-		BinaryAssetsDirectory: strings.TrimSpace(string(assets)),
-		CRDDirectoryPaths:     []string{root + "/config/crd/bases"},
-		ErrorIfCRDPathMissing: true,
-	}}
-	if _, err := running.Start(); err != nil {
+	plane, err := controlplane.Start(ctx, controlplane.Options{CRDs: []string{root + "/config/crd/bases"}, Admission: asGKE, Log: os.Stderr})
+	if err != nil {
 		return nil, err
 	}
-	return running, os.WriteFile(running.kubeconfig(), running.KubeConfig, 0o600)
+	running = &server{ControlPlane: plane, tools: tools}
+	return running, nil
 })
 
 func TestMain(m *testing.M) {
 	status := m.Run()
 	if running != nil {
-		if err := errors.Join(running.Stop(), os.RemoveAll(running.dir)); err != nil {
-			fmt.Fprintln(os.Stderr, "stop the API server:", err)
+		if err := running.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			status = 1
 		}
 	}
@@ -67,15 +74,27 @@ func apiServer(t *testing.T) *server {
 	return s
 }
 
-func (s *server) kubeconfig() string { return filepath.Join(s.dir, "kubeconfig") }
-
 // kubectl runs kubectl with the objects as its input.
 func (s *server) kubectl(t *testing.T, all objects, args ...string) (string, error) {
 	t.Helper()
-	kubectl := exec.CommandContext(t.Context(), s.ControlPlane.KubectlPath, append([]string{"--kubeconfig=" + s.kubeconfig()}, args...)...)
+	kubectl := s.Kubectl(t.Context(), args...)
 	kubectl.Stdin = strings.NewReader(all.yaml(t))
 	out, err := kubectl.CombinedOutput()
 	return string(out), err
+}
+
+// helm runs helm without the user's settings.
+func (s *server) helm(t *testing.T, args ...string) error {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(s.tools, "helm"), args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.AdminKubeconfig())
+	for _, kind := range []string{"CACHE", "CONFIG", "DATA"} {
+		cmd.Env = append(cmd.Env, "HELM_"+kind+"_HOME="+filepath.Join(s.Dir(), "helm", kind))
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("helm %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
 }
 
 // apply applies the objects with the strictest validation.
@@ -87,6 +106,24 @@ func (s *server) apply(t *testing.T, all objects, flags ...string) {
 	}
 	if got := strings.Count(out, " serverside-applied"); got != len(all) {
 		t.Errorf("%d of %d objects applied:\n%s", got, len(all), out)
+	}
+}
+
+// addOpenShiftKind adds the CRD of SecurityContextConstraints to the API server.
+func (s *server) addOpenShiftKind(t *testing.T) {
+	t.Helper()
+	module, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/openshift/api").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const folder, name = "payload-manifests/crds", "0000_03_config-operator_01_securitycontextconstraints.crd.yaml"
+	for _, args := range [][]string{
+		{"apply", "--server-side", "-f", filepath.Join(strings.TrimSpace(string(module)), folder, name)},
+		{"wait", "--for=condition=Established", "crd/securitycontextconstraints.security.openshift.io"},
+	} {
+		if out, err := s.kubectl(t, nil, args...); err != nil {
+			t.Fatalf("kubectl %s: %v\n%s", args[0], err, out)
+		}
 	}
 }
 
@@ -106,19 +143,26 @@ func TestAPIServerAcceptsObjects(t *testing.T) {
 	rendered["helm with every option"], _ = helm(t, namespace, `
 image: {pullSecrets: [{name: key}]}
 manager: {env: [{name: A, value: b}], podLabels: {a: b}, podAnnotations: {a: b}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app.kubernetes.io/component: controller}}}]}
-agent: {env: [{name: A, value: b}], podLabels: {a: b}, podAnnotations: {a: b}, capabilities: {sysResource: true, sysAdmin: true}, appArmorProfile: {type: RuntimeDefault}}
+agent: {env: [{name: A, value: b}], podLabels: {a: b}, podAnnotations: {a: b}, capabilities: {sysResource: true, sysAdmin: true}, appArmorProfile: {type: RuntimeDefault}, seLinuxOptions: {type: spc_t}}
 metrics: {certSecret: tls}
 networkPolicy: {enabled: true, metricsFrom: [{podSelector: {}}]}
 `)
 	for name, all := range rendered {
-		t.Run(name, func(t *testing.T) { s.apply(t, all, "--dry-run=server") })
+		t.Run(name, func(t *testing.T) {
+			s.apply(t, all.accounts()) // a pod is only accepted if its account exists
+			s.apply(t, all, "--dry-run=server")
+		})
 	}
+	t.Run("helm on OpenShift", func(t *testing.T) {
+		all, _ := helm(t, namespace, "openshift: {securityContextConstraints: true}")
+		s.addOpenShiftKind(t)
+		s.apply(t, all, "--dry-run=server")
+	})
 	t.Run("samples", func(t *testing.T) { s.apply(t, kustomize(t, "samples"), "--dry-run=server") })
 	t.Run("invalid object", func(t *testing.T) {
 		wrong := kustomize(t, "agent")
-		for _, object := range wrong {
-			object.Object["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)["hostNetwrok"] = true
-		}
+		pod := wrong["DaemonSet xdp-operator-agent"].Object["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)
+		pod["hostNetwrok"] = true
 		out, err := s.kubectl(t, wrong, "apply", "--server-side", "--validate=strict", "--dry-run=server", "-f-")
 		if err == nil || !strings.Contains(out, "hostNetwrok") {
 			t.Errorf("kubectl apply: %v\n%s", err, out)

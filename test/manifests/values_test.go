@@ -30,6 +30,10 @@ func TestSchemaRejectsMistakes(t *testing.T) {
 		"agent: {updateStrategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1}}}": "maxSurge",
 		"agent: {updateStrategy: {type: Recreate}}":                                    "type",
 		"agent: {appArmorProfile: {type: runtime/default}}":                            "type",
+		"agent: {seLinuxOptions: {typ: spc_t}}":                                        "typ",
+		"resourceQuota: {enable: true}":                                                "enable",
+		"openshift: {securityContextConstraints: {}}":                                  "securityContextConstraints",
+		"uninstall: {resources: {limit: {}}}":                                          "limit",
 		"manager: {replicas: one}":                                                     "replicas",
 		"manager: {serviceAccount: {name: ''}}":                                        "name",
 		"manager: {env: [{name: A, val: b}]}":                                          "val",
@@ -71,7 +75,7 @@ func TestSchemaMatchesValues(t *testing.T) {
 	var compare func(path string, values, schema map[string]any)
 	compare = func(path string, values, schema map[string]any) {
 		properties, closed := schema["properties"].(map[string]any)
-		if !closed || len(values) == 0 || strings.HasSuffix(path, ".resources") || strings.HasSuffix(path, ".rollingUpdate") {
+		if !closed || len(values) == 0 || strings.HasSuffix(path, ".resources") || strings.HasSuffix(path, ".rollingUpdate") || strings.HasSuffix(path, ".affinity") {
 			return
 		}
 		if schema["additionalProperties"] != false {
@@ -93,6 +97,7 @@ func TestOptionalCapabilities(t *testing.T) {
 agent:
   capabilities: {sysResource: true, sysAdmin: true}
   appArmorProfile: {type: Localhost, localhostProfile: xdp-operator}
+  seLinuxOptions: {type: spc_t}
   bpffs: {path: /run/bpf}
 `)
 	pod := agent(t, all).Spec.Template.Spec
@@ -101,20 +106,29 @@ agent:
 		Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON", "SYS_RESOURCE", "SYS_ADMIN"},
 	})
 	expect(t, context.AppArmorProfile, &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost, LocalhostProfile: new("xdp-operator")})
+	expect(t, context.SELinuxOptions, &corev1.SELinuxOptions{Type: "spc_t"})
 	expect(t, pod.Volumes[0].HostPath.Path, "/run/bpf")
-	expect(t, only(t, pod).VolumeMounts, []corev1.VolumeMount{{Name: "bpffs", MountPath: "/sys/fs/bpf"}})
+	expectBPFFS(t, only(t, pod))
 }
 
 // TestSweepPermissions checks that the sweep has the capabilities of an agent, and no permissions in the API.
 func TestSweepPermissions(t *testing.T) {
-	for name, all := range map[string]objects{"kustomize": kustomize(t, "sweep"), "helm": helmHooks(t, "pre-delete", "")} {
+	const options = "agent: {capabilities: {sysAdmin: true}, appArmorProfile: {type: Unconfined}, seLinuxOptions: {type: spc_t}, bpffs: {path: /run/bpf}}"
+	withOptions, _ := helm(t, namespace, options)
+	for name, of := range map[string]struct{ sweep, agent objects }{
+		"kustomize":         {kustomize(t, "sweep"), both(t)["kustomize"]},
+		"helm":              {helmHooks(t, "pre-delete", ""), both(t)["helm"]},
+		"helm with options": {helmHooks(t, "pre-delete", options), withOptions},
+	} {
 		t.Run(name, func(t *testing.T) {
-			sweep := daemonSet(t, all, "xdp-operator-sweep").Spec.Template.Spec
-			counts := agent(t, both(t)[name]).Spec.Template.Spec
+			sweep := daemonSet(t, of.sweep, "xdp-operator-sweep").Spec.Template.Spec
+			counts := agent(t, of.agent).Spec.Template.Spec
 			expect(t, sweep.SecurityContext, counts.SecurityContext)
 			expect(t, sweep.InitContainers[0].SecurityContext, only(t, counts).SecurityContext)
 			expect(t, sweep.Volumes, counts.Volumes)
-			expect(t, sweep.InitContainers[0].VolumeMounts, counts.Containers[0].VolumeMounts)
+			expectBPFFS(t, sweep.InitContainers[0])
+			expect(t, sweep.InitContainers[0].Args[1:], []string{"cleanup"})
+			expect(t, sweep.ServiceAccountName, "xdp-operator-sweep")
 			if *sweep.AutomountServiceAccountToken || len(sweep.Containers[0].VolumeMounts) > 0 || len(sweep.Containers[0].SecurityContext.Capabilities.Add) > 0 {
 				t.Error("what sweeps has more than it needs")
 			}
@@ -147,7 +161,7 @@ func TestMetricsValues(t *testing.T) {
 			all, _ := helm(t, namespace, values)
 			c, a := controller(t, all).Spec.Template.Spec, agent(t, all).Spec.Template.Spec
 			expect(t, append([]string(nil), only(t, c).Args[2:]...), want.controller)
-			expect(t, append([]string(nil), only(t, a).Args[1:]...), want.agent)
+			expect(t, append([]string(nil), only(t, a).Args[2:]...), want.agent)
 			for _, key := range checked {
 				if (all[key] != nil) != want.checked {
 					t.Errorf("there is %s: %t", key, all[key] != nil)
@@ -198,7 +212,7 @@ networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {
 
 	all, _ = helm(t, namespace, "")
 	for key, object := range all {
-		if kind := object.GetKind(); strings.HasSuffix(kind, "Monitor") || kind == "PrometheusRule" || kind == "ConfigMap" || kind == "NetworkPolicy" || kind == "Secret" {
+		if kind := object.GetKind(); strings.HasSuffix(kind, "Monitor") || kind == "PrometheusRule" || kind == "ConfigMap" || kind == "NetworkPolicy" || kind == "Secret" || kind == "SecurityContextConstraints" {
 			t.Errorf("%s comes unasked", key)
 		}
 	}

@@ -63,6 +63,30 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
+{{/* Where the BPF file system is in the pods. containerd's default AppArmor profile denies writing below /sys. */}}
+{{- define "xdp-operator.bpffs.mountPath" -}}
+/bpf
+{{- end }}
+
+{{- define "xdp-operator.bpffs.mount" -}}
+- name: bpffs
+  mountPath: {{ include "xdp-operator.bpffs.mountPath" . }}
+  # A BPF file system that the node mounts later appears in the pod.
+  mountPropagation: HostToContainer
+{{- end }}
+
+{{- define "xdp-operator.agent.capabilities" -}}
+- BPF # maps and programs
+- NET_ADMIN # XDP programs, and attaching them
+- PERFMON # the verifier: data_end - data is arithmetic with pointers
+{{- if .Values.agent.capabilities.sysResource }}
+- SYS_RESOURCE # the limit of locked memory, before Linux 5.11
+{{- end }}
+{{- if .Values.agent.capabilities.sysAdmin }}
+- SYS_ADMIN # programs of other owners, to share a hook with them (coexistence: Dispatcher)
+{{- end }}
+{{- end }}
+
 {{- define "xdp-operator.agent.containerSecurity" -}}
 # Kubernetes makes added capabilities effective only for uid 0.
 runAsUser: 0
@@ -74,19 +98,15 @@ readOnlyRootFilesystem: true
 appArmorProfile:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .Values.agent.seLinuxOptions }}
+seLinuxOptions:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 capabilities:
   drop:
   - ALL
   add:
-  - BPF # maps and programs
-  - NET_ADMIN # XDP programs, and attaching them
-  - PERFMON # the verifier: data_end - data is arithmetic with pointers
-  {{- if .Values.agent.capabilities.sysResource }}
-  - SYS_RESOURCE # the limit of locked memory, before Linux 5.11
-  {{- end }}
-  {{- if .Values.agent.capabilities.sysAdmin }}
-  - SYS_ADMIN # programs of other owners, to share a hook with them (coexistence: Dispatcher)
-  {{- end }}
+  {{- include "xdp-operator.agent.capabilities" . | nindent 2 }}
 {{- end }}
 
 {{/* Of hooks: made anew each time, and gone once all of them have succeeded. */}}

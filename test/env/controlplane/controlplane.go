@@ -45,6 +45,9 @@ type Options struct {
 	CRDs []string
 	// WithoutControllers leaves out kube-controller-manager: namespaces get no ServiceAccount, and nothing collects garbage.
 	WithoutControllers bool
+	// Admission is the configuration of admission plugins, an AdmissionConfiguration of apiserver.config.k8s.io/v1 in
+	// YAML. Empty: the defaults of the API server.
+	Admission string
 	// Kubelets, if not nil, makes it one for real nodes, with a scheduler.
 	Kubelets *Kubelets
 	// Log gets a line per step. May be nil.
@@ -110,7 +113,7 @@ func Start(ctx context.Context, o Options) (_ *ControlPlane, err error) {
 			return nil, fmt.Errorf("make a directory for the control plane: %w", err)
 		}
 	}
-	if err := c.configure(ctx, o.Address); err != nil {
+	if err := c.configure(ctx, o.Address, o.Admission); err != nil {
 		return nil, err
 	}
 	if o.Kubelets != nil {
@@ -150,7 +153,7 @@ func Start(ctx context.Context, o Options) (_ *ControlPlane, err error) {
 }
 
 // configure says how etcd and the API server are to be run.
-func (c *ControlPlane) configure(ctx context.Context, address string) error {
+func (c *ControlPlane) configure(ctx context.Context, address, admission string) error {
 	if address == "" {
 		address = loopback
 	}
@@ -197,6 +200,13 @@ func (c *ControlPlane) configure(ctx context.Context, address string) error {
 		Set("service-account-issuer", "https://kubernetes.default.svc").
 		// By default it is the address of the default route, which a namespace need not have.
 		Set("advertise-address", address)
+	if admission != "" {
+		path := filepath.Join(certs, "admission.yaml")
+		if err := os.WriteFile(path, []byte(admission), 0o600); err != nil {
+			return fmt.Errorf("write the configuration of admission: %w", err)
+		}
+		flags.Set("admission-control-config-file", path)
+	}
 	if ip.IsLoopback() {
 		// Endpoints must not be loopback addresses; the API server would try every ten seconds.
 		flags.Set("endpoint-reconciler-type", "none")
