@@ -31,6 +31,9 @@ var podEnds = []string{
 // tunnels are the kinds of interfaces whose frames are received inside packets of another interface, which is often unknown.
 var tunnels = []string{"bareudp", "erspan", "geneve", "gretap", "ip6erspan", "ip6gretap", "vxlan"}
 
+// HasName reports whether it is the name of the interface, or one of its alternative names.
+func (i Interface) HasName(name string) bool { return name == i.Name || slices.Contains(i.AltNames, name) }
+
 // Matches reports whether the counter selects the interface.
 func (s Selection) Matches(i Interface) bool {
 	named := func(pattern string) bool { return glob(pattern, i.Name) || slices.Contains(i.AltNames, pattern) }
