@@ -37,9 +37,12 @@ type Datapath interface {
 	Read() ([]traffic.Reading, error)
 }
 
-// Links lists the interfaces of the host's network namespace. The real one is links.Links.
+// Links lists the interfaces of the host's network namespace. The real one is links.Watcher.
 type Links interface {
+	// List returns the interfaces. Their field Primary need not be set.
 	List() ([]plan.Interface, error)
+	// Primary returns the indexes of the interfaces of default routes.
+	Primary() (map[int]bool, error)
 }
 
 const (
@@ -159,11 +162,11 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 // attachSelected compares what is attached with what the spec selects, and attaches what is missing. With a ledger that is not
 // opened yet it attaches nothing: what is counted before belongs to nobody.
 func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSpec, opened bool) (nodeSnapshot, outcome, error) {
-	s, err := a.gather()
+	asked := selections(spec)
+	s, err := a.gather(asked)
 	if err != nil {
 		return s, outcome{}, err
 	}
-	asked := selections(spec)
 	var o outcome
 	o.want, o.selected, o.rejected = plan.Desired(asked, s.interfaces, s.attached)
 	attach, detach := plan.Diff(s.attached, o.want, s.interfaces)
@@ -172,7 +175,7 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 		return s, o, nil
 	}
 	o.failed = a.attach(ctx, attach, s.interfaces)
-	if s, err = a.gather(); err != nil { // an interface that failed may be gone
+	if s, err = a.gather(asked); err != nil { // an interface that failed may be gone
 		return s, o, err
 	}
 	// The mode that Auto attained is known only now, and so is which counters agree with it.
@@ -198,13 +201,25 @@ type nodeSnapshot struct {
 	attached   []plan.Attachment
 }
 
-func (a *Agent) gather() (s nodeSnapshot, err error) {
+// gather lists attachments and interfaces. It reads the default routes only if a selection needs them: a routing table can be
+// large.
+func (a *Agent) gather(asked []plan.Selection) (s nodeSnapshot, err error) {
 	// Attachments first: an attachment that is made meanwhile is then missing, rather than without interface.
 	if s.attached, err = a.Datapath.Attached(); err != nil {
 		return s, fmt.Errorf("list attachments: %w", err)
 	}
 	if s.interfaces, err = a.Links.List(); err != nil {
 		return s, fmt.Errorf("list interfaces: %w", err)
+	}
+	if !slices.ContainsFunc(asked, plan.Selection.UsesPrimary) {
+		return s, nil
+	}
+	primary, err := a.Links.Primary()
+	if err != nil {
+		return s, fmt.Errorf("find the primary interfaces: %w", err)
+	}
+	for i := range s.interfaces {
+		s.interfaces[i].Primary = primary[s.interfaces[i].Index]
 	}
 	return s, nil
 }

@@ -71,6 +71,24 @@ func TestADriverThatRefusedIsAskedAgainAfterItsIntervalOrAnotherMTU(t *testing.T
 	}
 }
 
+func TestRoutesAreReadOnlyIfACounterNeedsThem(t *testing.T) {
+	for name, test := range map[string]struct {
+		counter v1alpha1.NodeCounter
+		want    bool
+	}{
+		"primary":                            {counter("a"), true},
+		"a glob, which can mean primary too": {everyEthernet("a", ""), true},
+		"a name":                             {v1alpha1.NodeCounter{Name: "a", UID: "a", Generation: 1, Names: []string{"eth0"}}, false},
+		"a counter that is inactive":         {v1alpha1.NodeCounter{Name: "a", UID: "a", Generation: 1, Primary: true, Inactive: true}, false},
+	} {
+		n := newNode(t, test.counter)
+		n.settle()
+		if got := n.routeReads > 0; got != test.want {
+			t.Errorf("%s: routes were read %d times", name, n.routeReads)
+		}
+	}
+}
+
 // refusingDriver has generic mode only, and attaches so where native mode was refused.
 type refusingDriver struct {
 	*node

@@ -31,8 +31,14 @@ var podEnds = []string{
 // tunnels are the kinds of interfaces whose frames are received inside packets of another interface, which is often unknown.
 var tunnels = []string{"bareudp", "erspan", "geneve", "gretap", "ip6erspan", "ip6gretap", "vxlan"}
 
+// UsesPrimary reports whether the field Primary of an interface can decide if the counter selects it. It can also do so without
+// s.Primary: a glob matches a primary interface whatever its name. If no selection uses it, the routes need not be read.
+func (s Selection) UsesPrimary() bool { return s.Primary || slices.ContainsFunc(s.Names, hasWildcard) }
+
 // HasName reports whether it is the name of the interface, or one of its alternative names.
-func (i Interface) HasName(name string) bool { return name == i.Name || slices.Contains(i.AltNames, name) }
+func (i Interface) HasName(name string) bool {
+	return name == i.Name || slices.Contains(i.AltNames, name)
+}
 
 // Matches reports whether the counter selects the interface.
 func (s Selection) Matches(i Interface) bool {
@@ -49,10 +55,7 @@ func (s Selection) Matches(i Interface) bool {
 // full name. A pod's interface needs the prefix of its name, or at least one letter if only its kind shows what it is, as
 // does a tunnel. An alternative name is always a full name.
 func tooBroad(pattern string, i Interface) bool {
-	literal := pattern
-	if meta := strings.IndexAny(pattern, `*?[\`); meta >= 0 {
-		literal = pattern[:meta]
-	}
+	literal := literalPrefix(pattern)
 	switch {
 	case i.Name == "lo":
 		return literal != pattern
@@ -69,6 +72,16 @@ func tooBroad(pattern string, i Interface) bool {
 		return strings.HasPrefix(i.Name, prefix) && !strings.HasPrefix(literal, prefix)
 	})
 }
+
+// literalPrefix returns the part of the pattern before its first wildcard.
+func literalPrefix(pattern string) string {
+	if meta := strings.IndexAny(pattern, `*?[\`); meta >= 0 {
+		return pattern[:meta]
+	}
+	return pattern
+}
+
+func hasWildcard(pattern string) bool { return literalPrefix(pattern) != pattern }
 
 // glob matches as a shell does. An invalid pattern matches nothing; the API server rejects it at admission.
 func glob(pattern, name string) bool {

@@ -63,6 +63,24 @@ func TestWhichInterfacesACounterSelects(t *testing.T) {
 	}
 }
 
+func TestSelectionsThatDependOnThePrimaryInterfaces(t *testing.T) {
+	for name, tc := range map[string]struct {
+		selection Selection
+		want      bool
+	}{
+		"primary":          {Selection{Primary: true}, true},
+		"a star":           {Selection{Names: []string{"*"}}, true},
+		"a set":            {Selection{Names: []string{"eth0", "en[op]0"}}, true},
+		"names in full":    {Selection{Names: []string{"eth0", "lo"}}, false},
+		"only an exclude":  {Selection{Names: []string{"eth0"}, Exclude: []string{"*"}}, false},
+		"nothing selected": {Selection{}, false},
+	} {
+		if got := tc.selection.UsesPrimary(); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
 func TestWhatShallBeAttachedAndForWhom(t *testing.T) {
 	interfaces := []Interface{
 		{Name: "lo", Index: 1}, {Name: "eth1", Index: 3}, {Name: "eth0", Index: 2, Primary: true},
