@@ -129,8 +129,9 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	status := a.report(state, s, done, before, after)
-	a.passMetrics.interfaces(status.Interfaces)
+	interfaces := a.interfaces(s, done, after)
+	a.passMetrics.interfaces(interfaces)
+	status := a.report(state, interfaces, before, after)
 
 	// What a map counted is lost with the map, so it is saved before it is detached, also where no report is due: an earlier
 	// pass may have reported that it detaches, and ended before it did.
@@ -224,18 +225,26 @@ func (a *Agent) gather(asked []plan.Selection) (s nodeSnapshot, err error) {
 	return s, nil
 }
 
+// byIndex returns the interfaces by their index.
+func byIndex(interfaces []plan.Interface) map[int]plan.Interface {
+	all := make(map[int]plan.Interface, len(interfaces))
+	for _, i := range interfaces {
+		all[i.Index] = i
+	}
+	return all
+}
+
 // read returns the readings. Those of attachments that no longer count have no interface.
 func (a *Agent) read(s nodeSnapshot) ([]traffic.Reading, error) {
 	readings, err := a.Datapath.Read()
 	if err != nil {
 		return nil, fmt.Errorf("read counts: %w", err)
 	}
+	interfaces := byIndex(s.interfaces)
 	live := map[uint32]bool{}
 	for _, attachment := range s.attached {
-		for _, i := range s.interfaces {
-			if attachment.Live(i) {
-				live[attachment.Map] = true
-			}
+		if attachment.Live(interfaces[attachment.Index]) {
+			live[attachment.Map] = true
 		}
 	}
 	for i := range readings {
@@ -250,13 +259,11 @@ func (a *Agent) read(s nodeSnapshot) ([]traffic.Reading, error) {
 // others.
 func (a *Agent) attach(ctx context.Context, attachments []plan.Attachment, interfaces []plan.Interface) map[int]error {
 	log := ctrl.LoggerFrom(ctx)
+	present := byIndex(interfaces)
 	failed := map[int]error{}
 	refused := map[int]refusal{}
 	for _, attachment := range attachments {
-		now := refusal{wish: attachment, at: a.Clock.Now()}
-		if at := slices.IndexFunc(interfaces, func(i plan.Interface) bool { return i.Index == attachment.Index }); at >= 0 {
-			now.mtu = interfaces[at].MTU
-		}
+		now := refusal{wish: attachment, mtu: present[attachment.Index].MTU, at: a.Clock.Now()}
 		if last, ok := a.refused[attachment.Index]; ok && last.wish == now.wish && last.mtu == now.mtu && now.at.Sub(last.at) < driverRetryInterval {
 			failed[attachment.Index], refused[attachment.Index] = last.err, last
 			continue

@@ -132,6 +132,10 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 			wishes[i.Index] = append(wishes[i.Index], s)
 		}
 	}
+	live := map[int]bool{} // by index: its interface has its program
+	for _, h := range have {
+		live[h.Index] = live[h.Index] || h.Live(stack.byIndex[h.Index])
+	}
 	selected = map[int][]string{}
 	for _, i := range interfaces {
 		if len(wishes[i.Index]) == 0 {
@@ -139,7 +143,7 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 		}
 		mode := wishes[i.Index][0].Mode
 		has := mode
-		if live := slices.ContainsFunc(have, func(h Attachment) bool { return h.Live(i) }); live && mode == Auto && i.Hook.Mode != "" {
+		if live[i.Index] && mode == Auto && i.Hook.Mode != "" {
 			has = i.Hook.Mode
 		}
 		for _, s := range wishes[i.Index] {
