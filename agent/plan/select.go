@@ -19,13 +19,26 @@ type Selection struct {
 	ViaDispatcher bool // a dispatcher is to call the program
 }
 
-// podEnds are the prefixes of interfaces that container networks create for pods or for themselves. Their packets belong to
-// pods, and also pass the node's own interfaces. A glob matches them only if it begins with the prefix.
-// They are from the default names of the AWS VPC CNI (eni), Azure (azv), Calico (cali), Cilium (lxc, cilium_), the CNI plugins
-// bridge and ptp (cni, veth), Docker (docker), Flannel (flannel), GKE (gke), kube-proxy (kube-ipvs), kube-router
-// (kube-bridge), the node-local DNS cache (nodelocaldns) and OVN-Kubernetes (ovn-).
+// podEnds are the prefixes of interfaces that container networks and hosts of virtual machines create for pods, for machines or
+// for themselves. Their packets also pass the node's own interfaces. A glob matches them only if it begins with the prefix.
+// They are from the default names of Antrea (antrea-), the AWS VPC CNI (eni), Azure (azv), BuildKit (buildkit), Calico (cali),
+// Cilium (lxc, cilium_), the CNI plugins bridge and ptp (cni, veth), Docker (docker), Flannel (flannel), GKE (gke), Incus
+// (incusbr), kube-proxy (kube-ipvs), kube-router (kube-bridge, kube-dummy-if), kubenet (cbr0), libvirt (virbr), LXC (lxc), LXD
+// (lxdbr), nerdctl (nerdctl), the node-local DNS cache (nodelocaldns), OVN-Kubernetes (ovn-), Podman (podman) and Weave (weave).
+// See also userBridge.
 var podEnds = []string{
-	"azv", "cali", "cilium_", "cni", "docker", "eni", "flannel", "gke", "kube-bridge", "kube-ipvs", "lxc", "nodelocaldns", "ovn-", "veth",
+	"antrea-", "azv", "buildkit", "cali", "cbr0", "cilium_", "cni", "docker", "eni", "flannel", "gke", "incusbr", "kube-bridge",
+	"kube-dummy-if", "kube-ipvs", "lxc", "lxdbr", "nerdctl", "nodelocaldns", "ovn-", "podman", "veth", "virbr", "weave",
+}
+
+// userBridge is the prefix of the bridges of networks that users of Docker and nerdctl create. The first 12 digits of the
+// network's ID follow, in hexadecimal. Other bridges have the same prefix, for example br-ex and br-lan.
+const userBridge = "br-"
+
+// isUserBridge reports whether it is the name of such a bridge.
+func isUserBridge(name string) bool {
+	id, ok := strings.CutPrefix(name, userBridge)
+	return ok && len(id) == 12 && strings.Trim(id, "0123456789abcdef") == ""
 }
 
 // tunnels are the kinds of interfaces whose frames are received inside packets of another interface, which is often unknown.
@@ -66,6 +79,9 @@ func tooBroad(pattern string, i Interface) bool {
 	case i.Primary: // it belongs to the node, whatever its name
 		return false
 	case literal == "" && i.PeerAway:
+		return true
+	}
+	if isUserBridge(i.Name) && !strings.HasPrefix(literal, userBridge) {
 		return true
 	}
 	return slices.ContainsFunc(podEnds, func(prefix string) bool {
