@@ -37,9 +37,12 @@ type Datapath interface {
 	Read() ([]traffic.Reading, error)
 }
 
-// Links lists the interfaces of the host's network namespace. The real one is links.Links.
+// Links lists the interfaces of the host's network namespace. The real one is links.Watcher.
 type Links interface {
+	// List returns the interfaces. Their field Primary need not be set.
 	List() ([]plan.Interface, error)
+	// Primary returns the indexes of the interfaces of default routes.
+	Primary() (map[int]bool, error)
 }
 
 const (
@@ -126,8 +129,9 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	status := a.report(state, s, done, before, after)
-	a.passMetrics.interfaces(status.Interfaces)
+	interfaces := a.interfaces(s, done, after)
+	a.passMetrics.interfaces(interfaces)
+	status := a.report(state, interfaces, before, after)
 
 	// What a map counted is lost with the map, so it is saved before it is detached, also where no report is due: an earlier
 	// pass may have reported that it detaches, and ended before it did.
@@ -159,11 +163,11 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 // attachSelected compares what is attached with what the spec selects, and attaches what is missing. With a ledger that is not
 // opened yet it attaches nothing: what is counted before belongs to nobody.
 func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSpec, opened bool) (nodeSnapshot, outcome, error) {
-	s, err := a.gather()
+	asked := selections(spec)
+	s, err := a.gather(asked)
 	if err != nil {
 		return s, outcome{}, err
 	}
-	asked := selections(spec)
 	var o outcome
 	o.want, o.selected, o.rejected = plan.Desired(asked, s.interfaces, s.attached)
 	attach, detach := plan.Diff(s.attached, o.want, s.interfaces)
@@ -172,7 +176,7 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 		return s, o, nil
 	}
 	o.failed = a.attach(ctx, attach, s.interfaces)
-	if s, err = a.gather(); err != nil { // an interface that failed may be gone
+	if s, err = a.gather(asked); err != nil { // an interface that failed may be gone
 		return s, o, err
 	}
 	// The mode that Auto attained is known only now, and so is which counters agree with it.
@@ -198,7 +202,9 @@ type nodeSnapshot struct {
 	attached   []plan.Attachment
 }
 
-func (a *Agent) gather() (s nodeSnapshot, err error) {
+// gather lists attachments and interfaces. It reads the default routes only if a selection needs them: a routing table can be
+// large.
+func (a *Agent) gather(asked []plan.Selection) (s nodeSnapshot, err error) {
 	// Attachments first: an attachment that is made meanwhile is then missing, rather than without interface.
 	if s.attached, err = a.Datapath.Attached(); err != nil {
 		return s, fmt.Errorf("list attachments: %w", err)
@@ -206,7 +212,26 @@ func (a *Agent) gather() (s nodeSnapshot, err error) {
 	if s.interfaces, err = a.Links.List(); err != nil {
 		return s, fmt.Errorf("list interfaces: %w", err)
 	}
+	if !slices.ContainsFunc(asked, plan.Selection.UsesPrimary) {
+		return s, nil
+	}
+	primary, err := a.Links.Primary()
+	if err != nil {
+		return s, fmt.Errorf("find the primary interfaces: %w", err)
+	}
+	for i := range s.interfaces {
+		s.interfaces[i].Primary = primary[s.interfaces[i].Index]
+	}
 	return s, nil
+}
+
+// byIndex returns the interfaces by their index.
+func byIndex(interfaces []plan.Interface) map[int]plan.Interface {
+	all := make(map[int]plan.Interface, len(interfaces))
+	for _, i := range interfaces {
+		all[i.Index] = i
+	}
+	return all
 }
 
 // read returns the readings. Those of attachments that no longer count have no interface.
@@ -215,12 +240,11 @@ func (a *Agent) read(s nodeSnapshot) ([]traffic.Reading, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read counts: %w", err)
 	}
+	interfaces := byIndex(s.interfaces)
 	live := map[uint32]bool{}
 	for _, attachment := range s.attached {
-		for _, i := range s.interfaces {
-			if attachment.Live(i) {
-				live[attachment.Map] = true
-			}
+		if attachment.Live(interfaces[attachment.Index]) {
+			live[attachment.Map] = true
 		}
 	}
 	for i := range readings {
@@ -235,13 +259,11 @@ func (a *Agent) read(s nodeSnapshot) ([]traffic.Reading, error) {
 // others.
 func (a *Agent) attach(ctx context.Context, attachments []plan.Attachment, interfaces []plan.Interface) map[int]error {
 	log := ctrl.LoggerFrom(ctx)
+	present := byIndex(interfaces)
 	failed := map[int]error{}
 	refused := map[int]refusal{}
 	for _, attachment := range attachments {
-		now := refusal{wish: attachment, at: a.Clock.Now()}
-		if at := slices.IndexFunc(interfaces, func(i plan.Interface) bool { return i.Index == attachment.Index }); at >= 0 {
-			now.mtu = interfaces[at].MTU
-		}
+		now := refusal{wish: attachment, mtu: present[attachment.Index].MTU, at: a.Clock.Now()}
 		if last, ok := a.refused[attachment.Index]; ok && last.wish == now.wish && last.mtu == now.mtu && now.at.Sub(last.at) < driverRetryInterval {
 			failed[attachment.Index], refused[attachment.Index] = last.err, last
 			continue

@@ -3,7 +3,9 @@
 package agent
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -68,6 +70,45 @@ func TestADriverThatRefusedIsAskedAgainAfterItsIntervalOrAnotherMTU(t *testing.T
 	}
 	if n.clock.Step(driverRetryInterval / 2); asked(n) {
 		t.Error("asked again before the interval since the last time has passed")
+	}
+}
+
+func TestRoutesAreReadOnlyIfACounterNeedsThem(t *testing.T) {
+	for name, test := range map[string]struct {
+		counter v1alpha1.NodeCounter
+		want    bool
+	}{
+		"primary":                            {counter("a"), true},
+		"a glob, which can mean primary too": {everyEthernet("a", ""), true},
+		"a name":                             {named("a", "eth0"), false},
+		"a counter that is inactive":         {v1alpha1.NodeCounter{Name: "a", UID: "a", Generation: 1, Primary: true, Inactive: true}, false},
+	} {
+		n := newNode(t, test.counter)
+		n.settle()
+		if got := n.routeReads > 0; got != test.want {
+			t.Errorf("%s: routes were read %d times", name, n.routeReads)
+		}
+	}
+}
+
+func TestControlCharactersInNamesAreEscapedInMessages(t *testing.T) {
+	const name, escaped = "a\x1b[31m", `a\x1b[31m`
+	n := newNode(t, named("a", "a*"))
+	n.interfaces = append(n.interfaces, plan.Interface{Name: name, Index: 9}, plan.Interface{Name: "above", Index: 10, Parent: 9})
+	n.refuse[name] = fmt.Errorf("attach %s: %w", name, plan.ErrHookInUse)
+	for range 2 {
+		if _, _, err := n.pass(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := n.state().Status
+	if len(s.Interfaces) != 2 || s.Interfaces[0].Name != name {
+		t.Fatalf("the interfaces are %+v", s.Interfaces)
+	}
+	for _, message := range []string{s.Interfaces[0].Message, s.Interfaces[1].Message, s.Conditions[0].Message} {
+		if !strings.Contains(message, escaped) || strings.Contains(message, "\x1b") {
+			t.Errorf("the message is %q", message)
+		}
 	}
 }
 

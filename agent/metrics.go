@@ -4,7 +4,6 @@ package agent
 
 import (
 	"iter"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -139,18 +138,21 @@ func (o observation) metrics() iter.Seq[prometheus.Metric] {
 }
 
 func (o observation) counts() (list []prometheus.Metric) {
+	interfaces := byIndex(o.interfaces)
+	programs := map[uint32]plan.Program{} // by map
+	for _, p := range o.programs {
+		programs[p.Map] = p
+	}
 	for _, r := range o.readings {
-		at := slices.IndexFunc(o.programs, func(p plan.Program) bool { return p.Map == r.Map.ID })
-		if at < 0 {
+		p, ok := programs[r.Map.ID]
+		if !ok {
 			continue // attached or detached in the meantime
 		}
-		p := o.programs[at]
-		live := plan.Attachment{Index: r.Index, ViaDispatcher: p.ViaDispatcher, Program: p.ID, Map: p.Map}.Live
-		at = slices.IndexFunc(o.interfaces, live)
-		if at < 0 {
+		i := interfaces[r.Index]
+		if !(plan.Attachment{Index: r.Index, ViaDispatcher: p.ViaDispatcher, Program: p.ID, Map: p.Map}).Live(i) {
 			continue
 		}
-		name := o.interfaces[at].Name
+		name := i.Name
 		for class, counts := range r.Totals.NonZero() {
 			family, protocol := class.Family().String(), class.Protocol()
 			list = append(list,

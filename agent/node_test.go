@@ -40,6 +40,7 @@ type node struct {
 	refuse     map[string]error // Attach's answer by the interface's name
 	generic    bool             // no driver has native XDP
 	saveError  error
+	routeReads int // calls of Primary
 
 	detachError error
 }
@@ -78,7 +79,22 @@ func (n *node) step(format string, args ...any) {
 	n.steps = append(n.steps, fmt.Sprintf(format, args...))
 }
 
-func (n *node) List() ([]plan.Interface, error) { return slices.Clone(n.interfaces), nil }
+func (n *node) List() ([]plan.Interface, error) {
+	list := slices.Clone(n.interfaces)
+	for i := range list {
+		list[i].Primary = false // as the kernel's list of interfaces has no routes
+	}
+	return list, nil
+}
+
+func (n *node) Primary() (map[int]bool, error) {
+	n.routeReads++
+	primary := map[int]bool{}
+	for _, i := range n.interfaces {
+		primary[i.Index] = i.Primary
+	}
+	return primary, nil
+}
 
 func (n *node) Attached() ([]plan.Attachment, error) { return slices.Clone(n.attached), nil }
 

@@ -4,7 +4,6 @@ package agent
 
 import (
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -38,12 +37,14 @@ type interfaceMetric struct {
 // for an interface. Skipped interfaces have none, because their frames are counted on another interface.
 func interfaceMetricsOf(interfaces []v1alpha1.NodeInterface) []interfaceMetric {
 	var list []interfaceMetric
+	known := map[interfaceMetric]bool{}
 	for _, i := range interfaces {
 		if i.State == v1alpha1.InterfaceDetaching || i.State == v1alpha1.InterfaceSkipped {
 			continue
 		}
 		m := interfaceMetric{i.Name, i.Reason, i.Mode, i.RequestedMode, i.State == v1alpha1.InterfaceAttached}
-		if !slices.Contains(list, m) {
+		if !known[m] {
+			known[m] = true
 			list = append(list, m)
 		}
 	}

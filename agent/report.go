@@ -29,15 +29,17 @@ type outcome struct {
 }
 
 // report returns the status to save after a pass.
-func (a *Agent) report(state *v1alpha1.XDPNodeState, s nodeSnapshot, o outcome, before, after traffic.Ledger) v1alpha1.XDPNodeStateStatus {
+func (a *Agent) report(state *v1alpha1.XDPNodeState, interfaces []v1alpha1.NodeInterface, before, after traffic.Ledger) v1alpha1.XDPNodeStateStatus {
 	now := metav1.NewMicroTime(a.Clock.Now())
 	info := a.Info
+	reported, omitted := omit(interfaces)
 	status := v1alpha1.XDPNodeStateStatus{
 		ObservedGeneration: state.Generation,
 		ReportTime:         &now,
 		ReportBytes:        state.Status.ReportBytes,
 		Agent:              &info,
-		Interfaces:         a.interfaces(s, o, after),
+		Interfaces:         reported,
+		OmittedInterfaces:  omitted,
 		Accounts:           accounts(state, before, after, now.Time),
 		Conditions:         slices.Clone(state.Status.Conditions),
 	}
@@ -46,13 +48,14 @@ func (a *Agent) report(state *v1alpha1.XDPNodeState, s nodeSnapshot, o outcome, 
 	}
 	next := metav1.NewTime(v1alpha1.NextReportTime(now.Time, state.ReportInterval(), status.Accounts))
 	status.NextReportTime = &next
-	ready := readiness(state.Spec, status.Interfaces)
+	ready := readiness(state.Spec, interfaces)
 	ready.ObservedGeneration = state.Generation
 	meta.SetStatusCondition(&status.Conditions, ready)
 	return status
 }
 
-// interfaces tells the truth about each interface that is wanted or still holds counts, sorted by index.
+// interfaces returns the state of each interface that is wanted or still holds counts, sorted by index. status.interfaces can
+// have fewer: see omit.
 func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
 	var list []v1alpha1.NodeInterface
 	entry := func(i plan.Interface) v1alpha1.NodeInterface {
@@ -68,31 +71,33 @@ func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v
 	for _, d := range o.detach {
 		detaching[d.Map] = true
 	}
+	present := byIndex(s.interfaces)
 	counting := map[int]plan.Attachment{} // by the index of the interface that is being counted
 	for _, h := range s.attached {
-		at := slices.IndexFunc(s.interfaces, h.Live)
-		if at >= 0 && !detaching[h.Map] {
+		i := present[h.Index]
+		live := h.Live(i)
+		if live && !detaching[h.Map] {
 			counting[h.Index] = h
 			continue
 		}
 		e := v1alpha1.NodeInterface{}
-		if at >= 0 {
-			e = entry(s.interfaces[at])
+		if live {
+			e = entry(i)
 		}
 		e.State = v1alpha1.InterfaceDetaching
 		booked(&e, h.Map)
 		list = append(list, e)
 	}
-	for _, i := range s.interfaces {
-		at := slices.IndexFunc(o.want, func(w plan.Attachment) bool { return w.Index == i.Index })
-		if at < 0 {
+	for _, w := range o.want {
+		i, ok := present[w.Index]
+		if !ok {
 			continue
 		}
 		e := entry(i)
-		e.RequestedMode = v1alpha1.AttachMode(o.want[at].Mode)
+		e.RequestedMode = v1alpha1.AttachMode(w.Mode)
 		if h, ok := counting[i.Index]; ok {
 			e.State, e.Mode = v1alpha1.InterfaceAttached, v1alpha1.AttachMode(i.Hook.Mode)
-			if h.Refused != nil && o.want[at].Mode == plan.Auto {
+			if h.Refused != nil && w.Mode == plan.Auto {
 				e.Reason, e.Message = fallback(h.Refused, i)
 			}
 			if h.ViaDispatcher {
@@ -105,13 +110,40 @@ func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v
 		}
 		list = append(list, e)
 	}
-	for _, d := range o.rejected {
-		if at := slices.IndexFunc(s.interfaces, func(i plan.Interface) bool { return i.Index == d.Index }); at >= 0 {
-			list = appendFailure(list, rejected(entry(s.interfaces[at]), d))
-		}
+	list = append(list, rejections(o.rejected, present, entry)...)
+	for i := range list {
+		list[i].Message = format.Printable(list[i].Message)
 	}
 	slices.SortStableFunc(list, func(x, y v1alpha1.NodeInterface) int { return cmp.Compare(x.Index, y.Index) })
 	return list
+}
+
+// rejections returns the entries of interfaces that counters select and that are not counted for them. If several counters have
+// the same entry for an interface, it is one entry with all of them.
+func rejections(list []plan.Rejected, present map[int]plan.Interface, entry func(plan.Interface) v1alpha1.NodeInterface) []v1alpha1.NodeInterface {
+	type key struct {
+		index   int
+		state   v1alpha1.InterfaceState
+		mode    v1alpha1.AttachMode
+		message string
+	}
+	var entries []v1alpha1.NodeInterface
+	known := map[key]int{} // the position in entries
+	for _, d := range list {
+		i, ok := present[d.Index]
+		if !ok {
+			continue
+		}
+		e := rejected(entry(i), d)
+		k := key{d.Index, e.State, e.RequestedMode, e.Message}
+		if at, ok := known[k]; ok {
+			entries[at].Counters = append(entries[at].Counters, e.Counters...)
+			continue
+		}
+		known[k] = len(entries)
+		entries = append(entries, e)
+	}
+	return entries
 }
 
 // rejected completes the entry of an interface that a counter selects and that is not counted for it.
@@ -130,18 +162,6 @@ func rejected(e v1alpha1.NodeInterface, d plan.Rejected) v1alpha1.NodeInterface 
 		e.Message = v1alpha1.FailureMessage(e.Reason, d.Why.Error(), e.Name)
 	}
 	return e
-}
-
-// appendFailure appends the entry. If the list has the same entry for other counters, it adds the counters to that one.
-func appendFailure(list []v1alpha1.NodeInterface, e v1alpha1.NodeInterface) []v1alpha1.NodeInterface {
-	at := slices.IndexFunc(list, func(other v1alpha1.NodeInterface) bool {
-		return other.Index == e.Index && other.State == e.State && other.RequestedMode == e.RequestedMode && other.Message == e.Message
-	})
-	if at < 0 {
-		return append(list, e)
-	}
-	list[at].Counters = append(list[at].Counters, e.Counters...)
-	return list
 }
 
 // failure returns why an interface that is wanted is not counted. Without an error it is attached in the next pass.
@@ -197,10 +217,10 @@ func readiness(spec v1alpha1.XDPNodeStateSpec, interfaces []v1alpha1.NodeInterfa
 		case v1alpha1.InterfaceAttached:
 			attached++
 		case v1alpha1.InterfaceFailed:
-			failureNames = append(failureNames, i.Name+" ("+i.Reason+")")
+			failureNames = append(failureNames, format.Printable(i.Name)+" ("+i.Reason+")")
 		case v1alpha1.InterfaceSkipped:
 			if i.Reason == v1alpha1.ReasonNoMembers {
-				empty = append(empty, i.Name)
+				empty = append(empty, format.Printable(i.Name))
 			}
 		case v1alpha1.InterfaceDetaching:
 		}

@@ -80,12 +80,14 @@ func TestInterfaceThatVanishesDuringAttachIsNotReported(t *testing.T) {
 	}
 }
 
-// leaving lists the interfaces; the last one goes when it has been listed.
+// leaving lists the interfaces; the last one goes when they have been listed.
 type leaving struct{ n *node }
 
-func (l leaving) List() ([]plan.Interface, error) {
-	list, err := l.n.List()
+func (l leaving) List() ([]plan.Interface, error) { return l.n.List() }
+
+func (l leaving) Primary() (map[int]bool, error) {
+	primary, err := l.n.Primary()
 	l.n.agent.Links = l.n
 	l.n.interfaces = l.n.interfaces[:len(l.n.interfaces)-1]
-	return list, err
+	return primary, err
 }

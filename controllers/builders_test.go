@@ -154,6 +154,11 @@ func (b stateBuilder) Empty(name string, uids ...types.UID) stateBuilder {
 	return b
 }
 
+func (b stateBuilder) Omitted(numbers ...v1alpha1.OmittedInterfaces) stateBuilder {
+	b.s.Status.OmittedInterfaces = numbers
+	return b
+}
+
 func (b stateBuilder) Behind() stateBuilder { b.s.Generation++; return b }
 
 func (b stateBuilder) SilentSince(t time.Time) stateBuilder {

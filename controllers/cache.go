@@ -65,6 +65,9 @@ func stripNodeState(state *v1alpha1.XDPNodeState) {
 			internUID(&n.Counters[j])
 		}
 	}
+	for i := range s.OmittedInterfaces {
+		internUID(&s.OmittedInterfaces[i].UID)
+	}
 	for i := range s.Accounts {
 		a := &s.Accounts[i]
 		internUID(&a.UID)

@@ -17,6 +17,7 @@ func TestStripUnusedFields(t *testing.T) {
 	full.Status.Interfaces[1].State, full.Status.Interfaces[1].Reason, full.Status.Interfaces[1].Message = v1alpha1.InterfaceFailed, v1alpha1.ReasonXDPHookInUse, "message"
 	full.Status.Interfaces[2].Mode, full.Status.Interfaces[2].Reason = v1alpha1.AttachGeneric, v1alpha1.ReasonNativeUnsupported
 	full.Status.Interfaces[3].State = v1alpha1.InterfaceSkipped
+	full.Status.OmittedInterfaces = []v1alpha1.OmittedInterfaces{{UID: full.Spec.Counters[1].UID, Failed: 2, Skipped: 3}}
 	stripped := full.DeepCopy()
 	stripNodeState(stripped)
 

@@ -184,7 +184,7 @@ func (t eventTemplate) note(refs []interfaceRef, now map[interfaceRef]attachStat
 	})
 	var names []string
 	for _, ref := range refs {
-		name := ref.node + "/" + ref.name
+		name := onNodeText(ref.node, ref.name)
 		if reason := now[ref].failed; reason != "" {
 			name += " (" + reason + ")"
 		}

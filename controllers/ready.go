@@ -50,7 +50,8 @@ func (s *nodeSummary) ready(c *v1alpha1.XDPCounter) metav1.Condition {
 	if s.interfaces.Attached == 0 {
 		reason = v1alpha1.ReasonNothingAttached
 	}
-	return condition(metav1.ConditionFalse, reason, "%s failures: %s", of(int(s.nodes.Failed)), format.FirstFew(s.failureNames(true)))
+	return condition(metav1.ConditionFalse, reason, "%s failures: %s", of(int(s.nodes.Failed)),
+		format.FirstFewOf(s.failureNames(true), len(s.failures)+s.unlisted))
 }
 
 // unmatched returns on how many nodes spec.interfaces selects no interface.
@@ -69,7 +70,7 @@ func (s *nodeSummary) failureNames(withReason bool) []string {
 	for _, f := range s.failures {
 		name := f.Node
 		if f.Interface != "" {
-			name += "/" + f.Interface
+			name = onNodeText(f.Node, f.Interface)
 		}
 		if withReason {
 			name += " (" + f.Reason + ")"
@@ -84,9 +85,9 @@ func (s *nodeSummary) remarks() (remarks string) {
 	if len(s.fellBackToGeneric) > 0 {
 		remarks = fmt.Sprintf("; %d in generic mode because native mode was refused: %s", len(s.fellBackToGeneric), format.FirstFew(s.fellBackToGeneric))
 	}
-	if len(s.skipped) > 0 {
+	if n := int(s.interfaces.Skipped); n > 0 {
 		remarks += fmt.Sprintf("; the frames of %s already counted there: %s",
-			format.Count(len(s.skipped), "more interface are", "more interfaces are"), format.FirstFew(s.skipped))
+			format.Count(n, "more interface are", "more interfaces are"), format.FirstFewOf(s.skipped, n))
 	}
 	return remarks
 }

@@ -98,7 +98,8 @@ type nodeSummary struct {
 	leaving           []string // nodes that are no longer selected and still count
 	late              []string // nodes that have not reported in time
 	failures          []v1alpha1.Failure
-	skipped           []string      // node/interface
+	unlisted          int           // failures of interfaces that their node states do not list
+	skipped           []string      // node/interface, those that the node states list
 	fellBackToGeneric []string      // interfaces in generic mode because native mode was refused
 	reportInterval    time.Duration // the longest
 }
@@ -125,13 +126,14 @@ func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.
 	s.interfaces.Native += onNode.native
 	s.interfaces.Generic += onNode.generic
 	s.interfaces.Attached += onNode.native + onNode.generic
-	s.interfaces.Failed += int32(len(onNode.failed))
-	s.interfaces.Skipped += int32(len(onNode.skipped))
+	s.interfaces.Failed += int32(len(onNode.failed)) + onNode.omitted.Failed
+	s.interfaces.Skipped += int32(len(onNode.skipped)) + onNode.omitted.Skipped
+	s.unlisted += int(onNode.omitted.Failed)
 	for _, i := range onNode.skipped {
-		s.skipped = append(s.skipped, name+"/"+i.Name)
+		s.skipped = append(s.skipped, onNodeText(name, i.Name))
 	}
 	for _, i := range onNode.fellBackToGeneric {
-		s.fellBackToGeneric = append(s.fellBackToGeneric, name+"/"+i.Name+" ("+i.Reason+")")
+		s.fellBackToGeneric = append(s.fellBackToGeneric, onNodeText(name, i.Name)+" ("+i.Reason+")")
 	}
 	switch {
 	case len(onNode.failed) > 0:
@@ -172,8 +174,9 @@ type interfaceSummary struct {
 	pending           bool
 	failed            []v1alpha1.NodeInterface
 	skipped           []v1alpha1.NodeInterface
-	empty             []string                 // bonds and teams without members
-	fellBackToGeneric []v1alpha1.NodeInterface // in generic mode because native mode was refused
+	empty             []string                   // bonds and teams without members
+	fellBackToGeneric []v1alpha1.NodeInterface   // in generic mode because native mode was refused
+	omitted           v1alpha1.OmittedInterfaces // not in the lists above. There is at least one of each kind in them
 }
 
 // summarizeInterfaces returns the interfaces of the counter on the node.
@@ -200,8 +203,15 @@ func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfa
 			f.failed = append(f.failed, i)
 		}
 	}
+	if at := slices.IndexFunc(state.Status.OmittedInterfaces, func(o v1alpha1.OmittedInterfaces) bool { return o.UID == uid }); at >= 0 {
+		f.omitted = state.Status.OmittedInterfaces[at]
+		f.pending = f.pending || f.omitted.Pending > 0
+	}
 	return f
 }
+
+// onNodeText returns node/interface for a message.
+func onNodeText(node, iface string) string { return node + "/" + format.Printable(iface) }
 
 // sort sorts all lists. Caches list objects in random order, and the status must not change with it.
 func (s *nodeSummary) sort() {

@@ -109,6 +109,27 @@ func TestSummarizeReadyCondition(t *testing.T) {
 			"False NothingAttached: 1 of 1 node has failures: n3/eth0 (XDPHookInUse)", "0/1 1; 0 0 0 1",
 			[]string{"n3 eth0 XDPHookInUse"},
 		},
+		"failures that the node states do not list are counted": {
+			counter("a").Pool("edge"), objs(good("n1"), good("n2").Failed("eth1", v1alpha1.ReasonXDPHookInUse, "a").Omitted(
+				v1alpha1.OmittedInterfaces{UID: "b", Failed: 9}, v1alpha1.OmittedInterfaces{UID: "a", Failed: 3900},
+			)),
+			"False PartiallyAttached: 1 of 2 nodes have failures: n2/eth1 (XDPHookInUse) and 3900 more", "1/2 1; 2 2 0 3901",
+			[]string{"n2 eth1 XDPHookInUse"},
+		},
+		"skipped interfaces that the node states do not list are counted": {
+			counter("a").Pool("core"), objs(good("n3").Skipped("eth0.1", "a").Omitted(v1alpha1.OmittedInterfaces{UID: "a", Skipped: 3999})),
+			"True AllInterfacesAttached: 1 interface is being counted on 1 node; the frames of 4000 more interfaces are already counted there: n3/eth0.1 and 3999 more",
+			"1/1 0; 1 1 0 0", nil,
+		},
+		"a node with more interfaces to attach than it lists is pending": {
+			counter("a").Pool("core"), objs(good("n3").Omitted(v1alpha1.OmittedInterfaces{UID: "a", Pending: 200})),
+			"Unknown Pending: 1 of 1 node has not applied the spec yet: n3", "0/1 0; 1 1 0 0", nil,
+		},
+		"control characters in a name are escaped": {
+			counter("a").Pool("core"), objs(good("n3").Failed("a\x1b[31m", v1alpha1.ReasonXDPHookInUse, "a")),
+			`False PartiallyAttached: 1 of 1 node has failures: n3/a\x1b[31m (XDPHookInUse)`, "0/1 1; 1 1 0 1",
+			[]string{"n3 a\x1b[31m XDPHookInUse"},
+		},
 		"the failure of another counter is ignored": {
 			counter("a").Pool("core"), objs(good("n3").Failed("eth1", v1alpha1.ReasonXDPHookInUse, "b")),
 			"True AllInterfacesAttached: 1 interface is being counted on 1 node", "1/1 0; 1 1 0 0", nil,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package links lists and watches the interfaces of a network namespace by rtnetlink.
+// Package links lists and watches the interfaces of a network namespace, and those of its default routes, by rtnetlink.
 package links
 
 import (
@@ -19,16 +19,12 @@ import (
 // zero value is ready to use.
 type Links struct{}
 
-// List returns all interfaces, up or down, in the kernel's order. Primary follows from the default routes: see primaries.
-// Driver is "" if ethtool does not return it. Errors wrap the errno of rtnetlink.
+// List returns all interfaces, up or down, in the kernel's order. It does not set Primary, because that needs the routes: see
+// the method Primary. Driver is "" if ethtool does not return it. Errors wrap the errno of rtnetlink.
 func (Links) List() ([]plan.Interface, error) {
 	all, err := undisturbed(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
-	}
-	primary, err := undisturbed(primaries)
-	if err != nil {
-		return nil, fmt.Errorf("list default routes: %w", err)
 	}
 	// ethtool works with any socket. The driver's name is only for messages.
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -48,7 +44,6 @@ func (Links) List() ([]plan.Interface, error) {
 			Kind:       kind(l),
 			Driver:     driver(socket, attrs.Name),
 			MTU:        attrs.MTU,
-			Primary:    primary[attrs.Index],
 			Hook:       xdp.HookOf(l),
 			Master:     attrs.MasterIndex,
 			Parent:     parent,
@@ -57,6 +52,13 @@ func (Links) List() ([]plan.Interface, error) {
 		})
 	}
 	return interfaces, nil
+}
+
+// Primary returns the indexes of the interfaces of all default routes, IPv4 and IPv6. It reads all routes, which takes about
+// half a second with a million of them; a Watcher keeps the result. Errors wrap the errno of rtnetlink.
+func (Links) Primary() (map[int]bool, error) {
+	routes, err := readDefaultRoutes()
+	return routes.interfaces, err
 }
 
 // undisturbed repeats a listing that a change has interrupted, because entries may be missing or doubled. After five attempts it

@@ -20,15 +20,18 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
 
+// list returns the interfaces by name, with Primary.
 func list(t *testing.T, n *netns.Namespace) map[string]plan.Interface {
 	t.Helper()
 	byName := map[string]plan.Interface{}
 	n.Do(func() {
-		interfaces, err := Links{}.List()
-		if err != nil {
+		interfaces, errList := Links{}.List()
+		primary, errPrimary := Links{}.Primary()
+		if err := errors.Join(errList, errPrimary); err != nil {
 			t.Fatal(err)
 		}
 		for _, i := range interfaces {
+			i.Primary = primary[i.Index]
 			byName[i.Name] = i
 		}
 	})
@@ -97,17 +100,35 @@ func ipv6On(t *testing.T, name string) {
 // object makes a nexthop object for IPv4, which package netlink does not know.
 func object(t *testing.T, id uint32, attributes ...*nl.RtAttr) {
 	t.Helper()
-	request := nl.NewNetlinkRequest(unix.RTM_NEWNEXTHOP, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
-	family := byte(unix.AF_INET)
-	if attributes[0].Type == unix.NHA_GROUP {
-		family = unix.AF_UNSPEC
+	changeObject(t, unix.RTM_NEWNEXTHOP, unix.NLM_F_CREATE|unix.NLM_F_EXCL, id, attributes...)
+}
+
+func replaceObject(t *testing.T, id uint32, attributes ...*nl.RtAttr) {
+	t.Helper()
+	changeObject(t, unix.RTM_NEWNEXTHOP, unix.NLM_F_REPLACE, id, attributes...)
+}
+
+func removeObject(t *testing.T, id uint32) {
+	t.Helper()
+	changeObject(t, unix.RTM_DELNEXTHOP, 0, id)
+}
+
+func changeObject(t *testing.T, kind, flags int, id uint32, attributes ...*nl.RtAttr) {
+	t.Helper()
+	request := nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
+	header := nhmsg{0, 0, 0, 0, 0, 0, 0, 0}
+	if kind == unix.RTM_NEWNEXTHOP {
+		header = nhmsg{unix.AF_INET, 0, unix.RTPROT_STATIC, 0, 0, 0, 0, 0}
+		if attributes[0].Type == unix.NHA_GROUP {
+			header[0] = unix.AF_UNSPEC
+		}
 	}
-	request.AddData(nhmsg{family, 0, unix.RTPROT_STATIC, 0, 0, 0, 0, 0})
+	request.AddData(header)
 	for _, a := range append(attributes, nl.NewRtAttr(unix.NHA_ID, nl.Uint32Attr(id))) {
 		request.AddData(a)
 	}
 	if _, err := request.Execute(unix.NETLINK_ROUTE, 0); err != nil {
-		t.Fatalf("add nexthop object %d: %v", id, err)
+		t.Fatalf("request %d for nexthop object %d: %v", kind, id, err)
 	}
 }
 
@@ -261,12 +282,12 @@ func TestPrimary(t *testing.T) {
 		},
 		"a group of nexthop objects that the route does not spell out": {
 			add: func(t *testing.T, a, b netlink.Link) {
-				if err := os.WriteFile("/proc/sys/net/ipv4/nexthop_compat_mode", []byte("0"), 0); err != nil {
+				if err := reportObjectsOnly(); err != nil {
 					t.Fatal(err)
 				}
 				object(t, 5, oif(a), gateway(192, 0, 2, 254))
 				object(t, 6, oif(b), gateway(198, 51, 100, 254))
-				object(t, 7, nl.NewRtAttr(unix.NHA_GROUP, []byte{5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0})) // on little-endian machines
+				object(t, 7, nl.NewRtAttr(unix.NHA_GROUP, groupOf(5, 6)))
 				routeBy(t, 7)
 			},
 			want: []string{"a", "b"},

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -14,16 +15,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// primaries returns the indexes of the interfaces of default routes, IPv4 or IPv6: those of all next hops, whatever the metric.
-// It reads the main table and the tables of rules without conditions, which apply to all packets of the node. Tables of rules
-// with a source, a mark or a VRF belong to pods, tunnels and tenants.
-func primaries() (map[int]bool, error) {
-	indexes := map[int]bool{}
-	objects := map[uint32]bool{} // nexthop objects of routes that do not list the interfaces
+// defaultRoutes has what is needed of the default routes of a network namespace.
+type defaultRoutes struct {
+	interfaces map[int]bool    // the indexes of the interfaces of all next hops
+	objects    map[uint32]bool // the IDs of the nexthop objects that the routes use, and of the members of groups
+}
+
+// readDefaultRoutes returns the default routes, IPv4 and IPv6, whatever their metric. It reads the main table and the tables of
+// rules without conditions, which apply to all packets of the node. Tables of rules with a source, a mark or a VRF belong to
+// pods, tunnels and tenants.
+//
+// The kernel lists whole tables. With NETLINK_GET_STRICT_CHK it selects by table, type and interface, but not by prefix
+// (ip_valid_fib_dump_req of net/ipv4/fib_frontend.c). RTM_F_FIB_MATCH returns the best route only, but all metrics are needed.
+func readDefaultRoutes() (defaultRoutes, error) {
+	routes, err := undisturbed(dumpDefaultRoutes)
+	if err != nil {
+		return defaultRoutes{}, fmt.Errorf("list default routes: %w", err)
+	}
+	return routes, nil
+}
+
+// dumpDefaultRoutes reads them once. With netlink.ErrDumpInterrupted it returns what it has read.
+func dumpDefaultRoutes() (defaultRoutes, error) {
+	routes := defaultRoutes{map[int]bool{}, map[uint32]bool{}}
+	var interrupted error
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		tables, err := tables(family)
-		if err != nil {
-			return indexes, fmt.Errorf("rules: %w", err)
+		if interrupted = errors.Join(interrupted, err); failed(err) {
+			return routes, fmt.Errorf("rules: %w", err)
 		}
 		err = dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}}, func(body []byte) {
 			r := parseRoute(body)
@@ -31,35 +50,37 @@ func primaries() (map[int]bool, error) {
 				return
 			}
 			for _, index := range r.leaving {
-				indexes[index] = true
+				routes.interfaces[index] = true
 			}
-			if len(r.leaving) == 0 && r.object != 0 {
-				objects[r.object] = true
+			if r.object != 0 {
+				routes.objects[r.object] = true
 			}
 		})
-		// A kernel without IPv6 has no IPv6 routes.
-		if err != nil && !absent(err) {
-			return indexes, err
+		if interrupted = errors.Join(interrupted, err); failed(err) {
+			return routes, err
 		}
 	}
-	if len(objects) == 0 {
-		return indexes, nil
+	if len(routes.objects) > 0 {
+		interrupted = errors.Join(interrupted, routes.addNexthops())
 	}
-	return indexes, nexthops(objects, indexes)
+	return routes, interrupted
 }
 
-// absent reports whether the kernel was built without the feature.
-func absent(err error) bool {
-	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
+// failed reports whether the error is another one than that of an interrupted dump.
+func failed(err error) bool { return err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) }
+
+// present returns the error, but nil if the kernel was built without the feature: without IPv6 it has no IPv6 routes.
+func present(err error) error {
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
 }
 
 // tables returns the main table, and the tables of rules that apply to every packet and to default routes.
 func tables(family int) ([]int, error) {
 	tables := []int{unix.RT_TABLE_MAIN}
 	rules, err := netlink.RuleList(family)
-	if err != nil && !absent(err) {
-		return nil, err
-	}
 	for _, r := range rules {
 		plain := netlink.NewRule()
 		plain.Family, plain.Priority, plain.Table, plain.Protocol, plain.Flow = r.Family, r.Priority, r.Table, r.Protocol, r.Flow
@@ -67,17 +88,18 @@ func tables(family int) ([]int, error) {
 			tables = append(tables, r.Table)
 		}
 	}
-	return tables, nil
+	return tables, present(err)
 }
 
-// dump requests a whole table and calls each with the body of each message. The body is valid only during the call.
+// dump requests a whole table and calls each with the body of each message. The body is valid only during the call. A table that
+// the kernel does not have is empty.
 func dump(request, answer int, header nl.NetlinkRequestData, each func(body []byte)) error {
 	r := nl.NewNetlinkRequest(request, unix.NLM_F_DUMP)
 	r.AddData(header)
-	return r.ExecuteIter(unix.NETLINK_ROUTE, uint16(answer), func(body []byte) bool {
+	return present(r.ExecuteIter(unix.NETLINK_ROUTE, uint16(answer), func(body []byte) bool {
 		each(body)
 		return true
-	})
+	}))
 }
 
 // rtaNexthopID is RTA_NH_ID of include/uapi/linux/rtnetlink.h.
@@ -96,7 +118,10 @@ func parseRoute(body []byte) (r route) {
 		return r
 	}
 	msg := nl.DeserializeRtMsg(body)
-	r.isDefault = msg.Type == unix.RTN_UNICAST && msg.Dst_len == 0 && msg.Src_len == 0 && msg.Flags&unix.RTM_F_CLONED == 0
+	if msg.Type != unix.RTN_UNICAST || msg.Dst_len != 0 || msg.Src_len != 0 || msg.Flags&unix.RTM_F_CLONED != 0 {
+		return r // most routes of a large table
+	}
+	r.isDefault = true
 	r.table = int(msg.Table)
 	attributes, err := nl.ParseRouteAttr(body[unix.SizeofRtMsg:])
 	if err != nil {
@@ -131,47 +156,61 @@ func hops(list []byte) (indexes []int) {
 	return indexes
 }
 
-// nexthops adds the interfaces of these nexthop objects to the indexes, also those of the members of groups.
-func nexthops(objects map[uint32]bool, indexes map[int]bool) error {
-	const (
-		header = 8 // struct nhmsg of include/uapi/linux/nexthop.h
-		member = 8 // struct nexthop_grp, which begins with the ID
-	)
-	interfaces, groups := map[uint32]int{}, map[uint32][]uint32{}
-	err := dump(unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, zeros(header), func(body []byte) {
-		if len(body) < header {
-			return
-		}
-		attributes, err := nl.ParseRouteAttr(body[header:])
-		if err != nil {
-			return
-		}
-		var id uint32
-		for _, a := range attributes { // the ID is the first
-			switch {
-			case a.Attr.Type == unix.NHA_GROUP:
-				for list := a.Value; len(list) >= member; list = list[member:] {
-					groups[id] = append(groups[id], number(list))
-				}
-			case len(a.Value) < 4:
-			case a.Attr.Type == unix.NHA_ID:
-				id = number(a.Value)
-			case a.Attr.Type == unix.NHA_OIF:
-				interfaces[id] = int(number(a.Value))
-			}
-		}
+// addNexthops adds the interfaces of the nexthop objects of the routes, and the members of groups with theirs.
+func (r defaultRoutes) addNexthops() error {
+	all := map[uint32]nexthop{}
+	err := dump(unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, zeros(sizeofNhmsg), func(body []byte) {
+		n := parseNexthop(body)
+		all[n.id] = n
 	})
-	if err != nil {
+	if failed(err) {
 		return fmt.Errorf("nexthop objects: %w", err)
 	}
-	for id := range objects {
-		for _, member := range append(groups[id], id) {
-			if index, ok := interfaces[member]; ok {
-				indexes[index] = true
+	for _, id := range slices.Collect(maps.Keys(r.objects)) {
+		for _, member := range append(all[id].members, id) { // a group has no groups as members
+			r.objects[member] = true
+			if n := all[member]; n.index != 0 {
+				r.interfaces[n.index] = true
 			}
 		}
 	}
-	return nil
+	return err
+}
+
+// nexthop has the needed attributes of a nexthop object (include/uapi/linux/nexthop.h).
+type nexthop struct {
+	id      uint32
+	index   int      // the interface, 0 if there is none
+	members []uint32 // the IDs of the objects of a group
+}
+
+const (
+	sizeofNhmsg      = 8 // struct nhmsg
+	sizeofNexthopGrp = 8 // struct nexthop_grp, which begins with the ID
+)
+
+func parseNexthop(body []byte) (n nexthop) {
+	if len(body) < sizeofNhmsg {
+		return n
+	}
+	attributes, err := nl.ParseRouteAttr(body[sizeofNhmsg:])
+	if err != nil {
+		return n
+	}
+	for _, a := range attributes {
+		switch {
+		case a.Attr.Type == unix.NHA_GROUP:
+			for list := a.Value; len(list) >= sizeofNexthopGrp; list = list[sizeofNexthopGrp:] {
+				n.members = append(n.members, number(list))
+			}
+		case len(a.Value) < 4:
+		case a.Attr.Type == unix.NHA_ID:
+			n.id = number(a.Value)
+		case a.Attr.Type == unix.NHA_OIF:
+			n.index = int(number(a.Value))
+		}
+	}
+	return n
 }
 
 func number(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }

@@ -10,20 +10,31 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// reopening is how long to wait before a socket is opened again.
-const reopening = time.Second
+const (
+	reopening = time.Second // how long to wait before a socket is opened again
+	maxAge    = time.Minute // how old the default routes are at most, whatever was received
+)
 
-// Watcher signals that the interfaces or the default routes may have changed: once at the start, and then after every change. At
-// most one signal is pending. A signal has no content: the receiver calls List, which returns the present state, so nothing is
-// lost if signals are merged.
+// Watcher lists the interfaces, keeps the interfaces of the default routes, and signals when one of both may have changed: once
+// at the start, and then after every change. At most one signal is pending. A signal has no content: the receiver calls List and
+// Primary, which return the present state, so nothing is lost if signals are merged.
 type Watcher struct {
+	Links
+
 	changed chan struct{}
 	resyncs atomic.Uint64
+	routes  routeCache
+}
+
+// Primary returns the same as Links.Primary. It reads the routes only if they may have changed since the last call. A change is
+// signalled only after a call. The result must not be modified.
+func (w *Watcher) Primary() (map[int]bool, error) {
+	routes, err := w.routes.get()
+	return routes.interfaces, err
 }
 
 // Changed returns the channel of the signals. It is closed when watching has ended.
@@ -46,7 +57,9 @@ func (Links) Watch(ctx context.Context) (*Watcher, error) {
 	return w, nil
 }
 
-func newWatcher() *Watcher { return &Watcher{changed: make(chan struct{}, 1)} }
+func newWatcher() *Watcher {
+	return &Watcher{changed: make(chan struct{}, 1), routes: routeCache{read: readDefaultRoutes, maxAge: maxAge}}
+}
 
 // watch signals until ctx is done. If the socket cannot be read any more, it opens another one.
 func (w *Watcher) watch(ctx context.Context, socket io.ReadCloser, reopen func() (io.ReadCloser, error), pause time.Duration) {
@@ -80,6 +93,8 @@ func (w *Watcher) follow(ctx context.Context, socket io.ReadCloser) {
 			socket.Close()
 		}
 	}()
+	w.routes.setWatched(true)
+	defer w.routes.setWatched(false)
 	// Changes before the socket was opened were missed.
 	w.signal()
 	messages := make([]byte, 64<<10)
@@ -89,13 +104,21 @@ func (w *Watcher) follow(ctx context.Context, socket io.ReadCloser) {
 		case errors.Is(err, unix.ENOBUFS):
 			// The socket's buffer was full and messages were dropped. The kernel reports this once.
 			w.resyncs.Add(1)
-			w.signal()
+			w.note(changes{unknown: true})
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return
-		case concerns(messages[:n]):
-			w.signal()
+		default:
+			w.note(parseChanges(messages[:n]))
 		}
+	}
+}
+
+// note makes the routes be read again if the changes may concern them, and then signals, so that the receiver does not get the
+// earlier ones.
+func (w *Watcher) note(changes changes) {
+	if w.routes.apply(changes) || len(changes.links) > 0 || changes.unknown {
+		w.signal()
 	}
 }
 
@@ -107,43 +130,26 @@ func (w *Watcher) signal() {
 	}
 }
 
-// subscribe opens a socket that receives changes of links and routes of the calling thread's network namespace.
+// subscribe opens a socket that receives changes of the calling thread's network namespace: of links, default routes, rules,
+// nexthop objects and IPv4 addresses.
 func subscribe() (io.ReadCloser, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("watch interfaces: %w", os.NewSyscallError("socket", err))
 	}
 	socket := os.NewFile(uintptr(fd), "rtnetlink") // non-blocking, so that Close ends Read
-	groups := unix.RTMGRP_LINK | unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: uint32(groups)}); err != nil {
+	if err := dropOtherRoutes(fd); err != nil {
+		return nil, errors.Join(fmt.Errorf("watch interfaces: %w", os.NewSyscallError("setsockopt", err)), socket.Close())
+	}
+	var groups uint32
+	for _, group := range []int{
+		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
+		unix.RTNLGRP_NEXTHOP, unix.RTNLGRP_IPV4_IFADDR, // without an IPv6 address, IPv6 routes remain
+	} {
+		groups |= 1 << (group - 1)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch interfaces: %w", os.NewSyscallError("bind", err)), socket.Close())
 	}
 	return socket, nil
-}
-
-// concerns reports whether one of the messages is about a link or a default route. On routers other routes change often.
-func concerns(messages []byte) bool {
-	const headerSize = unix.SizeofNlMsghdr
-	for len(messages) >= headerSize {
-		header := *(*unix.NlMsghdr)(unsafe.Pointer(unsafe.SliceData(messages)))
-		if int(header.Len) < headerSize || int(header.Len) > len(messages) {
-			return true // invalid, so it may be about anything
-		}
-		switch body := messages[headerSize:header.Len]; header.Type {
-		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-			// struct rtmsg of include/uapi/linux/rtnetlink.h: family, then the destination's prefix length
-			if len(body) < 2 || body[1] == 0 {
-				return true
-			}
-		default:
-			return true
-		}
-		messages = messages[min(nlAlign(int(header.Len)), len(messages)):]
-	}
-	return false
-}
-
-// nlAlign is NLMSG_ALIGN of include/uapi/linux/netlink.h.
-func nlAlign(n int) int {
-	return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1)
 }

@@ -19,17 +19,39 @@ type Selection struct {
 	ViaDispatcher bool // a dispatcher is to call the program
 }
 
-// podEnds are the prefixes of interfaces that container networks create for pods or for themselves. Their packets belong to
-// pods, and also pass the node's own interfaces. A glob matches them only if it begins with the prefix.
-// They are from the default names of the AWS VPC CNI (eni), Azure (azv), Calico (cali), Cilium (lxc, cilium_), the CNI plugins
-// bridge and ptp (cni, veth), Docker (docker), Flannel (flannel), GKE (gke), kube-proxy (kube-ipvs), kube-router
-// (kube-bridge), the node-local DNS cache (nodelocaldns) and OVN-Kubernetes (ovn-).
+// podEnds are the prefixes of interfaces that container networks and hosts of virtual machines create for pods, for machines or
+// for themselves. Their packets also pass the node's own interfaces. A glob matches them only if it begins with the prefix.
+// They are from the default names of Antrea (antrea-), the AWS VPC CNI (eni), Azure (azv), BuildKit (buildkit), Calico (cali),
+// Cilium (lxc, cilium_), the CNI plugins bridge and ptp (cni, veth), Docker (docker), Flannel (flannel), GKE (gke), Incus
+// (incusbr), kube-proxy (kube-ipvs), kube-router (kube-bridge, kube-dummy-if), kubenet (cbr0), libvirt (virbr), LXC (lxc), LXD
+// (lxdbr), nerdctl (nerdctl), the node-local DNS cache (nodelocaldns), OVN-Kubernetes (ovn-), Podman (podman) and Weave (weave).
+// See also userBridge.
 var podEnds = []string{
-	"azv", "cali", "cilium_", "cni", "docker", "eni", "flannel", "gke", "kube-bridge", "kube-ipvs", "lxc", "nodelocaldns", "ovn-", "veth",
+	"antrea-", "azv", "buildkit", "cali", "cbr0", "cilium_", "cni", "docker", "eni", "flannel", "gke", "incusbr", "kube-bridge",
+	"kube-dummy-if", "kube-ipvs", "lxc", "lxdbr", "nerdctl", "nodelocaldns", "ovn-", "podman", "veth", "virbr", "weave",
+}
+
+// userBridge is the prefix of the bridges of networks that users of Docker and nerdctl create. The first 12 digits of the
+// network's ID follow, in hexadecimal. Other bridges have the same prefix, for example br-ex and br-lan.
+const userBridge = "br-"
+
+// isUserBridge reports whether it is the name of such a bridge.
+func isUserBridge(name string) bool {
+	id, ok := strings.CutPrefix(name, userBridge)
+	return ok && len(id) == 12 && strings.Trim(id, "0123456789abcdef") == ""
 }
 
 // tunnels are the kinds of interfaces whose frames are received inside packets of another interface, which is often unknown.
 var tunnels = []string{"bareudp", "erspan", "geneve", "gretap", "ip6erspan", "ip6gretap", "vxlan"}
+
+// UsesPrimary reports whether the field Primary of an interface can decide if the counter selects it. It can also do so without
+// s.Primary: a glob matches a primary interface whatever its name. If no selection uses it, the routes need not be read.
+func (s Selection) UsesPrimary() bool { return s.Primary || slices.ContainsFunc(s.Names, hasWildcard) }
+
+// HasName reports whether it is the name of the interface, or one of its alternative names.
+func (i Interface) HasName(name string) bool {
+	return name == i.Name || slices.Contains(i.AltNames, name)
+}
 
 // Matches reports whether the counter selects the interface.
 func (s Selection) Matches(i Interface) bool {
@@ -46,10 +68,7 @@ func (s Selection) Matches(i Interface) bool {
 // full name. A pod's interface needs the prefix of its name, or at least one letter if only its kind shows what it is, as
 // does a tunnel. An alternative name is always a full name.
 func tooBroad(pattern string, i Interface) bool {
-	literal := pattern
-	if meta := strings.IndexAny(pattern, `*?[\`); meta >= 0 {
-		literal = pattern[:meta]
-	}
+	literal := literalPrefix(pattern)
 	switch {
 	case i.Name == "lo":
 		return literal != pattern
@@ -62,10 +81,23 @@ func tooBroad(pattern string, i Interface) bool {
 	case literal == "" && i.PeerAway:
 		return true
 	}
+	if isUserBridge(i.Name) && !strings.HasPrefix(literal, userBridge) {
+		return true
+	}
 	return slices.ContainsFunc(podEnds, func(prefix string) bool {
 		return strings.HasPrefix(i.Name, prefix) && !strings.HasPrefix(literal, prefix)
 	})
 }
+
+// literalPrefix returns the part of the pattern before its first wildcard.
+func literalPrefix(pattern string) string {
+	if meta := strings.IndexAny(pattern, `*?[\`); meta >= 0 {
+		return pattern[:meta]
+	}
+	return pattern
+}
+
+func hasWildcard(pattern string) bool { return literalPrefix(pattern) != pattern }
 
 // glob matches as a shell does. An invalid pattern matches nothing; the API server rejects it at admission.
 func glob(pattern, name string) bool {
@@ -121,6 +153,10 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 			wishes[i.Index] = append(wishes[i.Index], s)
 		}
 	}
+	live := map[int]bool{} // by index: its interface has its program
+	for _, h := range have {
+		live[h.Index] = live[h.Index] || h.Live(stack.byIndex[h.Index])
+	}
 	selected = map[int][]string{}
 	for _, i := range interfaces {
 		if len(wishes[i.Index]) == 0 {
@@ -128,7 +164,7 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 		}
 		mode := wishes[i.Index][0].Mode
 		has := mode
-		if live := slices.ContainsFunc(have, func(h Attachment) bool { return h.Live(i) }); live && mode == Auto && i.Hook.Mode != "" {
+		if live[i.Index] && mode == Auto && i.Hook.Mode != "" {
 			has = i.Hook.Mode
 		}
 		for _, s := range wishes[i.Index] {

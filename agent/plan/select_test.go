@@ -3,6 +3,8 @@
 package plan
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -55,9 +57,74 @@ func TestWhichInterfacesACounterSelects(t *testing.T) {
 		"a star does not mean a tunnel":                               {Selection{Names: []string{"*"}}, Interface{Name: "vx0", Kind: "vxlan"}, false},
 		"even where the default route leads into it":                  {Selection{Names: []string{"*"}}, Interface{Name: "wg0", NoEthernet: true, Primary: true}, false},
 		"a tunnel by the letters that it begins with":                 {Selection{Names: []string{"vx*"}}, Interface{Name: "vx0", Kind: "vxlan"}, true},
+		"a star does not mean kubenet's bridge":                       {Selection{Names: []string{"*"}}, Interface{Name: "cbr0", Kind: "bridge"}, false},
+		"nor that of a Docker network":                                {Selection{Names: []string{"*"}}, Interface{Name: "br-0a1b2c3d4e5f", Kind: "bridge"}, false},
+		"nor does its first letter mean it":                           {Selection{Names: []string{"b*"}}, Interface{Name: "br-0a1b2c3d4e5f", Kind: "bridge"}, false},
+		"it is selected by a pattern that begins with br-":            {Selection{Names: []string{"br-*"}}, Interface{Name: "br-0a1b2c3d4e5f", Kind: "bridge"}, true},
+		"and by its name":                                             {Selection{Names: []string{"br-0a1b2c3d4e5f"}}, Interface{Name: "br-0a1b2c3d4e5f", Kind: "bridge"}, true},
+		"and if it is primary":                                        {Selection{Names: []string{"*"}}, Interface{Name: "br-0a1b2c3d4e5f", Kind: "bridge", Primary: true}, true},
+		"a star means the bridge of OVN-Kubernetes":                   {Selection{Names: []string{"*"}}, Interface{Name: "br-ex", Kind: "openvswitch"}, true},
+		"and that of OpenWrt":                                         {Selection{Names: []string{"*"}}, Interface{Name: "br-lan", Kind: "bridge"}, true},
+		"and a bridge with other letters than an ID has":              {Selection{Names: []string{"*"}}, Interface{Name: "br-storage-net0", Kind: "bridge"}, true},
+		"and a bridge with fewer digits than an ID has":               {Selection{Names: []string{"*"}}, Interface{Name: "br-0a1b2c3d", Kind: "bridge"}, true},
 		"an empty selection selects nothing":                          {Selection{}, primary, false},
 	} {
 		if got := tc.selection.Matches(tc.i); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+func TestAStarDoesNotMeanBridgesOfContainersAndMachines(t *testing.T) {
+	for _, name := range []string{
+		"cbr0", "weave", "podman0", "podman1", "cni-podman0", "nerdctl0", "buildkit0", "virbr0", "virbr0-nic", "lxdbr0", "lxcbr0", "incusbr0",
+		"antrea-gw0", "antrea-tun0", "kube-bridge", "kube-dummy-if", "docker_gwbridge",
+	} {
+		i := Interface{Name: name}
+		if (Selection{Names: []string{"*", "[a-z]*"}}).Matches(i) {
+			t.Errorf("a star means %s", name)
+		}
+		for _, pattern := range []string{name, name + "*"} {
+			if !(Selection{Names: []string{pattern}}).Matches(i) {
+				t.Errorf("%s does not mean %s", pattern, name)
+			}
+		}
+		i.Primary = true
+		if !(Selection{Primary: true}).Matches(i) {
+			t.Errorf("%s is not selected as primary interface", name)
+		}
+	}
+}
+
+func TestTheDocumentsNameEveryPrefix(t *testing.T) {
+	for file, begin := range map[string]string{"../../docs/interfaces.md": "| names that begin with ", "../../docs/api.md": "whose names begin with "} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, list, _ := strings.Cut(strings.ReplaceAll(string(text), `\_`, "_"), begin)
+		list, _, _ = strings.Cut(list, "\n")
+		for _, prefix := range podEnds {
+			if !strings.Contains(list, prefix) {
+				t.Errorf("%s does not name %s", file, prefix)
+			}
+		}
+	}
+}
+
+func TestSelectionsThatDependOnThePrimaryInterfaces(t *testing.T) {
+	for name, tc := range map[string]struct {
+		selection Selection
+		want      bool
+	}{
+		"primary":          {Selection{Primary: true}, true},
+		"a star":           {Selection{Names: []string{"*"}}, true},
+		"a set":            {Selection{Names: []string{"eth0", "en[op]0"}}, true},
+		"names in full":    {Selection{Names: []string{"eth0", "lo"}}, false},
+		"only an exclude":  {Selection{Names: []string{"eth0"}, Exclude: []string{"*"}}, false},
+		"nothing selected": {Selection{}, false},
+	} {
+		if got := tc.selection.UsesPrimary(); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 	}

@@ -118,6 +118,21 @@ type NodeInterface struct {
 	Counts Counts `json:"counts,omitempty"`
 }
 
+// OmittedInterfaces is the number of interfaces of one counter that are not counted and that status.interfaces does not list.
+type OmittedInterfaces struct {
+	// uid is the UID of the XDPCounter.
+	UID types.UID `json:"uid"`
+	// failed is the number of interfaces that cannot be counted.
+	// +optional
+	Failed int32 `json:"failed,omitempty"`
+	// pending is the number of interfaces that are about to be attached.
+	// +optional
+	Pending int32 `json:"pending,omitempty"`
+	// skipped is the number of interfaces whose frames are counted on another interface.
+	// +optional
+	Skipped int32 `json:"skipped,omitempty"`
+}
+
 // CounterAccount holds what one counter has counted on this node since it first selected an interface of the node.
 type CounterAccount struct {
 	// uid is the UID of the XDPCounter.
@@ -172,10 +187,16 @@ type XDPNodeStateStatus struct {
 	// status.agent.bootID.
 	// +optional
 	NewestMap int64 `json:"newestMap,omitempty"`
-	// interfaces lists the interfaces that are selected or still have counts, sorted by index.
+	// interfaces lists the interfaces that are selected or still have counts, sorted by index. All that are counted are
+	// listed. Of those that are not, the first 100 are listed, and at least one of each kind for each counter. See
+	// omittedInterfaces for the others.
 	// +optional
 	// +listType=atomic
 	Interfaces []NodeInterface `json:"interfaces,omitempty"`
+	// omittedInterfaces has for each counter the numbers of its interfaces that interfaces does not list.
+	// +optional
+	// +listType=atomic
+	OmittedInterfaces []OmittedInterfaces `json:"omittedInterfaces,omitempty"`
 	// accounts lists what each counter has counted on this node.
 	// +optional
 	// +listType=atomic

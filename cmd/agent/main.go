@@ -28,6 +28,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/clock"
+	"github.com/xdp-operator/xdp-operator/cmd/internal/exit"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/metrics"
 )
 
@@ -75,7 +76,7 @@ func main() {
 		err = fmt.Errorf("unknown command %q: the commands are cleanup and hold", flag.Arg(0))
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "agent:", err)
+		fmt.Fprintln(os.Stderr, "agent: "+exit.Causes{}.Line(err))
 		os.Exit(1)
 	}
 }
@@ -118,8 +119,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
-	host := &links.Links{}
-	watcher, err := host.Watch(ctx)
+	watcher, err := links.Links{}.Watch(ctx)
 	if err != nil {
 		return fmt.Errorf("watch interfaces: %w", err)
 	}
@@ -133,7 +133,7 @@ func run(ctx context.Context, o options) (err error) {
 			ProgramTag:    dp.ProgramTag(),
 		},
 		Datapath: dp,
-		Links:    host,
+		Links:    watcher,
 		Clock:    clock.System(),
 	}
 	if err := a.SetupWithManager(mgr, watcher.Changed()); err != nil {

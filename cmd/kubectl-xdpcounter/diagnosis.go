@@ -5,12 +5,14 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/internal/format"
@@ -29,14 +31,17 @@ type occurrences struct {
 	interfaces []string // their names, each once
 }
 
-// iface returns the name of the interface if the reason was found on interfaces of one name only. Otherwise it returns
-// a word that stands for the name.
+// iface returns the name of the interface if the reason was found on interfaces of one name only and a shell takes it as one
+// word. Otherwise it returns a word that stands for the name.
 func (o occurrences) iface() string {
-	if len(o.interfaces) == 1 {
+	if len(o.interfaces) == 1 && shellWord.MatchString(o.interfaces[0]) {
 		return o.interfaces[0]
 	}
 	return "INTERFACE"
 }
+
+// shellWord matches what needs no quotes in a shell. The name of an interface can have any characters but '/', ':' and spaces.
+var shellWord = regexp.MustCompile(`^[\pL\pN._@:+-]+$`)
 
 // add notes that the reason was found count times. iface is the name of the interface, "" if it is not about one.
 func (d *diagnosis) add(reason string, count int, iface string) {
@@ -140,6 +145,10 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 			b.branches = append(b.branches, d.iface(i))
 		}
 	}
+	if more := omitted(state, c.UID); more > 0 {
+		bad += more
+		b.branches = append(b.branches, branch{text: fmt.Sprintf("and %d more, which the XDPNodeState does not list", more)})
+	}
 	switch {
 	case good == 0 && bad == 0:
 		return nodeBranch(v1alpha1.ReasonNoInterfacesMatched, "none of its interfaces match spec.interfaces: "+selected(c.Spec.Interfaces))
@@ -150,6 +159,17 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 	}
 	b.text = fmt.Sprintf("%s  %d of %s not counted", state.Name, bad, format.Count(good+bad, "interface is", "interfaces are"))
 	return b, false
+}
+
+// omitted returns how many interfaces of the counter are not counted and not listed in the node state, without skipped ones.
+func omitted(state *v1alpha1.XDPNodeState, uid types.UID) int {
+	n := 0
+	for _, o := range state.Status.OmittedInterfaces {
+		if o.UID == uid {
+			n += int(o.Failed) + int(o.Pending)
+		}
+	}
+	return n
 }
 
 func (d *diagnosis) iface(i v1alpha1.NodeInterface) branch {

@@ -21,7 +21,7 @@ func render(r report, bounds display.Size) []string {
 	var lines []string
 	notes := 0
 	if r.note != "" {
-		lines = append(lines, "! "+r.note)
+		lines = append(lines, "! "+format.Printable(r.note))
 		notes = 1
 	}
 	room := bounds
@@ -145,12 +145,12 @@ var kindOf = map[string]kind{
 	byInterface: {"INTERFACE", "MODE", func(r row) string { return r.mode }, true},
 }
 
-// label returns the full name of a row.
+// label returns the full name of a row for a terminal.
 func (r row) label() string {
 	if r.node != "" {
-		return r.node + "/" + r.name
+		return r.node + "/" + format.Printable(r.name)
 	}
-	return r.name
+	return format.Printable(r.name)
 }
 
 // column is a column of a table.

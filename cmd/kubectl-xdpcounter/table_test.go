@@ -137,6 +137,16 @@ func TestTop(t *testing.T) {
 	}
 }
 
+func TestTopEscapesNames(t *testing.T) {
+	r := once(byInterface)
+	r.sections[0].rows[0].name = "a\x1b[31m"
+	r.note = "lost\a"
+	text := strings.Join(render(r, display.Size{Columns: 120}), "\n")
+	if strings.ContainsAny(text, "\x1b\a") || !strings.Contains(text, `/a\x1b[31m `) || !strings.Contains(text, `lost\a`) {
+		t.Errorf("%q", text)
+	}
+}
+
 func TestRenderOnLowTerminals(t *testing.T) {
 	for name, test := range map[string]struct {
 		report report

@@ -2,9 +2,13 @@
 
 package main
 
-import "strings"
+import (
+	"strings"
 
-// branch is a tree of texts.
+	"github.com/xdp-operator/xdp-operator/internal/format"
+)
+
+// branch is a tree of texts. Characters in them that are not printable are escaped when it is drawn.
 type branch struct {
 	text     string
 	details  []string // printed between text and branches. Those that begin with command are not wrapped
@@ -30,7 +34,7 @@ func (b branch) draw(first, rest string, columns int) []string {
 	lines := wrap(b.text, first, trunk, columns)
 	for _, d := range b.details {
 		if strings.HasPrefix(d, command) {
-			lines = append(lines, trunk+d)
+			lines = append(lines, trunk+format.Printable(d))
 			continue
 		}
 		lines = append(lines, wrap(d, trunk, trunk, columns)...)
@@ -49,7 +53,7 @@ func (b branch) draw(first, rest string, columns int) []string {
 func wrap(text, first, rest string, columns int) []string {
 	var lines []string
 	line, begun := first, false
-	for word := range strings.SplitSeq(text, " ") {
+	for word := range strings.SplitSeq(format.Printable(text), " ") {
 		if begun && columns > 0 && width(line)+1+width(word) > columns {
 			lines = append(lines, strings.TrimRight(line, " "))
 			line, begun = rest, false

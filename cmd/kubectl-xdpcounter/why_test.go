@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,12 @@ const hookInUse = "attach eth0: another XDP program holds the hook, id 7: device
 func fails(s v1alpha1.XDPNodeState, i int, reason, message string) v1alpha1.XDPNodeState {
 	s.Status.Interfaces[i].State, s.Status.Interfaces[i].Mode = v1alpha1.InterfaceFailed, ""
 	s.Status.Interfaces[i].Reason, s.Status.Interfaces[i].Message = reason, message
+	return s
+}
+
+// omitting adds the numbers of interfaces that the node state does not list.
+func omitting(s v1alpha1.XDPNodeState, numbers v1alpha1.OmittedInterfaces) v1alpha1.XDPNodeState {
+	s.Status.OmittedInterfaces = append(s.Status.OmittedInterfaces, numbers)
 	return s
 }
 
@@ -66,6 +73,10 @@ func TestWhy(t *testing.T) {
 				fails(fails(node("n3b"), 0, v1alpha1.ReasonNativeUnsupported, v1alpha1.FailureMessage(v1alpha1.ReasonNativeUnsupported, "attach eth0: the driver has no native XDP: operation not supported", "eth0")), 1, v1alpha1.ReasonXDPHookInUse, ""),
 			}, false,
 		},
+		"interfaces that are not listed": {
+			is(metav1.ConditionFalse, v1alpha1.ReasonPartiallyAttached, "1 of 1 node has failures: n1/eth0 (XDPHookInUse) and 3900 more", func(c *v1alpha1.XDPCounter) { c.Status.Nodes.Selected = 1 }),
+			[]v1alpha1.XDPNodeState{omitting(fails(node("n1"), 0, v1alpha1.ReasonXDPHookInUse, hookInUse), v1alpha1.OmittedInterfaces{UID: c.UID, Failed: 3850, Pending: 50, Skipped: 7})}, false,
+		},
 		"suspended":                        {is(metav1.ConditionTrue, v1alpha1.ReasonSuspended, "counting is suspended; the totals are kept", func(c *v1alpha1.XDPCounter) { c.Spec.Suspend = true }), []v1alpha1.XDPNodeState{silent}, true},
 		"no controller":                    {is(metav1.ConditionUnknown, v1alpha1.ReasonPending, "Waiting for the controller", func(c *v1alpha1.XDPCounter) { c.Status.ObservedGeneration, c.Status.Nodes = 0, nil }), nil, false},
 		"outdated status":                  {is(metav1.ConditionTrue, v1alpha1.ReasonAllInterfacesAttached, "2 interfaces are being counted on 1 node", func(c *v1alpha1.XDPCounter) { c.Generation = 3 }), []v1alpha1.XDPNodeState{node("n1")}, false},
@@ -106,6 +117,40 @@ func TestWhy(t *testing.T) {
 			}
 			golden.Check(t, "testdata/why "+name+".txt", text.String())
 		})
+	}
+}
+
+// The name of an interface can have characters that a terminal executes, or that a shell does if a command is copied.
+func TestWhyEscapesNames(t *testing.T) {
+	c := aCounter("workers", traffic.Totals{})
+	for name, want := range map[string]string{"eth0": "eth0", "a\x1b[31m": `a\x1b[31m`, "a;reboot": "a;reboot"} {
+		s := fails(aNode("n1", -time.Second, traffic.Totals{}, c), 0, v1alpha1.ReasonXDPHookInUse, "attach "+name+": busy")
+		s.Status.Interfaces[0].Name = name
+		d := diagnose(&c, []v1alpha1.XDPNodeState{s}, noon)
+		text := strings.Join(d.lines(&c, "", 0), "\n")
+		if strings.Contains(text, "\x1b") || !strings.Contains(text, want+"  XDPHookInUse") || !strings.Contains(text, "attach "+want) {
+			t.Errorf("%q is printed as\n%q", name, text)
+		}
+		commands := 0
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, command) {
+				commands++
+				if name != "eth0" && strings.Contains(line, want) {
+					t.Errorf("%q is part of a command: %s", name, line)
+				}
+			}
+		}
+		if commands == 0 {
+			t.Error("no command is printed")
+		}
+	}
+}
+
+func TestTreeEscapesTextsAndCommands(t *testing.T) {
+	b := branch{text: "a\x1b", details: []string{"b\x1b", command + "c\x1b"}, branches: []branch{{text: "d\x1b"}}}
+	want := []string{`a\x1b`, `│  b\x1b`, `│  $ c\x1b`, `└─ d\x1b`}
+	if got := b.lines(0); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -78,6 +78,17 @@ func (l *lab) link(t *testing.T, name string) (got netlink.Link) {
 	return got
 }
 
+// altName gives the interface another name.
+func (l *lab) altName(t *testing.T, name, other string) {
+	t.Helper()
+	i := l.link(t, name)
+	l.net.Do(func() {
+		if err := netlink.LinkAddAltName(i, other); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // hook returns what is attached to the interface.
 func (l *lab) hook(t *testing.T, name string) plan.Hook {
 	t.Helper()
@@ -88,7 +99,7 @@ func (l *lab) hook(t *testing.T, name string) plan.Hook {
 			t.Fatal(err)
 		}
 	})
-	return byName(interfaces, name).Hook
+	return find(interfaces, func(i plan.Interface) bool { return i.Name == name }).Hook
 }
 
 func (l *lab) expectUnhooked(t *testing.T, names ...string) {

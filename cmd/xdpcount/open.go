@@ -64,7 +64,8 @@ func open(o options, list func() ([]plan.Interface, error)) (source, error) {
 }
 
 func openPins(o options, interfaces []plan.Interface) (source, error) {
-	if err := missing(o.names, interfaces); err != nil {
+	selected, err := resolve(o.names, interfaces)
+	if err != nil {
 		return nil, err
 	}
 	d, err := datapath.Open(o.bpffs, "")
@@ -74,7 +75,7 @@ func openPins(o options, interfaces []plan.Interface) (source, error) {
 	p := pins{d}
 	attached, err := p.Attached()
 	if err == nil {
-		err = unpinned(o, attached, interfaces)
+		err = unpinned(o.bpffs, selected, attached, interfaces)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -85,17 +86,17 @@ func openPins(o options, interfaces []plan.Interface) (source, error) {
 // attachments returns the attachments to make, in the order of the names. It returns an error that lists the interfaces that
 // do not exist or whose hook is in use. This is checked first, because attaching to the other interfaces resets some drivers.
 func attachments(names []string, mode plan.Mode, interfaces []plan.Interface) ([]plan.Attachment, error) {
-	if err := missing(names, interfaces); err != nil {
+	selected, err := resolve(names, interfaces)
+	if err != nil {
 		return nil, err
 	}
 	var planned []plan.Attachment
 	var busy []string
-	for _, name := range names {
-		i := byName(interfaces, name)
+	for _, i := range selected {
 		if i.Hook != (plan.Hook{}) {
-			busy = append(busy, fmt.Sprintf("%s has program id %d in %s mode", name, i.Hook.Program, cmp.Or(i.Hook.Mode, "offload")))
+			busy = append(busy, fmt.Sprintf("%s has program id %d in %s mode", i.Name, i.Hook.Program, cmp.Or(i.Hook.Mode, "offload")))
 		}
-		planned = append(planned, plan.Attachment{Index: i.Index, Name: name, Mode: mode})
+		planned = append(planned, plan.Attachment{Index: i.Index, Name: i.Name, Mode: mode})
 	}
 	if busy != nil {
 		return nil, fmt.Errorf("%w: %s (bpftool prog show shows its owner; to read the counts of an agent, use --pinned)",
@@ -119,46 +120,52 @@ func explain(err error, a plan.Attachment, list func() ([]plan.Interface, error)
 	return err
 }
 
-// missing returns an error that lists the names without an interface.
-func missing(names []string, interfaces []plan.Interface) error {
+// resolve returns the interfaces with the names or alternative names, in the order of the names. It returns an error that lists
+// the names without an interface, or that says which names are of one interface.
+func resolve(names []string, interfaces []plan.Interface) ([]plan.Interface, error) {
+	var found []plan.Interface
 	var none []string
+	given := map[int]string{} // by index
 	for _, name := range names {
-		if byName(interfaces, name).Index == 0 {
+		i := find(interfaces, func(i plan.Interface) bool { return i.HasName(name) })
+		if i.Index == 0 {
 			none = append(none, name)
+			continue
 		}
+		if other, twice := given[i.Index]; twice {
+			return nil, fmt.Errorf("%w: %q and %q are one interface", errUsage, other, name)
+		}
+		given[i.Index] = name
+		found = append(found, i)
 	}
 	if none != nil {
-		return fmt.Errorf("%w: %s", errNoInterface, strings.Join(none, ", "))
+		return nil, fmt.Errorf("%w: %s", errNoInterface, strings.Join(none, ", "))
 	}
-	return nil
+	return found, nil
 }
 
-// unpinned returns an error if no agent counts on one of the interfaces in the options or, without names, on any interface.
-func unpinned(o options, attached []plan.Attachment, interfaces []plan.Interface) error {
-	var counted, none []string
+// unpinned returns an error if no agent counts on one of the selected interfaces or, if none is selected, on any interface.
+func unpinned(bpffs string, selected []plan.Interface, attached []plan.Attachment, interfaces []plan.Interface) error {
+	counted := map[int]bool{} // by index
 	for _, a := range attached {
-		if i := byIndex(interfaces, a.Index); a.Live(i) {
-			counted = append(counted, i.Name)
+		if a.Live(byIndex(interfaces, a.Index)) {
+			counted[a.Index] = true
 		}
 	}
-	for _, name := range o.names {
-		if !slices.Contains(counted, name) {
-			none = append(none, name)
+	var none []string
+	for _, i := range selected {
+		if !counted[i.Index] {
+			none = append(none, i.Name)
 		}
 	}
 	switch {
 	case none != nil:
-		return fmt.Errorf("%w in %s for %s: no agent counts on it", errNothingPinned, o.bpffs, strings.Join(none, ", "))
-	case counted == nil:
-		return fmt.Errorf("%w in %s: no agent counts here", errNothingPinned, o.bpffs)
+		return fmt.Errorf("%w in %s for %s: no agent counts on it", errNothingPinned, bpffs, strings.Join(none, ", "))
+	case len(counted) == 0:
+		return fmt.Errorf("%w in %s: no agent counts here", errNothingPinned, bpffs)
 	default:
 		return nil
 	}
-}
-
-// byName returns the interface with the name, or the zero value.
-func byName(interfaces []plan.Interface, name string) plan.Interface {
-	return find(interfaces, func(i plan.Interface) bool { return i.Name == name })
 }
 
 // byIndex returns the interface with the index, or the zero value.

@@ -44,7 +44,7 @@ func newSample(at time.Time, selected []string, attached []plan.Attachment, read
 		known := slices.IndexFunc(before.interfaces, func(c counted) bool { return c.id == id })
 		i := byIndex(interfaces, a.Index)
 		switch {
-		case a.Live(i) && (known >= 0 || len(selected) == 0 || slices.Contains(selected, i.Name)):
+		case a.Live(i) && (known >= 0 || len(selected) == 0 || slices.ContainsFunc(selected, i.HasName)):
 			s.interfaces = append(s.interfaces, counted{name: i.Name, mode: i.Hook.Mode, id: id})
 		case !a.Live(i) && known >= 0:
 			c := before.interfaces[known]

@@ -103,8 +103,11 @@ func TestNewSampleInterfaces(t *testing.T) {
 		before     []counted
 		want       []counted
 	}{
-		"none selected shows all":     {nil, attached, readings, []plan.Interface{eth0, eth1}, nil, []counted{shown0, shown1}},
-		"one selected":                {[]string{"eth1"}, attached, readings, []plan.Interface{eth0, eth1}, nil, []counted{shown1}},
+		"none selected shows all": {nil, attached, readings, []plan.Interface{eth0, eth1}, nil, []counted{shown0, shown1}},
+		"one selected":            {[]string{"eth1"}, attached, readings, []plan.Interface{eth0, eth1}, nil, []counted{shown1}},
+		"one selected by an alternative name": {
+			[]string{"enp0s3"}, attached, readings, []plan.Interface{eth0, {Name: "eth1", AltNames: []string{"enp0s3"}, Index: 3, Hook: eth1.Hook}}, nil, []counted{shown1},
+		},
 		"a renamed interface stays":   {[]string{"old"}, attached, readings, []plan.Interface{eth0}, []counted{{name: "old", mode: plan.Native, id: id(1)}}, []counted{shown0}},
 		"a deleted interface is gone": {nil, []plan.Attachment{{Map: 1}}, readings[:1], nil, []counted{shown0}, []counted{gone(shown0)}},
 		"an interface with another program is gone": {

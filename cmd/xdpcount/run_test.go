@@ -34,12 +34,14 @@ func TestTotals(t *testing.T) {
 		args []string
 		want plan.Mode
 	}{
-		"native":  {[]string{"-N", "eth0"}, plan.Native},
-		"generic": {[]string{"-S", "eth0"}, plan.Generic},
-		"auto":    {[]string{"eth0"}, plan.Native},
+		"native":                 {[]string{"-N", "eth0"}, plan.Native},
+		"generic":                {[]string{"-S", "eth0"}, plan.Generic},
+		"auto":                   {[]string{"eth0"}, plan.Native},
+		"by an alternative name": {[]string{"an-alternative-name-of-eth0"}, plan.Native},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
+			l.altName(t, "eth0", "an-alternative-name-of-eth0")
 			p := l.start(t, test.args...)
 			first := p.untilCounting(t)
 			before := l.link(t, "eth0").Attrs().Statistics
@@ -236,6 +238,8 @@ func TestErrors(t *testing.T) {
 	l := newLab(t)
 	l.net.Bridge(t, "br0")
 	l.net.Add(t, &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "taken"}, PeerName: "taken1"})
+	l.altName(t, "eth0", "enp0s3")
+	l.net.Bridge(t, "esc\x1b[31m")
 	busy := fmt.Sprintf("program id %d in Generic mode", l.foreign(t, "taken"))
 	pinned, empty, plain := bpffs.Mount(t), bpffs.Mount(t), t.TempDir()
 	pin(t, l, pinned, "peer")
@@ -250,7 +254,9 @@ func TestErrors(t *testing.T) {
 		line   string // an ellipsis matches the message of the kernel
 	}{
 		"usage":                   {"--count=x eth0", nil, 2, `usage: invalid value "x" for flag -count: parse error (xdpcount -h lists the flags)`},
+		"one interface twice":     {"eth0 enp0s3", nil, 2, `usage: "eth0" and "enp0s3" are one interface (xdpcount -h lists the flags)`},
 		"no interface":            {"eth9", nil, 3, "no such interface: eth9"},
+		"ESC in a name":           {"-N esc\x1b[31m", nil, 7, `attach esc\x1b[31m: the driver has no native XDP: … (without -N the program is attached in generic mode)`},
 		"one of several missing":  {"eth0 eth9 eth8", nil, 3, "no such interface: eth9, eth8"},
 		"a busy hook":             {"eth0 taken", nil, 4, "another XDP program holds the hook: taken has " + busy + hint},
 		"busy hook with -S":       {"-S taken", nil, 4, "another XDP program holds the hook: taken has " + busy + hint},
@@ -260,7 +266,7 @@ func TestErrors(t *testing.T) {
 		"no such path":            {"--pinned --bpffs " + plain + "/none", nil, 6, "no BPF file system is mounted at " + plain + "/none: no such file or directory (--bpffs selects another path)"},
 		"native unsupported":      {"-N eth0 br0", nil, 7, "attach br0: the driver has no native XDP: … (without -N the program is attached in generic mode)"},
 		"nothing pinned":          {"--pinned --bpffs " + empty, nil, 8, "nothing is pinned in " + empty + ": no agent counts here (without --pinned, xdpcount attaches its own program)"},
-		"interface not pinned":    {"--pinned --bpffs " + pinned + " eth0 peer", nil, 8, "nothing is pinned in " + pinned + " for eth0: no agent counts on it (without --pinned, xdpcount attaches its own program)"},
+		"interface not pinned":    {"--pinned --bpffs " + pinned + " enp0s3 peer", nil, 8, "nothing is pinned in " + pinned + " for eth0: no agent counts on it (without --pinned, xdpcount attaches its own program)"},
 		"pinned, no interface":    {"--pinned --bpffs " + pinned + " eth9", nil, 3, "no such interface: eth9"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -301,9 +307,10 @@ func TestSecondInstanceReportsFirst(t *testing.T) {
 }
 
 func TestPinned(t *testing.T) {
-	for name, args := range map[string][]string{"named interface": {"eth0"}, "all interfaces": nil} {
+	for name, args := range map[string][]string{"named interface": {"eth0"}, "alternative name": {"enp0s3"}, "all interfaces": nil} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
+			l.altName(t, "eth0", "enp0s3")
 			mount := bpffs.Mount(t)
 			agent := pin(t, l, mount, "eth0")
 			before, err := agent.Attached()

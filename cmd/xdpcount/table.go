@@ -64,7 +64,7 @@ const headFormat = "%-16s%-9s%10s%9s%9s%10s%6s"
 
 func detailed(r report, s section, rows int) []string {
 	lines := []string{
-		fmt.Sprintf("%s  %s  %s", s.name, state(s), when(r)),
+		fmt.Sprintf("%s  %s  %s", format.Printable(s.name), state(s), when(r)),
 		fmt.Sprintf(headFormat, "PROTOCOL", "FAMILY", "PACKETS/S", "BITS/S", "PACKETS", "BYTES", "SHARE"),
 	}
 	shown := s.classes
@@ -110,7 +110,7 @@ func brief(r report, room int) []string {
 			lines = append(lines, fmt.Sprintf("and %d more interfaces", left))
 			break
 		}
-		lines = append(lines, row(s.name, state(s), s.allRate, s.all, all))
+		lines = append(lines, row(format.Printable(s.name), state(s), s.allRate, s.all, all))
 	}
 	return lines
 }

@@ -76,6 +76,17 @@ func TestTable(t *testing.T) {
 	}
 }
 
+func TestNamesAreEscapedOnATerminal(t *testing.T) {
+	for _, sections := range []int{1, 9} {
+		r := manySections(sections)
+		r.sections[0].name = "a\x1b[31m"
+		text := strings.Join(render(r, display.Size{Columns: 80, Lines: 24}), "\n")
+		if strings.Contains(text, "\x1b") || !strings.Contains(text, `a\x1b[31m `) {
+			t.Errorf("%d sections:\n%q", sections, text)
+		}
+	}
+}
+
 func TestRenderFitsEveryTerminal(t *testing.T) {
 	for sections := range 12 {
 		for height := 2; height < 40; height++ {

@@ -32,7 +32,7 @@ type watch struct {
 	interval  time.Duration
 	duration  time.Duration // 0 means no limit
 	count     int           // of intervals; 0 means no limit
-	selected  []string      // names of interfaces; empty for all
+	selected  []string      // names or alternative names of interfaces; empty for all
 	untilGone bool          // return an error when no interface is counted any more
 }
 

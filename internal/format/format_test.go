@@ -96,6 +96,49 @@ func TestFirstFew(t *testing.T) {
 	}
 }
 
+func TestFirstFewOf(t *testing.T) {
+	for name, test := range map[string]struct {
+		items []string
+		n     int
+		want  string
+	}{
+		"as many as there are items":   {[]string{"a", "b"}, 2, "a, b"},
+		"more than there are items":    {[]string{"a", "b"}, 5, "a, b and 3 more"},
+		"more, and more than are few":  {[]string{"a", "b", "c", "d"}, 1000, "a, b, c and 997 more"},
+		"fewer than there are to name": {[]string{"a", "b"}, 1, "a, b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := FirstFewOf(test.items, test.n); got != test.want {
+				t.Errorf("FirstFewOf(%q, %d) = %q, want %q", test.items, test.n, got, test.want)
+			}
+		})
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for name, test := range map[string]struct{ text, want string }{
+		"nothing":                           {"", ""},
+		"a usual name":                      {"eth0.100@if5", "eth0.100@if5"},
+		"letters of other scripts":          {"größe-網0", "größe-網0"},
+		"quotes and backslashes":            {`a"b'c\x1b`, `a"b'c\x1b`},
+		"a space":                           {"a b", "a b"},
+		"ESC":                               {"a\x1b[31mb", `a\x1b[31mb`},
+		"BEL and DEL":                       {"\a\x7f", `\a\x7f`},
+		"a line break":                      {"a\r\nb", `a\r\nb`},
+		"a control character of two bytes":  {"a\u009b31m", `a\u009b31m`},
+		"a change of the writing direction": {"a\u202eb", `a\u202eb`},
+		"a space of no width":               {"a\u200bb", `a\u200bb`},
+		"a byte that is no UTF-8":           {"a\x9b31m\xff", `a\x9b31m\xff`},
+		"the replacement character":         {"a\ufffdb", "a\ufffdb"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := Printable(test.text); got != test.want {
+				t.Errorf("Printable(%q) = %q, want %q", test.text, got, test.want)
+			}
+		})
+	}
+}
+
 func TestCount(t *testing.T) {
 	for n, want := range map[int]string{0: "0 nodes have", 1: "1 node has", 2: "2 nodes have"} {
 		if got := Count(n, "node has", "nodes have"); got != want {

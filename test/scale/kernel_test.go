@@ -49,7 +49,7 @@ type pin struct {
 func (k *kernel) List() ([]plan.Interface, error) {
 	list := []plan.Interface{
 		{Name: "lo", Index: 1, MTU: 65536, NoEthernet: true},
-		{Name: "eth0", Index: 2, Driver: "virtio_net", MTU: 1500, Primary: true},
+		{Name: "eth0", Index: 2, Driver: "virtio_net", MTU: 1500},
 	}
 	for i := range list {
 		for _, p := range k.pins {
@@ -60,6 +60,9 @@ func (k *kernel) List() ([]plan.Interface, error) {
 	}
 	return list, nil
 }
+
+// Primary implements agent.Links. The default route uses eth0.
+func (k *kernel) Primary() (map[int]bool, error) { return map[int]bool{2: true}, nil }
 
 // Attached implements agent.Datapath.
 func (k *kernel) Attached() (list []plan.Attachment, _ error) {

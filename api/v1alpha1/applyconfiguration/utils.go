@@ -38,6 +38,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.NodeInterfaceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("NodeNumbers"):
 		return &apiv1alpha1.NodeNumbersApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("OmittedInterfaces"):
+		return &apiv1alpha1.OmittedInterfacesApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ProtocolCounts"):
 		return &apiv1alpha1.ProtocolCountsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Retired"):

@@ -6,6 +6,8 @@ package exit
 import (
 	"errors"
 	"strings"
+
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // Cause is an error that other errors can wrap.
@@ -29,9 +31,9 @@ func (c Causes) Status(err error) int {
 	return 1
 }
 
-// Line returns the error in one line, followed by the hint.
+// Line returns the error in one line for a terminal, followed by the hint.
 func (c Causes) Line(err error) string {
-	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	text := format.Printable(strings.ReplaceAll(err.Error(), "\n", "; "))
 	if cause := c.of(err); cause != nil && cause.Hint != "" {
 		text += " (" + cause.Hint + ")"
 	}

@@ -20,6 +20,7 @@ func TestStatusAndLine(t *testing.T) {
 		"a cause without a hint":            {bare, 3, "bare"},
 		"two causes: the first in the list": {errors.Join(bare, hinted), 2, "bare; hinted (do this)"},
 		"an unknown error":                  {errors.New("a\nb"), 1, "a; b"},
+		"a control character":               {errors.New("attach a\x1b[31m"), 1, `attach a\x1b[31m`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if status, line := causes.Status(c.err), causes.Line(c.err); status != c.status || line != c.line {

@@ -108,6 +108,18 @@ func (k *Kernel) List() ([]plan.Interface, error) {
 	return slices.Clone(k.Interfaces), nil
 }
 
+// Primary implements agent.Links.
+func (k *Kernel) Primary() (map[int]bool, error) {
+	if err := k.Between("before the routes are read"); err != nil {
+		return nil, err
+	}
+	primary := map[int]bool{}
+	for _, i := range k.Interfaces {
+		primary[i.Index] = i.Primary
+	}
+	return primary, nil
+}
+
 // Attached implements agent.Datapath.
 func (k *Kernel) Attached() (list []plan.Attachment, _ error) {
 	if err := k.Between("before the attachments are listed"); err != nil {

@@ -230,6 +230,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: selected
       type:
         scalar: numeric
+- name: com.github.xdp-operator.xdp-operator.api.v1alpha1.OmittedInterfaces
+  map:
+    fields:
+    - name: failed
+      type:
+        scalar: numeric
+    - name: pending
+      type:
+        scalar: numeric
+    - name: skipped
+      type:
+        scalar: numeric
+    - name: uid
+      type:
+        namedType: io.k8s.apimachinery.pkg.types.UID
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.ProtocolCounts
   map:
     fields:
@@ -477,6 +492,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: omittedInterfaces
+      type:
+        list:
+          elementType:
+            namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.OmittedInterfaces
+          elementRelationship: atomic
     - name: reportBytes
       type:
         scalar: numeric

@@ -17,11 +17,13 @@ type InterfaceSelectorApplyConfiguration struct {
 	// read from the main table, and from tables that a rule without conditions refers to.
 	Primary *bool `json:"primary,omitempty"`
 	// names selects interfaces by name or shell glob. An alternative name must be given in full. The loopback
-	// interface lo is selected only by its exact name. Interfaces of container networks, whose names begin with azv,
-	// cali, cilium_, cni, docker, eni, flannel, gke, kube-bridge, kube-ipvs, lxc, nodelocaldns, ovn- or veth, are
-	// selected only by a pattern that begins with the same letters. Other tunnels and pod interfaces are not selected
-	// by a pattern that begins with a wildcard. If interfaces that are stacked on each other are selected, for example
-	// a bond and its members, only one of them is counted, so that no frame is counted twice.
+	// interface lo is selected only by its exact name. Interfaces of container networks and of hosts of virtual
+	// machines, whose names begin with antrea-, azv, buildkit, cali, cbr0, cilium_, cni, docker, eni, flannel, gke,
+	// incusbr, kube-bridge, kube-dummy-if, kube-ipvs, lxc, lxdbr, nerdctl, nodelocaldns, ovn-, podman, veth, virbr or
+	// weave, or are br- and 12 hexadecimal digits, are selected only by a pattern that begins with the same letters.
+	// Other tunnels and pod interfaces are not selected by a pattern that begins with a wildcard. If interfaces that
+	// are stacked on each other are selected, for example a bond and its members, only one of them is counted, so that
+	// no frame is counted twice.
 	Names []apiv1alpha1.InterfacePattern `json:"names,omitempty"`
 	// exclude removes interfaces from the selection, by name or shell glob. It takes precedence over primary and names.
 	Exclude []apiv1alpha1.InterfacePattern `json:"exclude,omitempty"`

@@ -29,8 +29,12 @@ type XDPNodeStateStatusApplyConfiguration struct {
 	// newestMap is the highest ID of a BPF map whose counts were added to the accounts, within one boot, see
 	// status.agent.bootID.
 	NewestMap *int64 `json:"newestMap,omitempty"`
-	// interfaces lists the interfaces that are selected or still have counts, sorted by index.
+	// interfaces lists the interfaces that are selected or still have counts, sorted by index. All that are counted are
+	// listed. Of those that are not, the first 100 are listed, and at least one of each kind for each counter. See
+	// omittedInterfaces for the others.
 	Interfaces []NodeInterfaceApplyConfiguration `json:"interfaces,omitempty"`
+	// omittedInterfaces has for each counter the numbers of its interfaces that interfaces does not list.
+	OmittedInterfaces []OmittedInterfacesApplyConfiguration `json:"omittedInterfaces,omitempty"`
 	// accounts lists what each counter has counted on this node.
 	Accounts []CounterAccountApplyConfiguration `json:"accounts,omitempty"`
 	// conditions holds Ready.
@@ -100,6 +104,19 @@ func (b *XDPNodeStateStatusApplyConfiguration) WithInterfaces(values ...*NodeInt
 			panic("nil value passed to WithInterfaces")
 		}
 		b.Interfaces = append(b.Interfaces, *values[i])
+	}
+	return b
+}
+
+// WithOmittedInterfaces adds the given value to the OmittedInterfaces field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the OmittedInterfaces field.
+func (b *XDPNodeStateStatusApplyConfiguration) WithOmittedInterfaces(values ...*OmittedInterfacesApplyConfiguration) *XDPNodeStateStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithOmittedInterfaces")
+		}
+		b.OmittedInterfaces = append(b.OmittedInterfaces, *values[i])
 	}
 	return b
 }
