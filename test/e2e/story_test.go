@@ -303,7 +303,9 @@ func doubleAgents(t *testing.T) {
 	agent := &second.Spec.Template.Spec.Containers[0]
 	// The first agent uses the host ports.
 	port := intstr.FromInt32(18082)
-	agent.Image, agent.Ports, agent.Args = "xdp-operator:"+newer, nil, []string{"--health-probe-bind-address=127.0.0.1:" + port.String()}
+	bpffs := slices.IndexFunc(agent.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "bpffs" })
+	agent.Image, agent.Ports = "xdp-operator:"+newer, nil
+	agent.Args = []string{"--health-probe-bind-address=127.0.0.1:" + port.String(), "--bpffs=" + agent.VolumeMounts[bpffs].MountPath}
 	agent.LivenessProbe.HTTPGet.Port, agent.ReadinessProbe.HTTPGet.Port = port, port
 
 	f := startFlow(t)
