@@ -121,9 +121,9 @@ func (s stack) layers(selected []Interface, onHook func(Interface) owner) layeri
 }
 
 // CountedAt returns the interfaces at which the frames of i are counted if nothing else is selected: the members of a bond or
-// team, none if it has no members, and i itself in other cases. See layers.
-func CountedAt(i Interface, interfaces []Interface) []Interface {
-	onHook := func(i Interface) owner { return ownerOf(i, nil) }
+// team, none if it has no members, and i itself in other cases. have are our attachments. See layers.
+func CountedAt(i Interface, interfaces []Interface, have []Attachment) []Interface {
+	onHook := func(i Interface) owner { return ownerOf(i, have) }
 	return stackOf(interfaces).layers([]Interface{i}, onHook).counted
 }
 

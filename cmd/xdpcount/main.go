@@ -44,7 +44,7 @@ func count(o options, out *os.File) (err error) {
 	context.AfterFunc(ctx, stop)
 
 	list := links.Links{}.List
-	counting, err := open(o, list)
+	counting, shown, err := open(o, list)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func count(o options, out *os.File) (err error) {
 		interval:  o.interval,
 		duration:  o.duration,
 		count:     o.count,
-		selected:  o.names,
+		selected:  shown,
 		untilGone: !o.pinned,
 	}
 	return w.run(ctx)

@@ -37,59 +37,67 @@ func (p pins) Attached() ([]plan.Attachment, error) {
 // Detach does nothing, because the agent has attached the programs.
 func (pins) Detach() error { return nil }
 
-// open returns a source for the interfaces in the options. If one of them fails, nothing stays attached and the error names
-// it. The boot ID of the readings is empty, because they are only used by this process.
-func open(o options, list func() ([]plan.Interface, error)) (source, error) {
+// open returns a source for the interfaces in the options, and the names of those that are to be shown, none for all. If one of
+// them fails, nothing stays attached and the error names it. The boot ID of the readings is empty, because they are only used by
+// this process.
+func open(o options, list func() ([]plan.Interface, error)) (s source, shown []string, err error) {
 	interfaces, err := list()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if o.pinned {
 		return openPins(o, interfaces)
 	}
-	planned, err := attachments(o.names, o.mode, interfaces)
+	selected, err := resolve(o.names, interfaces, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	planned, err := attachments(selected, o.mode)
+	if err != nil {
+		return nil, nil, err
 	}
 	u, err := datapath.OpenUnpinned("")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, a := range planned {
 		if err := u.Attach(a); err != nil {
-			return nil, errors.Join(explain(err, a, list), u.Close())
+			return nil, nil, errors.Join(explain(err, a, list), u.Close())
 		}
 	}
-	return u, nil
+	return u, namesOf(selected), nil
 }
 
-func openPins(o options, interfaces []plan.Interface) (source, error) {
-	selected, err := resolve(o.names, interfaces)
-	if err != nil {
-		return nil, err
-	}
+func openPins(o options, interfaces []plan.Interface) (s source, shown []string, err error) {
 	d, err := datapath.Open(o.bpffs, "")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p := pins{d}
 	attached, err := p.Attached()
+	var selected []plan.Interface
+	if err == nil {
+		selected, err = resolve(o.names, interfaces, attached)
+	}
 	if err == nil {
 		err = unpinned(o.bpffs, selected, attached, interfaces)
 	}
 	if err != nil {
-		return nil, errors.Join(err, d.Close())
+		return nil, nil, errors.Join(err, d.Close())
 	}
-	return p, nil
+	return p, namesOf(selected), nil
 }
 
-// attachments returns the attachments to make, in the order of the names. It returns an error that lists the interfaces that
-// do not exist or whose hook is in use. This is checked first, because attaching to the other interfaces resets some drivers.
-func attachments(names []string, mode plan.Mode, interfaces []plan.Interface) ([]plan.Attachment, error) {
-	selected, err := resolve(names, interfaces)
-	if err != nil {
-		return nil, err
+func namesOf(interfaces []plan.Interface) (names []string) {
+	for _, i := range interfaces {
+		names = append(names, i.Name)
 	}
+	return names
+}
+
+// attachments returns the attachments to make. It returns an error that lists the interfaces whose hook is in use. This is checked
+// first, because attaching to the other interfaces resets some drivers.
+func attachments(selected []plan.Interface, mode plan.Mode) ([]plan.Attachment, error) {
 	var planned []plan.Attachment
 	var busy []string
 	for _, i := range selected {
@@ -114,15 +122,20 @@ func explain(err error, a plan.Attachment, list func() ([]plan.Interface, error)
 	if listErr != nil {
 		return err
 	}
-	if _, detailed := attachments([]string{a.Name}, a.Mode, interfaces); detailed != nil {
+	selected, detailed := resolve([]string{a.Name}, interfaces, nil)
+	if detailed == nil {
+		_, detailed = attachments(selected, a.Mode)
+	}
+	if detailed != nil {
 		return detailed
 	}
 	return err
 }
 
-// resolve returns the interfaces with the names or alternative names, in the order of the names. It returns an error that lists
-// the names without an interface, or that says which names are of one interface.
-func resolve(names []string, interfaces []plan.Interface) ([]plan.Interface, error) {
+// resolve returns the interfaces with the names or alternative names, in the order of the names; for a bond or team its members,
+// because it is counted there (plan.CountedAt). It returns an error that lists the names without an interface, that names a
+// bond without members, or that says which names are of one interface. have are our attachments.
+func resolve(names []string, interfaces []plan.Interface, have []plan.Attachment) ([]plan.Interface, error) {
 	var found []plan.Interface
 	var none []string
 	given := map[int]string{} // by index
@@ -136,7 +149,15 @@ func resolve(names []string, interfaces []plan.Interface) ([]plan.Interface, err
 			return nil, fmt.Errorf("%w: %q and %q are one interface", errUsage, other, name)
 		}
 		given[i.Index] = name
-		found = append(found, i)
+		at := plan.CountedAt(i, interfaces, have)
+		if len(at) == 0 {
+			return nil, fmt.Errorf("%s: %w", i.Name, plan.ErrNoMembers)
+		}
+		for _, i := range at {
+			if !slices.ContainsFunc(found, func(f plan.Interface) bool { return f.Index == i.Index }) {
+				found = append(found, i)
+			}
+		}
 	}
 	if none != nil {
 		return nil, fmt.Errorf("%w: %s", errNoInterface, strings.Join(none, ", "))

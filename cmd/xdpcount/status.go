@@ -26,6 +26,7 @@ var statuses = exit.Causes{
 	{Err: os.ErrPermission, Status: 5, Hint: rightsHint},
 	{Err: errNoInterface, Status: 3},
 	{Err: plan.ErrInterfaceGone, Status: 3},
+	{Err: plan.ErrNoMembers, Status: 3},
 	{Err: plan.ErrHookInUse, Status: 4},
 	{Err: plan.ErrBPFFSNotMounted, Status: 6, Hint: "--bpffs selects another path"},
 	{Err: plan.ErrNativeUnsupported, Status: 7, Hint: "without -N the program is attached in generic mode"},
