@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -72,6 +73,17 @@ func (b counterBuilder) Obj() v1alpha1.XDPCounter { return *b.c.DeepCopy() }
 
 func node(name, pool string) corev1.Node {
 	return corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"pool": pool}}}
+}
+
+// labelled returns the node with more labels.
+func labelled(n corev1.Node, labels map[string]string) corev1.Node {
+	maps.Copy(n.Labels, labels)
+	return n
+}
+
+// windows returns a Windows node.
+func windows(name, pool string) corev1.Node {
+	return labelled(node(name, pool), map[string]string{corev1.LabelOSStable: "windows"})
 }
 
 // unreachable returns the node as unreachable since a time.

@@ -30,7 +30,11 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 	unreachable := unreachableNodes(nodes)
 	for i := range nodes {
 		node, state := &nodes[i], byName[nodes[i].Name]
-		if !c.Spec.Suspend && selector.Matches(labels.Set(node.Labels)) {
+		selected, hasAgent := !c.Spec.Suspend && selector.Matches(labels.Set(node.Labels)), canRunAgent(node)
+		if selected && !hasAgent {
+			s.leftOut = append(s.leftOut, node.Name)
+		}
+		if selected && hasAgent {
 			s.node(c, node.Name, state, unreachable[node.Name], now)
 		} else if state != nil {
 			s.left(c, state, unreachable[node.Name], now)
@@ -95,6 +99,7 @@ type nodeSummary struct {
 	interfaces        v1alpha1.InterfaceNumbers
 	pending           []string // nodes whose agent has not applied the spec yet
 	leaving           []string // nodes that are no longer selected and still count
+	leftOut           []string // nodes that match the selector, and on which no agent can run
 	late              []string // nodes that have not reported in time
 	failures          []v1alpha1.Failure
 	skipped           []string      // node/interface
@@ -197,7 +202,7 @@ func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfa
 
 // sort sorts all lists. Caches list objects in random order, and the status must not change with it.
 func (s *nodeSummary) sort() {
-	for _, names := range [][]string{s.pending, s.leaving, s.late, s.skipped, s.fellBackToGeneric} {
+	for _, names := range [][]string{s.pending, s.leaving, s.leftOut, s.late, s.skipped, s.fellBackToGeneric} {
 		slices.Sort(names)
 	}
 	slices.SortStableFunc(s.failures, func(a, b v1alpha1.Failure) int {

@@ -18,7 +18,7 @@ import (
 )
 
 func TestSummarizeReadyCondition(t *testing.T) {
-	edge := []corev1.Node{node("n1", "edge"), node("n2", "edge"), node("n3", "core")}
+	edge := []corev1.Node{node("n1", "edge"), node("n2", "edge"), node("n3", "core"), windows("w2", "mixed"), windows("w1", "mixed"), node("n4", "mixed"), windows("w3", "windows")}
 	good := func(name string) stateBuilder {
 		return state(name).For("a", 5).Attached("eth0", v1alpha1.AttachNative, "a")
 	}
@@ -51,6 +51,19 @@ func TestSummarizeReadyCondition(t *testing.T) {
 		"no node is selected": {
 			counter("a").Pool("none"), objs(state("n1").For("a", 5)),
 			"False NoNodesSelected: spec.nodeSelector selects no node", "0/0 0; 0 0 0 0", nil,
+		},
+		"only nodes on which no agent can run are selected": {
+			counter("a").Pool("windows"), nil,
+			"False NoNodesSelected: spec.nodeSelector selects only nodes on which no agent can run (not Linux, AWS Fargate or Virtual Kubelet): w3", "0/0 0; 0 0 0 0", nil,
+		},
+		"nodes on which no agent can run are left out": {
+			counter("a").Pool("mixed"), objs(good("n4")),
+			"True AllInterfacesAttached: 1 interface is being counted on 1 node; 2 nodes are left out, because no agent can run there (not Linux, AWS Fargate or Virtual Kubelet): w1, w2",
+			"1/1 0; 1 1 0 0", nil,
+		},
+		"a node that is labelled so that no agent can run there, and still counts": {
+			counter("a").Pool("mixed"), objs(good("n4"), good("w1")),
+			"Unknown Pending: waiting for 1 node to stop counting: w1", "1/1 0; 1 1 0 0", nil,
 		},
 		"the selector has an invalid label key": {
 			counter("a").Selector("a b", metav1.LabelSelectorOpExists), objs(good("n1")),
