@@ -253,9 +253,11 @@ func BenchmarkSummarize(b *testing.B) {
 			nodeList, states := nodesWithStates(nodes, 20)
 			c := counter("a").Obj()
 			c.UID = states[0].Spec.Counters[10].UID
+			var reports reportTimes
 			for b.Loop() {
-				summarize(&c, nodeList, states, now)
-				untilNextLate(nodeList, states, now)
+				seen := reports.look(nodeList, states, now)
+				summarize(&c, nodeList, states, seen, now)
+				untilNextLate(seen, now)
 				attachStates(c.UID, states)
 			}
 		})

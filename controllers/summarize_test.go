@@ -134,7 +134,7 @@ func TestSummarizeReadyCondition(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tc.counter.Obj()
-			s := summarize(&c, edge, tc.states, now)
+			s := statusInTime(&c, edge, tc.states, now)
 			ready := s.Conditions[0]
 			if got := fmt.Sprintf("%s %s: %s", ready.Status, ready.Reason, ready.Message); got != tc.want {
 				t.Errorf("Ready is %s\nwant     %s", got, tc.want)
@@ -179,7 +179,7 @@ func TestSummarizeTotals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tc.counter.Obj()
-			s := summarize(&c, nodes, []v1alpha1.XDPNodeState{five, seven}, now)
+			s := statusInTime(&c, nodes, []v1alpha1.XDPNodeState{five, seven}, now)
 			if s.Total.Packets != tc.want {
 				t.Errorf("total %d packets, want %d", s.Total.Packets, tc.want)
 			}
@@ -198,7 +198,7 @@ func TestSummarizeStatus(t *testing.T) {
 		{Class: "IPv9/NEW", Packets: 2, Bytes: 120},
 	}}}
 	c := counter("a").Obj()
-	s := summarize(&c, []corev1.Node{node("n1", "")}, []v1alpha1.XDPNodeState{n1}, now)
+	s := statusInTime(&c, []corev1.Node{node("n1", "")}, []v1alpha1.XDPNodeState{n1}, now)
 
 	number := func(n int32) *int32 { return &n }
 	if diff := cmp.Diff([]v1alpha1.ProtocolCounts{
@@ -247,7 +247,7 @@ func TestSummarizeRates(t *testing.T) {
 		"another node whose kubelet has stopped and whose agent reports": {state("n1").For("a", 5).Moving(), unreachable(node("n1", ""), born), 10},
 	} {
 		c := counter("a").Obj()
-		s := summarize(&c, []corev1.Node{tc.node}, []v1alpha1.XDPNodeState{tc.other.Obj(), busy}, now)
+		s := statusInTime(&c, []corev1.Node{tc.node}, []v1alpha1.XDPNodeState{tc.other.Obj(), busy}, now)
 		if s.Total.PacketsPerSecond != tc.want || s.Total.BitsPerSecond != 800*tc.want || s.Total.Packets != 12 {
 			t.Errorf("with %s: %d packets/s, %d bits/s and %d packets; want %d packets/s of 100 bytes, and 12", name,
 				s.Total.PacketsPerSecond, s.Total.BitsPerSecond, s.Total.Packets, tc.want)
@@ -267,7 +267,7 @@ func TestSummarizeListsTheFirstFailures(t *testing.T) {
 		nodes = append(nodes, node(name, ""))
 		states = append(states, state(name).For("a", 1).Failed("eth0", v1alpha1.ReasonXDPHookInUse, "a").Obj())
 	}
-	s := summarize(&c, nodes, states, now)
+	s := statusInTime(&c, nodes, states, now)
 	if len(s.Failures) != 10 || s.Failures[0].Node != "n00" || s.Nodes.Failed != 12 {
 		t.Errorf("%d failures listed from %s on, %d nodes failed; want 10 from n00 on, and 12", len(s.Failures), s.Failures[0].Node, s.Nodes.Failed)
 	}
@@ -299,7 +299,7 @@ func TestDepartAndMergeDeparted(t *testing.T) {
 	total := func(r *v1alpha1.Retired, states ...v1alpha1.XDPNodeState) int64 {
 		c := counter("a").Obj()
 		c.Status.Retired = r
-		return summarize(&c, nil, states, now).Total.Packets
+		return statusInTime(&c, nil, states, now).Total.Packets
 	}
 	leaving := state("n1").For("a", 7).Obj()
 	gone := func(uids ...types.UID) func(v1alpha1.DepartingNode) bool {

@@ -301,7 +301,7 @@ type XDPCounterStatus struct {
 	// +optional
 	ReportInterval *metav1.Duration `json:"reportInterval,omitempty"`
 
-	// lastReportTime is the time of the latest node report that is part of the totals.
+	// lastReportTime is when the API server stored the latest node report that is part of the totals, by its clock.
 	// +optional
 	LastReportTime *metav1.Time `json:"lastReportTime,omitempty"`
 }
