@@ -31,15 +31,33 @@ func nodeSelector(c *v1alpha1.XDPCounter) (labels.Selector, error) {
 	return selector, nil
 }
 
+// canRunAgent reports whether an agent can run on the node. A counter selects no other nodes. It cannot run on
+//
+//   - nodes of another operating system than Linux. A node without the label kubernetes.io/os counts as Linux.
+//     Source: https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-os
+//   - nodes of AWS Fargate, which takes neither DaemonSets nor privileged containers.
+//     Source: https://docs.aws.amazon.com/eks/latest/userguide/fargate.html
+//   - nodes of a Virtual Kubelet, for example of AKS and of Alibaba Cloud, which have no kernel of their own. Source:
+//     https://github.com/virtual-kubelet/virtual-kubelet/blob/master/cmd/virtual-kubelet/internal/commands/root/node.go
+//
+// The affinity of the agents' DaemonSet in the chart excludes the same nodes.
+func canRunAgent(node *corev1.Node) bool {
+	os, known := node.Labels[corev1.LabelOSStable]
+	return (!known || os == string(corev1.Linux)) &&
+		node.Labels["eks.amazonaws.com/compute-type"] != "fargate" &&
+		node.Labels["type"] != "virtual-kubelet"
+}
+
 // assign returns the spec of a node's state. It lists the counters that select the node, and as inactive those that only have
 // an account there, the oldest first. Without counters no node state is needed. state is the present state, nil if there is
 // none. nodes is how many nodes share the budget.
 func assign(counters []v1alpha1.XDPCounter, node *corev1.Node, state *v1alpha1.XDPNodeState, nodes int, budget Budget) v1alpha1.XDPNodeStateSpec {
 	var spec v1alpha1.XDPNodeStateSpec
 	shortest := time.Hour
+	hasAgent := canRunAgent(node)
 	for _, c := range byAge(counters) {
 		selector, _ := nodeSelector(&c) // the counter's status has the error
-		active := selector.Matches(labels.Set(node.Labels)) && !c.Spec.Suspend && c.DeletionTimestamp.IsZero()
+		active := hasAgent && selector.Matches(labels.Set(node.Labels)) && !c.Spec.Suspend && c.DeletionTimestamp.IsZero()
 		if !active && !hasAccount(state, c.UID) {
 			continue
 		}

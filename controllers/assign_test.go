@@ -17,6 +17,7 @@ func TestAssign(t *testing.T) {
 	inactive := func(b stateBuilder) *v1alpha1.XDPNodeState { s := b.Obj(); return &s }
 	for name, tc := range map[string]struct {
 		counters []v1alpha1.XDPCounter
+		labels   map[string]string // of the node, beside pool=edge
 		state    *v1alpha1.XDPNodeState
 		want     []string // name, and whether it is active
 		interval time.Duration
@@ -47,12 +48,36 @@ func TestAssign(t *testing.T) {
 			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1").Listing("a").Behind()),
 			want: []string{"a false"}, interval: time.Hour,
 		},
+		"a Linux node": {
+			counters: []v1alpha1.XDPCounter{counter("a").Obj()}, labels: map[string]string{"kubernetes.io/os": "linux"}, want: []string{"a true"},
+		},
+		"a node of AWS EC2": {
+			counters: []v1alpha1.XDPCounter{counter("a").Obj()}, labels: map[string]string{"eks.amazonaws.com/compute-type": "ec2"}, want: []string{"a true"},
+		},
+		"a node of some type": {
+			counters: []v1alpha1.XDPCounter{counter("a").Obj()}, labels: map[string]string{"type": "gpu"}, want: []string{"a true"},
+		},
+		"no counter selects a Windows node": {
+			counters: []v1alpha1.XDPCounter{counter("a").Obj()}, labels: map[string]string{"kubernetes.io/os": "windows"}, interval: time.Hour,
+		},
+		"no counter selects a node of AWS Fargate": {
+			counters: []v1alpha1.XDPCounter{counter("a").Obj()}, interval: time.Hour,
+			labels: map[string]string{"kubernetes.io/os": "linux", "eks.amazonaws.com/compute-type": "fargate"},
+		},
+		"no counter selects a node of a Virtual Kubelet": {
+			counters: []v1alpha1.XDPCounter{counter("a").Pool("edge").Obj()}, interval: time.Hour,
+			labels: map[string]string{"kubernetes.io/os": "linux", "type": "virtual-kubelet"},
+		},
+		"a node that is labelled so that no agent can run there is no longer selected": {
+			counters: []v1alpha1.XDPCounter{counter("a").Obj()}, state: inactive(state("n1").For("a", 5)),
+			labels: map[string]string{"type": "virtual-kubelet"}, want: []string{"a false"}, interval: time.Hour,
+		},
 		"a counter without an account that does not select the node is not listed": {
 			counters: []v1alpha1.XDPCounter{counter("a").Pool("core").Obj()}, state: inactive(state("n1").Listing("a")), interval: time.Hour,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := node("n1", "edge")
+			n := labelled(node("n1", "edge"), tc.labels)
 			spec := assign(tc.counters, &n, tc.state, 1, Budget{WritesPerSecond: 50})
 			var got []string
 			for _, c := range spec.Counters {

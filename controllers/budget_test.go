@@ -9,9 +9,13 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/util/memapi"
 )
 
 func TestBudgetInterval(t *testing.T) {
@@ -161,6 +165,32 @@ func TestNodeCountIsRounded(t *testing.T) {
 	}
 }
 
+func TestNodesOnWhichNoAgentCanRunTakeNoShareOfTheBudget(t *testing.T) {
+	client := &memapi.Client{Server: memapi.New(func() time.Time { return now })}
+	r := &NodeStateReconciler{Client: client}
+	q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+	defer q.ShutDown()
+	linux, win := node("n1", ""), windows("w1", "")
+	h := r.onNodeCount()
+	for _, step := range []struct {
+		name  string
+		event func()
+		want  int
+	}{
+		{"a Linux node joins", func() { h.Create(t.Context(), event.CreateEvent{Object: &linux}, q) }, 1},
+		{"a Windows node joins", func() { h.Create(t.Context(), event.CreateEvent{Object: &win}, q) }, 1},
+		{"it is labelled as a Linux node", func() { h.Update(t.Context(), event.UpdateEvent{ObjectOld: &win, ObjectNew: &linux}, q) }, 2},
+		{"a Linux node changes", func() { h.Update(t.Context(), event.UpdateEvent{ObjectOld: &linux, ObjectNew: &linux}, q) }, 2},
+		{"it is labelled as a Windows node", func() { h.Update(t.Context(), event.UpdateEvent{ObjectOld: &linux, ObjectNew: &win}, q) }, 1},
+		{"the Windows node leaves", func() { h.Delete(t.Context(), event.DeleteEvent{Object: &win}, q) }, 1},
+		{"the Linux node leaves", func() { h.Delete(t.Context(), event.DeleteEvent{Object: &linux}, q) }, 0},
+	} {
+		if step.event(); r.nodes.get() != step.want {
+			t.Errorf("%s: %d nodes share the budget, want %d", step.name, r.nodes.get(), step.want)
+		}
+	}
+}
+
 // reporting is a state as the agent of a busy node reports it, with that many of each.
 func reporting(node string, counters, interfaces, classes int) *v1alpha1.XDPNodeState {
 	s := state(node).Every(40 * time.Second).Obj()
@@ -223,9 +253,11 @@ func BenchmarkSummarize(b *testing.B) {
 			nodeList, states := nodesWithStates(nodes, 20)
 			c := counter("a").Obj()
 			c.UID = states[0].Spec.Counters[10].UID
+			var reports reportTimes
 			for b.Loop() {
-				summarize(&c, nodeList, states, now)
-				untilNextLate(nodeList, states, now)
+				seen := reports.look(nodeList, states, now)
+				summarize(&c, nodeList, states, seen, now)
+				untilNextLate(seen, now)
 				attachStates(c.UID, states)
 			}
 		})

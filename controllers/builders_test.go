@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -72,6 +73,17 @@ func (b counterBuilder) Obj() v1alpha1.XDPCounter { return *b.c.DeepCopy() }
 
 func node(name, pool string) corev1.Node {
 	return corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"pool": pool}}}
+}
+
+// labelled returns the node with more labels.
+func labelled(n corev1.Node, labels map[string]string) corev1.Node {
+	maps.Copy(n.Labels, labels)
+	return n
+}
+
+// windows returns a Windows node.
+func windows(name, pool string) corev1.Node {
+	return labelled(node(name, pool), map[string]string{corev1.LabelOSStable: "windows"})
 }
 
 // unreachable returns the node as unreachable since a time.
@@ -167,6 +179,12 @@ func (b stateBuilder) SilentSince(t time.Time) stateBuilder {
 	return b
 }
 
+// StoredAt sets when the API server stored the report.
+func (b stateBuilder) StoredAt(t time.Time) stateBuilder {
+	b.s.ManagedFields = []metav1.ManagedFieldsEntry{{Subresource: "status", Time: &metav1.Time{Time: t}}}
+	return b
+}
+
 func (b stateBuilder) NeverReported() stateBuilder {
 	b.s.Status = v1alpha1.XDPNodeStateStatus{}
 	return b
@@ -185,6 +203,43 @@ func (b stateBuilder) Obj() v1alpha1.XDPNodeState {
 		s.Status.NextReportTime = &next
 	}
 	return s
+}
+
+// seenInTime returns what a controller knows that has seen each report when it was made, each spec when it was changed, and each
+// node when it became unreachable. All clocks agree.
+func seenInTime(nodes []corev1.Node, states []v1alpha1.XDPNodeState) map[types.UID]sighting {
+	seen := map[types.UID]sighting{}
+	for i := range states {
+		state := &states[i]
+		unreachable := unreachableNodes(nodes)[state.Name]
+		var s sighting
+		reported := state.CreationTimestamp.Time
+		if t := state.Status.ReportTime; t != nil {
+			reported = t.Time
+		}
+		if unreachable.Before(reported) {
+			s = s.withNode(unreachable, unreachable)
+		}
+		if following := state.DeepCopy(); state.Status.ReportTime != nil {
+			following.Generation = state.Status.ObservedGeneration
+			s = s.withReport(following, reported)
+		}
+		s = s.withReport(state, later(reported, state.SpecUpdateTime()))
+		seen[state.UID] = s.withNode(unreachable, unreachable)
+	}
+	return seen
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// statusInTime returns the status that a controller with the knowledge of seenInTime writes.
+func statusInTime(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XDPNodeState, now time.Time) v1alpha1.XDPCounterStatus {
+	return summarize(c, nodes, states, seenInTime(nodes, states), now)
 }
 
 func tcp(packets int64) v1alpha1.Counts {

@@ -6,6 +6,7 @@ import (
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,11 +25,10 @@ func CacheOptions() cache.Options {
 	}
 }
 
-// stripUnusedFields returns a cache transform that removes the managed fields of an object and what strip removes.
+// stripUnusedFields returns a cache transform that removes what strip removes.
 func stripUnusedFields[T client.Object](strip func(T)) func(any) (any, error) {
 	return func(object any) (any, error) {
 		if o, ok := object.(T); ok {
-			o.SetManagedFields(nil)
 			strip(o)
 		}
 		return object, nil
@@ -38,16 +38,21 @@ func stripUnusedFields[T client.Object](strip func(T)) func(any) (any, error) {
 // stripNode keeps name, labels and the Ready condition.
 func stripNode(node *corev1.Node) {
 	ready := readyOf(node)
-	node.Annotations, node.Spec, node.Status = nil, corev1.NodeSpec{}, corev1.NodeStatus{}
+	node.ManagedFields, node.Annotations, node.Spec, node.Status = nil, nil, corev1.NodeSpec{}, corev1.NodeStatus{}
 	if ready != nil {
 		node.Status.Conditions = []corev1.NodeCondition{{Type: ready.Type, Status: ready.Status, Reason: ready.Reason, LastTransitionTime: ready.LastTransitionTime}}
 	}
 }
 
 // stripNodeState removes what only the agent reads: the counts per map, drivers, conditions. The controllers do not write
-// the status, so what is missing in the cache is not removed from the object. Strings that many node states have in common
-// are stored once.
+// the status, so what is missing in the cache is not removed from the object. Of the managed fields only ReportStoredAt is kept.
+// Strings that many node states have in common are stored once.
 func stripNodeState(state *v1alpha1.XDPNodeState) {
+	stored := state.ReportStoredAt()
+	state.ManagedFields = nil
+	if !stored.IsZero() {
+		state.ManagedFields = []metav1.ManagedFieldsEntry{{Subresource: "status", Time: &metav1.Time{Time: stored}}}
+	}
 	intern := func(s *string) { *s = unique.Make(*s).Value() }
 	internUID := func(uid *types.UID) { *uid = types.UID(unique.Make(string(*uid)).Value()) }
 	for i := range state.Spec.Counters {

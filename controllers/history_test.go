@@ -31,12 +31,19 @@ import (
 //
 // Documented losses (deleted_states.go, docs/architecture.md) are subtracted: a node state that is deleted or edited by a
 // user while no controller watches it. The total then does not increase for a while, but does not decrease.
+//
+// The clocks of nodes and controllers are wrong by hours. No agent is late that has reported within the last minute, and each
+// agent that stops is late in the end, also for the next controller.
 func TestTotalsInRandomHistories(t *testing.T) {
 	history.Run(t, 250, 120, func(h *history.History) history.Scenario {
 		e := &historyEnv{
 			History: h,
 			want:    map[types.UID]traffic.Totals{}, lost: map[types.UID]traffic.Totals{}, highest: audit.Highest{},
 			deleted: map[types.UID]v1alpha1.XDPNodeState{}, edited: map[types.UID]bool{},
+			skews: map[string]time.Duration{}, received: map[string]time.Time{},
+		}
+		for _, name := range []string{"n1", "n2", "n3"} {
+			e.skews[name] = h.Skew()
 		}
 		h.Server.Written = e.check
 		e.startController()
@@ -60,6 +67,9 @@ type historyEnv struct {
 	highest audit.Highest                       // what the status of each counter has shown
 	deleted map[types.UID]v1alpha1.XDPNodeState // by hand, and no controller ended since
 	edited  map[types.UID]bool                  // node states by hand
+
+	skews    map[string]time.Duration // by node, of its clock
+	received map[string]time.Time     // by node: when the running controller received its latest report, unless it has started with it
 }
 
 // check is called with every version of every object.
@@ -75,6 +85,7 @@ func (e *historyEnv) check(change memapi.Change) {
 	if want := e.want[x.UID]; totals.Max(want) != want {
 		e.Fatalf("counter %s has %v, more than the reported %v", x.UID, totals.Sum(), want.Sum())
 	}
+	e.checkLateness(change.Old, x)
 }
 
 // startController replaces the controller. The new one has only what the server has.
@@ -87,8 +98,10 @@ func (e *historyEnv) startController() {
 	e.cache = e.Server.NewCache()
 	client := &memapi.Client{Server: e.Server, Cache: e.cache, Fault: e.faulty}
 	live := &memapi.Client{Server: e.Server, Fault: e.faulty}
-	e.nodes = &NodeStateReconciler{Client: client, Live: live, Clock: e.Clock}
-	e.counters = &XDPCounterReconciler{Client: client, Live: live, Clock: e.Clock, Events: &events.FakeRecorder{}, Rescuing: e.nodes.Rescuing}
+	clear(e.received)
+	clock := history.Skewed{PassiveClock: e.Clock, By: e.Skew()}
+	e.nodes = &NodeStateReconciler{Client: client, Live: live, Clock: clock}
+	e.counters = &XDPCounterReconciler{Client: client, Live: live, Clock: clock, Events: &events.FakeRecorder{}, Rescuing: e.nodes.Rescuing}
 	e.queues = map[reconcile.Reconciler]map[string]bool{e.nodes: {}, e.counters: {}}
 	e.wake()
 }
@@ -132,7 +145,7 @@ func (e *historyEnv) faulty(point string) error {
 
 // Step implements history.Scenario.
 func (e *historyEnv) Step() {
-	e.Clock.Step(time.Second)
+	e.Clock.Step(time.Duration(1+e.Random.IntN(30)) * time.Second)
 	switch e.Random.IntN(8) {
 	case 0, 1, 2:
 		e.outside()
@@ -162,7 +175,7 @@ func (e *historyEnv) outside() {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"pool": pool}}}
 	state := &v1alpha1.XDPNodeState{}
 	hasState := e.Exists(name, state)
-	switch event := e.Random.IntN(16); event {
+	switch event := e.Random.IntN(17); event {
 	case 0, 1:
 		if e.Live.Create(ctx, node) == nil {
 			e.Logf("node %s joins in pool %s", name, pool)
@@ -179,6 +192,10 @@ func (e *historyEnv) outside() {
 		}
 	case 4, 5, 6:
 		e.user(event, pool)
+	case 16:
+		if e.Exists(name, node) {
+			e.kubelet(node)
+		}
 	case 7:
 		if hasState && !retiring(state) && e.Random.IntN(3) == 0 {
 			e.Logf("node state %s (%s) is deleted by hand", name, state.UID)
@@ -232,7 +249,7 @@ func (e *historyEnv) user(event int, pool string) {
 // report is an agent: it follows its spec and adds some packets to the accounts of active counters.
 func (e *historyEnv) report(state *v1alpha1.XDPNodeState) {
 	before := state.DeepCopy()
-	reported := metav1.NewMicroTime(e.Clock.Now())
+	reported := metav1.NewMicroTime(e.Clock.Now().Add(e.skews[state.Name]))
 	status := v1alpha1.XDPNodeStateStatus{ObservedGeneration: state.Generation, ReportTime: &reported}
 	grown := map[types.UID]traffic.Totals{}
 	for _, c := range state.Spec.Counters {
@@ -251,8 +268,9 @@ func (e *historyEnv) report(state *v1alpha1.XDPNodeState) {
 		}
 		grown[c.UID] = growth
 		totals = totals.Plus(growth)
-		status.Accounts = append(status.Accounts, v1alpha1.CounterAccount{UID: c.UID, Generation: c.Generation, Counts: v1alpha1.CountsOf(totals)})
+		status.Accounts = append(status.Accounts, v1alpha1.CounterAccount{UID: c.UID, Generation: c.Generation, Counts: v1alpha1.CountsAndRatesOf(totals, growth.RatesOver(time.Second))})
 	}
+	status.NextReportTime = new(metav1.NewTime(v1alpha1.NextReportTime(reported.Time, state.ReportInterval(), status.Accounts)))
 	state.Status = status
 	for uid, growth := range grown { // before the write, which is checked against it
 		e.want[uid] = e.want[uid].Plus(growth)
@@ -307,6 +325,7 @@ func (e *historyEnv) deliver(kind memapi.Kind) bool {
 		}
 	case memapi.NodeStates:
 		state := object.(*v1alpha1.XDPNodeState)
+		e.receive(change)
 		e.queues[e.nodes][state.Name] = true
 		for _, c := range state.Spec.Counters {
 			e.queues[e.counters][c.Name] = true
@@ -383,6 +402,7 @@ func (e *historyEnv) End() {
 				break
 			}
 		}
+		e.Clock.Step(time.Second)
 		if round < 20 {
 			for _, name := range namesOf(e, &v1alpha1.XDPNodeStateList{}) {
 				if state := (&v1alpha1.XDPNodeState{}); e.Exists(name, state) {
@@ -392,6 +412,7 @@ func (e *historyEnv) End() {
 		}
 		if quiet && round >= 20 {
 			e.compare()
+			e.compareLateness()
 			return
 		}
 	}

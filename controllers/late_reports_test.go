@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
@@ -38,24 +40,31 @@ func TestLateFrom(t *testing.T) {
 			state("n1").Listing("a").NeverReported().BornAt(now), time.Time{}, 3 * time.Minute, notReporting, "its agent has never reported" + asksForPod,
 		},
 		"an agent that has not applied the spec: three minutes after the spec was updated": {
-			state("n1").For("a", 5).SilentSince(ago(30 * time.Minute)).Behind().SpecUpdatedAt(ago(time.Second)), time.Time{}, 179 * time.Second, notReporting,
+			state("n1").For("a", 5).SilentSince(ago(time.Minute)).Behind().SpecUpdatedAt(ago(time.Second)), time.Time{}, 179 * time.Second, notReporting,
 			"its agent has not applied the spec of 2026-01-01T11:59:59Z" + asksForPod,
+		},
+		"an agent that was late when the spec was updated: as without the update": {
+			state("n1").For("a", 5).SilentSince(ago(30 * time.Minute)).Behind().SpecUpdatedAt(ago(time.Second)), time.Time{}, 200*time.Second - 30*time.Minute, notReporting,
+			"its agent has not applied the spec of 2026-01-01T11:59:59Z" + asksForPod,
+		},
+		"a report that was stored by an API server with another clock: its time is shown": {
+			quiet.StoredAt(ago(time.Hour)), time.Time{}, 199 * time.Second, notReporting, "its agent has not reported since 2026-01-01T11:00:00Z" + asksForPod,
 		},
 		"an unreachable node: a minute after its kubelet stopped reporting": {
 			state("n1").For("a", 5).Every(time.Hour).SilentSince(ago(50 * time.Minute)), ago(40 * time.Second), 20 * time.Second, nodeUnreachable,
-			"the node has been unreachable since 2026-01-01T11:59:20Z" + asksForNode,
-		},
-		"an unreachable node whose agent reported in the same second: a minute after its kubelet stopped reporting": {
-			state("n1").For("a", 5).Every(time.Hour).SilentSince(ago(40*time.Second - 900*time.Millisecond)), ago(40 * time.Second), 20 * time.Second, nodeUnreachable,
 			"the node has been unreachable since 2026-01-01T11:59:20Z" + asksForNode,
 		},
 		"an unreachable node whose agent has reported since: as without it": {
 			busy(), ago(10 * time.Minute), 79 * time.Second, notReporting, "its agent has not reported since 2026-01-01T11:59:59Z" + asksForPod,
 		},
 	} {
-		state := tc.state.Obj()
-		at, failure := lateFrom(&state, tc.unreachable), lateFailure(&state, tc.unreachable)
-		if in := at.Sub(now); in != tc.in || failure.Reason != tc.reason || failure.Message != tc.message || failure.Node != "n1" {
+		state, n1 := tc.state.Obj(), node("n1", "")
+		if !tc.unreachable.IsZero() {
+			n1 = unreachable(n1, tc.unreachable)
+		}
+		seen := seenInTime([]corev1.Node{n1}, []v1alpha1.XDPNodeState{state})[state.UID]
+		failure := lateFailure(&state, seen)
+		if in := seen.lateFrom().Sub(now); in != tc.in || failure.Reason != tc.reason || failure.Message != tc.message || failure.Node != "n1" {
 			t.Errorf("%s: in %s, %v; want in %s, %s: %s", name, in, failure, tc.in, tc.reason, tc.message)
 		}
 	}
@@ -64,12 +73,15 @@ func TestLateFrom(t *testing.T) {
 func TestLateFromIsAfterEveryReportInTime(t *testing.T) {
 	for _, interval := range []time.Duration{time.Second, 10 * time.Second, time.Minute, time.Hour} {
 		last := now
-		quiet, busy := state("n1").For("a", 5).Every(interval).SilentSince(last).Obj(), state("n1").For("a", 5).Moving().Every(interval).SilentSince(last).Obj()
+		lateFrom := func(b stateBuilder) time.Time {
+			state := b.Every(interval).SilentSince(last).Obj()
+			return sighting{}.withReport(&state, last).lateFrom()
+		}
 		const late = 30 * time.Second // duration of passes, jitter and retries
-		if at := lateFrom(&quiet, time.Time{}); !at.After(last.Add(v1alpha1.HeartbeatInterval(interval) + interval/10 + late)) {
+		if at := lateFrom(state("n1").For("a", 5)); !at.After(last.Add(v1alpha1.HeartbeatInterval(interval) + interval/10 + late)) {
 			t.Errorf("with an interval of %s an agent without traffic is late before its heartbeat can arrive", interval)
 		}
-		if at := lateFrom(&busy, time.Time{}); !at.After(last.Add(interval + interval/10 + late)) {
+		if at := lateFrom(state("n1").For("a", 5).Moving()); !at.After(last.Add(interval + interval/10 + late)) {
 			t.Errorf("with an interval of %s an agent with traffic is late before its next report can arrive", interval)
 		}
 	}

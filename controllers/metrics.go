@@ -4,10 +4,13 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -26,7 +29,7 @@ var (
 	reportInterval = metric.Gauge("xdpcounter_report_interval_seconds", "seconds",
 		"Interval at which agents report for the XDPCounter: spec.reportInterval, or longer to stay within the write budget.", "1 per XDPCounter", "xdpcounter")
 	oldestReport = metric.Gauge("xdpcounter_oldest_report_age_seconds", "seconds",
-		"Age of the oldest of the latest reports of all nodes that count for the XDPCounter. For a node that has not reported yet, the age of its XDPNodeState.",
+		"Age of the oldest of the latest reports of all nodes that count for the XDPCounter: the time since this replica first saw it, at most since it became active. For a node that has not reported yet, since it first saw its XDPNodeState.",
 		"1 per XDPCounter for which a node counts", "xdpcounter")
 	nodeStateWrites = metric.Counter("xdpcounter_node_state_writes_total", "writes",
 		"Writes of XDPNodeStates since the controller started, by operation and result: success, conflict (retried), error.",
@@ -45,11 +48,13 @@ const maxFixedSeries = 9
 func MaxSeries(counters int) int { return 5*counters + maxFixedSeries }
 
 // Collector implements prometheus.Collector for a controller. It reads the caches at each scrape. All replicas return the
-// same values for the XDPCounters.
+// same values for the XDPCounters, with one exception: to a replica that is not active, a report is as old as the scrape that first
+// saw it.
 type Collector struct {
-	Reader client.Reader // of the caches
-	States *NodeStateReconciler
-	Clock  clock.PassiveClock
+	Reader   client.Reader // of the caches
+	States   *NodeStateReconciler
+	Counters *XDPCounterReconciler
+	Clock    clock.PassiveClock
 }
 
 // scrapeTimeout is how long a scrape waits for caches that are not synced yet.
@@ -67,9 +72,12 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	counters := &v1alpha1.XDPCounterList{}
+	nodes := &corev1.NodeList{}
 	states := &v1alpha1.XDPNodeStateList{}
-	if c.Reader.List(ctx, counters, client.UnsafeDisableDeepCopy) == nil && c.Reader.List(ctx, states, client.UnsafeDisableDeepCopy) == nil {
-		for _, m := range ofCounters(counters.Items, states.Items, c.Clock.Now()) {
+	if c.list(ctx, counters, nodes, states) == nil {
+		now := c.Clock.Now()
+		seen := c.Counters.reports.look(nodes.Items, states.Items, now)
+		for _, m := range ofCounters(counters.Items, states.Items, seen, now) {
 			metrics <- m
 		}
 	}
@@ -78,14 +86,24 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// ofCounters returns the metrics of each counter. A counter without a status has none.
-func ofCounters(counters []v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.Time) (list []prometheus.Metric) {
+// list fills the lists from the caches.
+func (c *Collector) list(ctx context.Context, lists ...client.ObjectList) error {
+	var errs []error
+	for _, list := range lists {
+		errs = append(errs, c.Reader.List(ctx, list, client.UnsafeDisableDeepCopy))
+	}
+	return errors.Join(errs...)
+}
+
+// ofCounters returns the metrics of each counter. A counter without a status has none. seen is when the report of each node state
+// was first seen.
+func ofCounters(counters []v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, seen map[types.UID]sighting, now time.Time) (list []prometheus.Metric) {
 	oldest := map[string]time.Time{}
 	for i := range states {
-		reported := states[i].LastReported()
+		at := seen[states[i].UID].at
 		for _, c := range states[i].Spec.Counters {
-			if first, ok := oldest[c.Name]; !c.Inactive && (!ok || reported.Before(first)) {
-				oldest[c.Name] = reported
+			if first, ok := oldest[c.Name]; !c.Inactive && (!ok || at.Before(first)) {
+				oldest[c.Name] = at
 			}
 		}
 	}
@@ -97,8 +115,8 @@ func ofCounters(counters []v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, 
 		if status.ReportInterval != nil {
 			list = append(list, reportInterval.With(status.ReportInterval.Seconds(), name))
 		}
-		if reported, ok := oldest[name]; ok {
-			list = append(list, oldestReport.With(max(0, now.Sub(reported)).Seconds(), name))
+		if at, ok := oldest[name]; ok {
+			list = append(list, oldestReport.With(max(0, now.Sub(at)).Seconds(), name))
 		}
 	}
 	return list

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -27,7 +28,7 @@ func collector(t *testing.T, objects ...client.Object) *Collector {
 	t.Helper()
 	return &Collector{
 		Reader: fake.NewClientBuilder().WithScheme(scheme.New()).WithObjects(objects...).Build(),
-		States: &NodeStateReconciler{}, Clock: testclock.NewFakePassiveClock(now),
+		States: &NodeStateReconciler{}, Counters: &XDPCounterReconciler{}, Clock: testclock.NewFakePassiveClock(now),
 	}
 }
 
@@ -38,22 +39,29 @@ func TestCollector(t *testing.T) {
 	edge.Status.Nodes = &v1alpha1.NodeNumbers{}
 	edge.Status.ReportInterval = &metav1.Duration{Duration: 1500 * time.Millisecond}
 
+	// The nodes' clocks are two hours ahead.
 	state := func(name string, reported time.Duration, inactive bool, counters ...string) *v1alpha1.XDPNodeState {
-		s := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(born)}}
+		s := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID("uid-" + name), CreationTimestamp: metav1.NewTime(born)}}
 		for _, c := range counters {
 			s.Spec.Counters = append(s.Spec.Counters, v1alpha1.NodeCounter{Name: c, Inactive: inactive})
 		}
 		if reported != 0 {
-			s.Status.ReportTime = new(metav1.NewMicroTime(now.Add(-reported)))
+			s.Status.ReportTime = new(metav1.NewMicroTime(now.Add(2*time.Hour - reported)))
 		}
 		return s
 	}
-	c := collector(t, &workers, &edge, &fresh,
+	states := []*v1alpha1.XDPNodeState{
 		state("n1", 5*time.Second, false, "workers"),
 		state("n2", 90*time.Second, false, "workers", "gone"),
 		state("n3", 30*time.Minute, true, "workers", "edge"), // inactive
-		state("n4", 0, false, "fresh"),                       // created an hour ago
-	)
+		state("n4", 0, false, "fresh"),                       // has never reported
+	}
+	c := collector(t, &workers, &edge, &fresh, states[0], states[1], states[2], states[3])
+	var seen []v1alpha1.XDPNodeState
+	for i, ago := range []time.Duration{time.Hour, 30 * time.Minute, 90 * time.Second, 5 * time.Second} {
+		seen = append(seen, *states[len(states)-1-i])
+		c.Counters.reports.look(nil, seen, now.Add(-ago))
+	}
 	for operation, errs := range map[string][]error{"create": {nil, nil}, "update": {nil, conflict, errors.New("away")}, "delete": {nil}} {
 		for _, err := range errs {
 			if got := c.States.writes.count(operation, err); !errors.Is(got, err) {

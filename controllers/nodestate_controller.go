@@ -100,13 +100,9 @@ func (r *NodeStateReconciler) write(ctx context.Context, node *corev1.Node, stat
 		return nil
 	}
 	log.V(1).Info("Updating node state", "counters", len(spec.Counters))
-	spec.UpdateTime = state.Spec.UpdateTime
-	now := r.Clock.Now()
-	// While a report is owed already, or the agent is late, the time since when stays.
-	if state.Status.ObservedGeneration == state.Generation && now.Before(lateFrom(state, unreachableSince(node))) {
-		spec.UpdateTime = &metav1.Time{Time: now}
-	}
+	spec.UpdateTime = &metav1.Time{Time: r.Clock.Now()}
 	next := &v1alpha1.XDPNodeState{ObjectMeta: state.ObjectMeta, Spec: spec} // the API server keeps the status
+	next.ManagedFields = nil                                                 // incomplete in the cache; the API server keeps them
 	if err := r.writes.count("update", r.Client.Update(ctx, next)); err != nil {
 		return fmt.Errorf("update node state: %w", err)
 	}

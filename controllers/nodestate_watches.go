@@ -34,19 +34,28 @@ func (r *NodeStateReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Complete(r)
 }
 
-// onNodeCount counts the nodes. All existing nodes are added before the first Reconcile.
+// onNodeCount counts the nodes on which an agent can run. All existing nodes are added before the first Reconcile.
 func (r *NodeStateReconciler) onNodeCount() handler.EventHandler {
-	add := func(ctx context.Context, q queue, nodes int) {
-		if !r.nodes.add(nodes) {
+	change := func(ctx context.Context, q queue, before, after int) {
+		if !r.nodes.add(after - before) {
 			return
 		}
 		for _, request := range r.allNodes(ctx, nil) {
 			q.Add(request)
 		}
 	}
+	agents := func(object client.Object) int {
+		if node, ok := object.(*corev1.Node); ok && canRunAgent(node) {
+			return 1
+		}
+		return 0
+	}
 	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, _ event.CreateEvent, q queue) { add(ctx, q, 1) },
-		DeleteFunc: func(ctx context.Context, _ event.DeleteEvent, q queue) { add(ctx, q, -1) },
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { change(ctx, q, 0, agents(e.Object)) },
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			change(ctx, q, agents(e.ObjectOld), agents(e.ObjectNew))
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { change(ctx, q, agents(e.Object), 0) },
 	}
 }
 

@@ -94,10 +94,10 @@ func TestPhases(t *testing.T) {
 			c := tc.counter.Obj()
 			c.Status = asCreated()
 			if tc.before != nil {
-				c.Status = summarize(&c, nodes, objects(tc.before), now.Add(-4*time.Second))
+				c.Status = statusInTime(&c, nodes, objects(tc.before), now.Add(-4*time.Second))
 			}
-			c.Status = summarize(&c, tc.nodes, objects(tc.states), now)
-			if second := summarize(&c, tc.nodes, objects(tc.states), now.Add(time.Second)); needsWrite(c.Status, second) {
+			c.Status = statusInTime(&c, tc.nodes, objects(tc.states), now)
+			if second := statusInTime(&c, tc.nodes, objects(tc.states), now.Add(time.Second)); needsWrite(c.Status, second) {
 				t.Errorf("a second later the status differs without a reason (-first +second):\n%s", cmp.Diff(c.Status, second))
 			}
 			expectGolden(t, name, c)
@@ -109,7 +109,7 @@ func TestPhases(t *testing.T) {
 		expectGolden(t, "new", c)
 	})
 	ready := edge.Obj()
-	ready.Status = summarize(&ready, nodes, []v1alpha1.XDPNodeState{counting("n1").Obj(), counting("n2").Obj()}, now)
+	ready.Status = statusInTime(&ready, nodes, []v1alpha1.XDPNodeState{counting("n1").Obj(), counting("n2").Obj()}, now)
 	t.Run("edited", func(t *testing.T) { // and the controller has not seen it yet
 		c := ready
 		c.Generation++
@@ -148,7 +148,7 @@ func TestSetConditions(t *testing.T) {
 	expect := func(state stateBuilder, want ...string) {
 		t.Helper()
 		at = at.Add(time.Second)
-		c.Status = summarize(&c, nodes, []v1alpha1.XDPNodeState{state.Obj()}, at)
+		c.Status = statusInTime(&c, nodes, []v1alpha1.XDPNodeState{state.Obj()}, at)
 		var got []string
 		for _, condition := range c.Status.Conditions {
 			if condition.ObservedGeneration != c.Generation {
@@ -190,15 +190,15 @@ func TestSummarizeIgnoresTheOrderOfNodes(t *testing.T) {
 			states = append(states, state(name).For("a", 1).Failed("eth0", v1alpha1.ReasonXDPHookInUse, "a").Obj())
 		}
 	}
-	c.Status = summarize(&c, nodes, states, now)
+	c.Status = statusInTime(&c, nodes, states, now)
 	for range 2 {
 		for range nodes {
 			nodes = append(nodes[1:], nodes[0])
-			if next := summarize(&c, nodes, states, now); needsWrite(c.Status, next) {
+			if next := statusInTime(&c, nodes, states, now); needsWrite(c.Status, next) {
 				t.Fatalf("the status changes with the order of the nodes (-first +second):\n%s", cmp.Diff(c.Status, next))
 			}
 		}
 		states = states[:1] // then all nodes are pending
-		c.Status = summarize(&c, nodes, states, now)
+		c.Status = statusInTime(&c, nodes, states, now)
 	}
 }

@@ -30,6 +30,9 @@ func (s *nodeSummary) ready(c *v1alpha1.XDPCounter) metav1.Condition {
 			format.Count(len(s.leaving), "node", "nodes"), format.FirstFew(s.leaving))
 	case c.Spec.Suspend:
 		return condition(metav1.ConditionTrue, v1alpha1.ReasonSuspended, "counting is suspended; the totals are kept")
+	case s.nodes.Selected == 0 && len(s.leftOut) > 0:
+		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoNodesSelected, "spec.nodeSelector selects only nodes on which no agent can run (%s): %s",
+			notForAgents, format.FirstFew(s.leftOut))
 	case s.nodes.Selected == 0:
 		return condition(metav1.ConditionFalse, v1alpha1.ReasonNoNodesSelected, "spec.nodeSelector selects no node")
 	case len(s.failures) == 0 && len(s.pending) > 0:
@@ -80,6 +83,9 @@ func (s *nodeSummary) failureNames(withReason bool) []string {
 	return names
 }
 
+// notForAgents names the nodes on which no agent can run (canRunAgent).
+const notForAgents = "not Linux, AWS Fargate or Virtual Kubelet"
+
 // remarks returns what a user may not expect although all interfaces are counted.
 func (s *nodeSummary) remarks() (remarks string) {
 	if len(s.fellBackToGeneric) > 0 {
@@ -88,6 +94,10 @@ func (s *nodeSummary) remarks() (remarks string) {
 	if n := int(s.interfaces.Skipped); n > 0 {
 		remarks += fmt.Sprintf("; the frames of %s already counted there: %s",
 			format.Count(n, "more interface are", "more interfaces are"), format.FirstFewOf(s.skipped, n))
+	}
+	if len(s.leftOut) > 0 {
+		remarks += fmt.Sprintf("; %s left out, because no agent can run there (%s): %s",
+			format.Count(len(s.leftOut), "node is", "nodes are"), notForAgents, format.FirstFew(s.leftOut))
 	}
 	return remarks
 }

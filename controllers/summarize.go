@@ -20,21 +20,25 @@ import (
 // maxFailures is how many failures a status lists. status.nodes and status.interfaces have their full numbers.
 const maxFailures = 10
 
-// summarize computes the status of a counter from the nodes, the node states and the time. It copies status.retired.
-func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XDPNodeState, now time.Time) v1alpha1.XDPCounterStatus {
+// summarize computes the status of a counter from the nodes, the node states, when their reports were seen, and the time. It
+// copies status.retired.
+func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XDPNodeState, seen map[types.UID]sighting, now time.Time) v1alpha1.XDPCounterStatus {
 	byName := make(map[string]*v1alpha1.XDPNodeState, len(states))
 	for i := range states {
 		byName[states[i].Name] = &states[i]
 	}
 	selector, err := nodeSelector(c)
 	s := nodeSummary{invalid: err}
-	unreachable := unreachableNodes(nodes)
 	for i := range nodes {
 		node, state := &nodes[i], byName[nodes[i].Name]
-		if !c.Spec.Suspend && selector.Matches(labels.Set(node.Labels)) {
-			s.node(c, node.Name, state, unreachable[node.Name], now)
+		selected, hasAgent := !c.Spec.Suspend && selector.Matches(labels.Set(node.Labels)), canRunAgent(node)
+		if selected && !hasAgent {
+			s.leftOut = append(s.leftOut, node.Name)
+		}
+		if selected && hasAgent {
+			s.node(c, node.Name, state, seen, now)
 		} else if state != nil {
-			s.left(c, state, unreachable[node.Name], now)
+			s.left(c, state, seen[state.UID], now)
 		}
 	}
 	status := v1alpha1.XDPCounterStatus{
@@ -49,7 +53,7 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 	status.Failures = s.failures[:min(len(s.failures), maxFailures)]
 	setConditions(&status.Conditions, s.ready(c), c, now)
 
-	totals, rates, last := sum(c, states, unreachable, now)
+	totals, rates, last := sum(c, states, seen, now)
 	// The caches may be older than the status. Counts never decrease, so the larger value is the newer one, and a total that
 	// was written never decreases.
 	totals = totals.Max(v1alpha1.TotalsOfProtocols(c.Status.Protocols))
@@ -70,7 +74,7 @@ func summarize(c *v1alpha1.XDPCounter, nodes []corev1.Node, states []v1alpha1.XD
 // sum adds the accounts of all node states, including those of nodes that are no longer selected, and the retired share. The
 // totals of a node that is late are included, its rates are not. The rates of the other nodes are those of their latest
 // reports; a node reports zero when its traffic ends.
-func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, unreachable map[string]time.Time, now time.Time) (totals traffic.Totals, rates traffic.Rates, last *metav1.Time) {
+func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, seen map[types.UID]sighting, now time.Time) (totals traffic.Totals, rates traffic.Rates, last *metav1.Time) {
 	totals, contained := retiredTotals(c.Status.Retired)
 	for i := range states {
 		state := &states[i]
@@ -79,11 +83,11 @@ func sum(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, unreachable map
 			continue
 		}
 		v1alpha1.AddCounts(&totals, account.Counts)
-		if !now.After(lateFrom(state, unreachable[state.Name])) {
+		if !seen[state.UID].late(now) {
 			v1alpha1.AddRates(&rates, account.Counts)
 		}
-		if t := state.Status.ReportTime; t != nil && (last == nil || last.Time.Before(t.Time)) {
-			last = &metav1.Time{Time: t.Time}
+		if t := state.LastReported(); !t.IsZero() && (last == nil || last.Time.Before(t)) {
+			last = &metav1.Time{Time: t}
 		}
 	}
 	return totals, rates, last
@@ -96,6 +100,7 @@ type nodeSummary struct {
 	interfaces        v1alpha1.InterfaceNumbers
 	pending           []string // nodes whose agent has not applied the spec yet
 	leaving           []string // nodes that are no longer selected and still count
+	leftOut           []string // nodes that match the selector, and on which no agent can run
 	late              []string // nodes that have not reported in time
 	failures          []v1alpha1.Failure
 	unlisted          int           // failures of interfaces that their node states do not list
@@ -105,17 +110,17 @@ type nodeSummary struct {
 }
 
 // node adds a selected node. state is nil if the node has no node state yet.
-func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
+func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.XDPNodeState, seen map[types.UID]sighting, now time.Time) {
 	s.nodes.Selected++
 	if state == nil {
 		s.pending = append(s.pending, name)
 		return
 	}
 	s.reportInterval = max(s.reportInterval, state.ReportInterval())
-	if now.After(lateFrom(state, unreachable)) {
+	if report := seen[state.UID]; report.late(now) {
 		s.nodes.Failed++
 		s.late = append(s.late, name)
-		s.failures = append(s.failures, lateFailure(state, unreachable))
+		s.failures = append(s.failures, lateFailure(state, report))
 		return
 	}
 	if !state.Follows(c) {
@@ -159,8 +164,8 @@ func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.
 }
 
 // left adds a node that is not selected, if its agent has not detached everything yet. A node that is late is not waited for.
-func (s *nodeSummary) left(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, unreachable time.Time, now time.Time) {
-	if now.After(lateFrom(state, unreachable)) {
+func (s *nodeSummary) left(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, report sighting, now time.Time) {
+	if report.late(now) {
 		return
 	}
 	if f := summarizeInterfaces(state, c.UID); f.native+f.generic > 0 || f.pending {
@@ -215,7 +220,7 @@ func onNodeText(node, iface string) string { return node + "/" + format.Printabl
 
 // sort sorts all lists. Caches list objects in random order, and the status must not change with it.
 func (s *nodeSummary) sort() {
-	for _, names := range [][]string{s.pending, s.leaving, s.late, s.skipped, s.fellBackToGeneric} {
+	for _, names := range [][]string{s.pending, s.leaving, s.leftOut, s.late, s.skipped, s.fellBackToGeneric} {
 		slices.Sort(names)
 	}
 	slices.SortStableFunc(s.failures, func(a, b v1alpha1.Failure) int {

@@ -18,7 +18,7 @@ import (
 )
 
 func TestSummarizeReadyCondition(t *testing.T) {
-	edge := []corev1.Node{node("n1", "edge"), node("n2", "edge"), node("n3", "core")}
+	edge := []corev1.Node{node("n1", "edge"), node("n2", "edge"), node("n3", "core"), windows("w2", "mixed"), windows("w1", "mixed"), node("n4", "mixed"), windows("w3", "windows")}
 	good := func(name string) stateBuilder {
 		return state(name).For("a", 5).Attached("eth0", v1alpha1.AttachNative, "a")
 	}
@@ -60,6 +60,19 @@ func TestSummarizeReadyCondition(t *testing.T) {
 		"no node is selected": {
 			counter("a").Pool("none"), objs(state("n1").For("a", 5)),
 			"False NoNodesSelected: spec.nodeSelector selects no node", "0/0 0; 0 0 0 0", nil,
+		},
+		"only nodes on which no agent can run are selected": {
+			counter("a").Pool("windows"), nil,
+			"False NoNodesSelected: spec.nodeSelector selects only nodes on which no agent can run (not Linux, AWS Fargate or Virtual Kubelet): w3", "0/0 0; 0 0 0 0", nil,
+		},
+		"nodes on which no agent can run are left out": {
+			counter("a").Pool("mixed"), objs(good("n4")),
+			"True AllInterfacesAttached: 1 interface is being counted on 1 node; 2 nodes are left out, because no agent can run there (not Linux, AWS Fargate or Virtual Kubelet): w1, w2",
+			"1/1 0; 1 1 0 0", nil,
+		},
+		"a node that is labelled so that no agent can run there, and still counts": {
+			counter("a").Pool("mixed"), objs(good("n4"), good("w1")),
+			"Unknown Pending: waiting for 1 node to stop counting: w1", "1/1 0; 1 1 0 0", nil,
 		},
 		"the selector has an invalid label key": {
 			counter("a").Selector("a b", metav1.LabelSelectorOpExists), objs(good("n1")),
@@ -151,7 +164,7 @@ func TestSummarizeReadyCondition(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tc.counter.Obj()
-			s := summarize(&c, edge, tc.states, now)
+			s := statusInTime(&c, edge, tc.states, now)
 			ready := s.Conditions[0]
 			if got := fmt.Sprintf("%s %s: %s", ready.Status, ready.Reason, ready.Message); got != tc.want {
 				t.Errorf("Ready is %s\nwant     %s", got, tc.want)
@@ -196,7 +209,7 @@ func TestSummarizeTotals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tc.counter.Obj()
-			s := summarize(&c, nodes, []v1alpha1.XDPNodeState{five, seven}, now)
+			s := statusInTime(&c, nodes, []v1alpha1.XDPNodeState{five, seven}, now)
 			if s.Total.Packets != tc.want {
 				t.Errorf("total %d packets, want %d", s.Total.Packets, tc.want)
 			}
@@ -215,7 +228,7 @@ func TestSummarizeStatus(t *testing.T) {
 		{Class: "IPv9/NEW", Packets: 2, Bytes: 120},
 	}}}
 	c := counter("a").Obj()
-	s := summarize(&c, []corev1.Node{node("n1", "")}, []v1alpha1.XDPNodeState{n1}, now)
+	s := statusInTime(&c, []corev1.Node{node("n1", "")}, []v1alpha1.XDPNodeState{n1}, now)
 
 	number := func(n int32) *int32 { return &n }
 	if diff := cmp.Diff([]v1alpha1.ProtocolCounts{
@@ -264,7 +277,7 @@ func TestSummarizeRates(t *testing.T) {
 		"another node whose kubelet has stopped and whose agent reports": {state("n1").For("a", 5).Moving(), unreachable(node("n1", ""), born), 10},
 	} {
 		c := counter("a").Obj()
-		s := summarize(&c, []corev1.Node{tc.node}, []v1alpha1.XDPNodeState{tc.other.Obj(), busy}, now)
+		s := statusInTime(&c, []corev1.Node{tc.node}, []v1alpha1.XDPNodeState{tc.other.Obj(), busy}, now)
 		if s.Total.PacketsPerSecond != tc.want || s.Total.BitsPerSecond != 800*tc.want || s.Total.Packets != 12 {
 			t.Errorf("with %s: %d packets/s, %d bits/s and %d packets; want %d packets/s of 100 bytes, and 12", name,
 				s.Total.PacketsPerSecond, s.Total.BitsPerSecond, s.Total.Packets, tc.want)
@@ -284,7 +297,7 @@ func TestSummarizeListsTheFirstFailures(t *testing.T) {
 		nodes = append(nodes, node(name, ""))
 		states = append(states, state(name).For("a", 1).Failed("eth0", v1alpha1.ReasonXDPHookInUse, "a").Obj())
 	}
-	s := summarize(&c, nodes, states, now)
+	s := statusInTime(&c, nodes, states, now)
 	if len(s.Failures) != 10 || s.Failures[0].Node != "n00" || s.Nodes.Failed != 12 {
 		t.Errorf("%d failures listed from %s on, %d nodes failed; want 10 from n00 on, and 12", len(s.Failures), s.Failures[0].Node, s.Nodes.Failed)
 	}
@@ -316,7 +329,7 @@ func TestDepartAndMergeDeparted(t *testing.T) {
 	total := func(r *v1alpha1.Retired, states ...v1alpha1.XDPNodeState) int64 {
 		c := counter("a").Obj()
 		c.Status.Retired = r
-		return summarize(&c, nil, states, now).Total.Packets
+		return statusInTime(&c, nil, states, now).Total.Packets
 	}
 	leaving := state("n1").For("a", 7).Obj()
 	gone := func(uids ...types.UID) func(v1alpha1.DepartingNode) bool {

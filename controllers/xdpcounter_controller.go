@@ -5,8 +5,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,9 +21,6 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	applyv1alpha1 "github.com/xdp-operator/xdp-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 )
-
-// startupGracePeriod is how long a controller that has started waits before it reports that agents are late.
-const startupGracePeriod = 30 * time.Second
 
 // XDPCounterReconciler summarizes the reports of the nodes in the status of each XDPCounter. It is the only writer of the
 // status, with one exception: NodeStateReconciler adds to status.retired.
@@ -44,8 +39,7 @@ type XDPCounterReconciler struct {
 	Rescuing func(types.UID) bool
 
 	notified notified
-	once     sync.Once
-	began    time.Time    // of the first Reconcile
+	reports  reportTimes
 	states   atomic.Int64 // the number of node states in the last Reconcile
 }
 
@@ -71,10 +65,11 @@ func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 		return requeueOnConflict(err)
 	}
 	now := r.Clock.Now()
-	status := summarize(counter, nodes.Items, states.Items, now)
-	if wait := r.startupGrace(counter.Status, status, now); wait > 0 {
-		return ctrl.Result{RequeueAfter: wait}, nil
+	seen, err := r.look(ctx, nodes.Items, states.Items, now)
+	if err != nil {
+		return ctrl.Result{}, err
 	}
+	status := summarize(counter, nodes.Items, states.Items, seen, now)
 	if needsWrite(counter.Status, status) {
 		if err := r.apply(ctx, counter, status); err != nil {
 			return requeueOnConflict(err)
@@ -82,25 +77,20 @@ func (r *XDPCounterReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	}
 	conclusive := !meta.IsStatusConditionPresentAndEqual(status.Conditions, v1alpha1.ConditionReady, metav1.ConditionUnknown)
 	send(r.Events, counter, r.notified.next(counter, attachStates(counter.UID, states.Items), conclusive))
-	return ctrl.Result{RequeueAfter: untilNextLate(nodes.Items, states.Items, now)}, nil
+	return ctrl.Result{RequeueAfter: untilNextLate(seen, now)}, nil
 }
 
-// startupGrace returns how long to wait before agents are reported as late, zero if there is no need to wait. After an outage
-// of the API server, which ends the leading controller, no agent may have reported yet. A status that already reports late
-// agents is updated without waiting.
-func (r *XDPCounterReconciler) startupGrace(old, next v1alpha1.XDPCounterStatus, now time.Time) time.Duration {
-	r.once.Do(func() { r.began = now })
-	if hasLateReports(old) || !hasLateReports(next) {
-		return 0
+// look returns when the report of each node state was first seen. The first call reads which agents an earlier controller has
+// reported as late.
+func (r *XDPCounterReconciler) look(ctx context.Context, nodes []corev1.Node, states []v1alpha1.XDPNodeState, now time.Time) (map[types.UID]sighting, error) {
+	if !r.reports.hasStarted() {
+		counters := &v1alpha1.XDPCounterList{}
+		if err := r.Client.List(ctx, counters, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, fmt.Errorf("list counters: %w", err)
+		}
+		r.reports.start(counters.Items, nodes, states, now)
 	}
-	return max(0, r.began.Add(startupGracePeriod).Sub(now))
-}
-
-// hasLateReports reports whether the status has agents that are late.
-func hasLateReports(s v1alpha1.XDPCounterStatus) bool {
-	return slices.ContainsFunc(s.Failures, func(f v1alpha1.Failure) bool {
-		return f.Reason == v1alpha1.ReasonAgentNotReporting || f.Reason == v1alpha1.ReasonNodeUnreachable
-	})
+	return r.reports.look(nodes, states, now), nil
 }
 
 // mergeDeparted adds the copies of departed nodes to the retired counts when their node state is deleted for certain: neither

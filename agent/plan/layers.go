@@ -202,9 +202,8 @@ func (s stack) walk(index int, visit func(int)) {
 	down(index)
 }
 
-// height returns the number of interfaces below. It is less than that of every interface above.
-func (s stack) height(index int) int {
-	height := -1
+// height returns the number of interfaces below, and the interface itself. It is less than that of every interface above.
+func (s stack) height(index int) (height int) {
 	s.walk(index, func(int) { height++ })
 	return height
 }

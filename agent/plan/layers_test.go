@@ -46,6 +46,10 @@ var (
 		{Name: "ovs-system", Index: 2, Kind: "openvswitch"}, {Name: "br-ex", Index: 3, Kind: "openvswitch", Primary: true},
 		{Name: "eth0", Index: 4, Master: 2}, {Name: "br-ex.7", Index: 5, Kind: "vlan", Parent: 3},
 	}
+	vlanInBond = []Interface{
+		{Name: "eth0", Index: 2}, {Name: "eth0.5", Index: 3, Kind: "vlan", Parent: 2, Master: 5},
+		{Name: "eth1", Index: 4, Master: 5, Hook: Hook{Program: 9, Mode: Native}}, {Name: "bond0", Index: 5, Kind: "bond"},
+	}
 	overlaid   = []Interface{{Name: "eth0", Index: 2, Primary: true}, {Name: "vx0", Index: 3, Kind: "vxlan", Parent: 2}}
 	everything = []string{"*"}
 )
@@ -107,6 +111,17 @@ func TestWhereStackedInterfacesAreCounted(t *testing.T) {
 		"such a one in a bond": {
 			Selection{Names: everything}, azureBonded, []string{"eth1", "eth0"},
 			map[string][]string{"bond0": {"eth0", "eth1"}, "enP1s1": {"eth0"}},
+		},
+		"a member of a bond that is in use, upon another interface that is selected, once": {
+			Selection{Names: []string{"eth0", "eth0.5", "bond0"}}, vlanInBond, []string{"eth0"},
+			map[string][]string{"eth0.5": {"eth0"}, "bond0": {"eth0"}},
+		},
+		"Open vSwitch's bridge alone": {Selection{Primary: true}, switched, []string{"br-ex"}, nil},
+		"Open vSwitch's bridge and its datapath, each for itself": {
+			Selection{Names: []string{"ovs-system", "br-ex"}}, switched[:2], []string{"ovs-system", "br-ex"}, nil,
+		},
+		"an interface beside Open vSwitch": {
+			Selection{Names: []string{"eth*"}}, append(switched[:3:3], Interface{Name: "eth1", Index: 6}), []string{"eth0", "eth1"}, nil,
 		},
 		"Open vSwitch's bridge at the port": {
 			Selection{Primary: true, Names: []string{"eth*"}}, switched, []string{"eth0"}, map[string][]string{"br-ex": {"eth0"}},

@@ -9,6 +9,42 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
+func TestLive(t *testing.T) {
+	i := Interface{Name: "eth0", Index: 2, Hook: Hook{Program: 7, Mode: Native}}
+	gone := Interface{} // of an index that is not in use
+	for name, tc := range map[string]struct {
+		a    Attachment
+		i    Interface
+		want bool
+	}{
+		"its program is on the interface":               {Attachment{Index: 2, Program: 7}, i, true},
+		"another program is on the interface":           {Attachment{Index: 2, Program: 8}, i, false},
+		"another interface":                             {Attachment{Index: 3, Program: 7}, i, false},
+		"the interface is gone, and so is the program":  {Attachment{}, gone, false},
+		"the interface is gone, the program is not":     {Attachment{Program: 7}, Interface{Hook: i.Hook}, false},
+		"it has no program, and nothing is on the hook": {Attachment{Index: 2}, Interface{Index: 2}, false},
+		"shared: any program is on the interface":       {Attachment{Index: 2, Program: 9, ViaDispatcher: true}, i, true},
+		"shared: nothing is on the hook":                {Attachment{Index: 2, Program: 9, ViaDispatcher: true}, Interface{Index: 2}, false},
+		"shared: another interface":                     {Attachment{Index: 3, Program: 7, ViaDispatcher: true}, i, false},
+		"shared: the interface is gone":                 {Attachment{ViaDispatcher: true}, Interface{Hook: i.Hook}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := tc.a.Live(tc.i); got != tc.want {
+				t.Errorf("Live is %v", got)
+			}
+		})
+	}
+}
+
+func TestOneAttachmentThatGoesDoesNotHideTheNext(t *testing.T) {
+	interfaces := []Interface{{Name: "eth0", Index: 2, Hook: Hook{Program: 7, Mode: Native}}, {Name: "eth1", Index: 3, Hook: Hook{Program: 8, Mode: Native}}}
+	first, second := Attachment{Index: 2, Program: 7, Pin: "2"}, Attachment{Index: 3, Program: 8, Pin: "3"}
+	attach, detach := Diff([]Attachment{first, second}, []Attachment{{Index: 3, Name: "eth1", Mode: Auto}}, interfaces)
+	if len(attach) != 0 || len(detach) != 1 || detach[0].Pin != "2" {
+		t.Errorf("attach %v, detach %v", attach, detach)
+	}
+}
+
 func TestWhatChangesAnAttachment(t *testing.T) {
 	eth0 := Interface{Name: "eth0", Index: 2, Hook: Hook{Program: 7, Mode: Native}}
 	ours := Attachment{Index: 2, Program: 7, Map: 70, Pin: "2"}

@@ -328,6 +328,7 @@ func TestLedgerAddNewMaps(t *testing.T) {
 		"the interface is removed before the map is booked":  {added: true, want: map[string]uint64{"a": 7}},
 		"the interface was removed before the map was added": {gone: true, want: map[string]uint64{}},
 		"the map is older than the newest booked map":        {newest: m2, want: map[string]uint64{}},
+		"the map is the newest one, which was given up":      {newest: m1, want: map[string]uint64{}},
 		"the ledger was never saved":                         {unopened: true, want: map[string]uint64{}},
 	} {
 		index := map[bool]int{false: 2}[tc.gone]

@@ -18,7 +18,7 @@ const (
 	ReasonSuspended             = "Suspended"             // spec.suspend is set: nothing is counted, and the totals are kept
 	ReasonUninstalled           = "Uninstalled"           // xdp-operator was uninstalled: nothing is counted, and the totals are kept
 	ReasonInvalidNodeSelector   = "InvalidNodeSelector"   // spec.nodeSelector is not a valid label selector
-	ReasonNoNodesSelected       = "NoNodesSelected"       // spec.nodeSelector matches no node
+	ReasonNoNodesSelected       = "NoNodesSelected"       // spec.nodeSelector matches no node on which an agent can run
 	ReasonNoInterfacesMatched   = "NoInterfacesMatched"   // spec.interfaces matches no interface of the node
 	ReasonPartiallyAttached     = "PartiallyAttached"     // some selected interfaces are counted and some are not
 	ReasonNothingAttached       = "NothingAttached"       // interfaces are selected and none is counted
@@ -123,7 +123,7 @@ var reasonTable = []ReasonInfo{
 	},
 	{
 		Reason: ReasonNoNodesSelected, Scope: ScopeCounter, Status: metav1.ConditionFalse,
-		Meaning: "spec.nodeSelector matches no node",
+		Meaning: "spec.nodeSelector matches no node on which an agent can run",
 		Remedy:  "compare spec.nodeSelector with the labels of the nodes",
 		Kubectl: "kubectl get nodes --show-labels",
 	},

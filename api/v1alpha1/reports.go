@@ -89,42 +89,58 @@ func (s *XDPNodeState) ReportInterval() time.Duration {
 // NextReportTime returns when the report after this one is due at the latest. After a report with traffic the next one is
 // due after the interval, since at least its rates differ; after a report without traffic a heartbeat is due.
 func NextReportTime(reported time.Time, interval time.Duration, accounts []CounterAccount) time.Time {
-	moving := slices.ContainsFunc(accounts, func(a CounterAccount) bool { return a.Rate() != traffic.Rate{} })
-	if moving {
-		return reported.Add(2*interval + ReportTolerance)
+	busy, quiet := reportTimeouts(interval)
+	if slices.ContainsFunc(accounts, func(a CounterAccount) bool { return a.Rate() != traffic.Rate{} }) {
+		return reported.Add(busy)
 	}
-	return reported.Add(2 * HeartbeatInterval(interval))
+	return reported.Add(quiet)
 }
 
-// ReportDeadline returns when the agent counts as late if it does not report before: status.nextReportTime, or while the
-// agent has yet to follow a changed spec, SpecAckTimeout after the change.
-func (s *XDPNodeState) ReportDeadline() time.Time {
-	last := s.LastReported()
-	switch {
-	case s.Status.ObservedGeneration != s.Generation:
-		if updated := s.SpecUpdateTime(); updated.After(last) {
-			last = updated
+// reportTimeouts returns after how much time without a report an agent is late: with traffic, and without.
+func reportTimeouts(interval time.Duration) (busy, quiet time.Duration) {
+	return 2*interval + ReportTolerance, 2 * HeartbeatInterval(interval)
+}
+
+// ReportTimeout returns how long after its latest report the agent is late if it does not report again. It is the difference
+// of status.nextReportTime and status.reportTime, which are both of the agent's clock, so it is right if that clock is wrong.
+// It is limited to what ReportInterval allows, so that no report makes its agent late at once, or never. If the report does
+// not say when the next one is due, it is the longest time that is allowed.
+func (s *XDPNodeState) ReportTimeout() time.Duration {
+	busy, quiet := reportTimeouts(s.ReportInterval())
+	reported, next := s.Status.ReportTime, s.Status.NextReportTime
+	if reported == nil || next == nil {
+		return quiet
+	}
+	return min(max(next.Sub(reported.Time), busy), quiet)
+}
+
+// ReportStoredAt returns when the API server stored the latest report, by the clock of the API server and in whole seconds. It
+// is zero if that is not known. Source: metadata.managedFields; the API server sets the time of an entry whenever its manager
+// changes a value, and each report changes status.reportTime. Several API servers are assumed to have the same time.
+func (s *XDPNodeState) ReportStoredAt() time.Time {
+	var stored time.Time
+	for _, entry := range s.ManagedFields {
+		if entry.Subresource == "status" && entry.Time != nil && entry.Time.After(stored) {
+			stored = entry.Time.Time
 		}
-		return last.Add(SpecAckTimeout)
-	case s.Status.NextReportTime == nil: // written by an agent that does not know the field
-		return last.Add(2 * HeartbeatInterval(s.Spec.ReportInterval.Duration))
-	default:
-		return s.Status.NextReportTime.Time
 	}
+	return stored
 }
 
-// Late reports whether the agent should have reported before now and has not.
-func (s *XDPNodeState) Late(now time.Time) bool { return now.After(s.ReportDeadline()) }
-
-// LastReported returns when the agent last reported. If it never has, when its node state was created.
+// LastReported returns when the agent last reported: ReportStoredAt, or status.reportTime, which is of the agent's clock, if
+// that is not known. Zero: the agent has never reported.
 func (s *XDPNodeState) LastReported() time.Time {
-	if t := s.Status.ReportTime; t != nil {
-		return t.Time
+	reported := s.Status.ReportTime
+	if reported == nil {
+		return time.Time{}
 	}
-	return s.CreationTimestamp.Time
+	if stored := s.ReportStoredAt(); !stored.IsZero() {
+		return stored
+	}
+	return reported.Time
 }
 
-// SpecUpdateTime returns when the controller wrote the present spec.
+// SpecUpdateTime returns when the controller wrote the present spec, by the clock of that controller.
 func (s *XDPNodeState) SpecUpdateTime() time.Time {
 	if t := s.Spec.UpdateTime; t != nil {
 		return t.Time

@@ -70,7 +70,9 @@ type InterfaceSelector struct {
 
 // XDPCounterSpec defines what to count. An empty spec counts the primary interfaces of every node.
 type XDPCounterSpec struct {
-	// nodeSelector selects nodes by their labels. If it is empty or not set, all nodes are selected.
+	// nodeSelector selects nodes by their labels. If it is empty or not set, all nodes are selected. Nodes on which no agent
+	// can run are left out: those whose label kubernetes.io/os is not linux, those of AWS Fargate
+	// (eks.amazonaws.com/compute-type=fargate), and those of a Virtual Kubelet (type=virtual-kubelet).
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])",message="operator must be In, NotIn, Exists or DoesNotExist",fieldPath=".matchExpressions"
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, (e.operator in ['In', 'NotIn']) == (has(e.values) && size(e.values) > 0))",message="values must list at least one value with the operators In and NotIn, and be left out with Exists and DoesNotExist",fieldPath=".matchExpressions"
@@ -110,7 +112,7 @@ type XDPCounterSpec struct {
 
 // NodeNumbers holds the numbers of nodes that are selected, ready and failed.
 type NodeNumbers struct {
-	// selected is the number of nodes that nodeSelector selects.
+	// selected is the number of nodes that nodeSelector selects, without those on which no agent can run.
 	Selected int32 `json:"selected"`
 	// ready is the number of selected nodes whose agent reports in time and counts every selected interface.
 	Ready int32 `json:"ready"`
@@ -301,7 +303,7 @@ type XDPCounterStatus struct {
 	// +optional
 	ReportInterval *metav1.Duration `json:"reportInterval,omitempty"`
 
-	// lastReportTime is the time of the latest node report that is part of the totals.
+	// lastReportTime is when the API server stored the latest node report that is part of the totals, by its clock.
 	// +optional
 	LastReportTime *metav1.Time `json:"lastReportTime,omitempty"`
 }

@@ -54,8 +54,8 @@ type XDPNodeStateSpec struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	ReportBytesPerSecond int64 `json:"reportBytesPerSecond,omitempty"`
-	// updateTime is when this spec was last changed while the agent was reporting. The agent must apply it within three
-	// minutes.
+	// updateTime is when the controller last changed this spec, by the controller's clock. The agent must apply a changed
+	// spec within three minutes.
 	// +optional
 	UpdateTime *metav1.Time `json:"updateTime,omitempty"`
 }
@@ -170,10 +170,11 @@ type XDPNodeStateStatus struct {
 	// observedGeneration is the generation of the spec that the agent has applied.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// reportTime is the time of the report.
+	// reportTime is the time of the report, by the node's clock. It changes with each report.
 	// +optional
 	ReportTime *metav1.MicroTime `json:"reportTime,omitempty"`
-	// nextReportTime is when the next report is due. An agent that has not reported by then is late.
+	// nextReportTime is when the next report is due at the latest, by the node's clock. An agent is late when more time has
+	// passed since its report arrived than from reportTime to nextReportTime.
 	// +optional
 	NextReportTime *metav1.Time `json:"nextReportTime,omitempty"`
 	// reportBytes is the size of a report as JSON in bytes, rounded up. It changes only when reports become larger than it,

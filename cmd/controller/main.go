@@ -133,7 +133,7 @@ func run(ctx context.Context, o options) error {
 	if err := r.counters.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the counter controller: %w", err)
 	}
-	if err := ctrlmetrics.Registry.Register(&controllers.Collector{Reader: mgr.GetClient(), States: r.states, Clock: clock.System()}); err != nil {
+	if err := ctrlmetrics.Registry.Register(&controllers.Collector{Reader: mgr.GetClient(), States: r.states, Counters: r.counters, Clock: clock.System()}); err != nil {
 		return fmt.Errorf("set up metrics: %w", err)
 	}
 	if err := mgr.Add(&uninstall.NamespaceWatcher{Live: mgr.GetAPIReader(), Namespace: o.namespace(), Uninstaller: r.uninstaller(uninstall.NamespaceGrace)}); err != nil {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
@@ -32,11 +33,12 @@ const pageSize = 500
 
 // client reads XDPCounters and XDPNodeStates. Its errors wrap those in errors.go.
 type client struct {
-	rest rest.Interface
-	host string
+	rest  rest.Interface
+	host  string
+	clock *serverClock
 }
 
-func newClient(flags genericclioptions.RESTClientGetter) (*client, error) {
+func newClient(flags genericclioptions.RESTClientGetter, local clock.PassiveClock) (*client, error) {
 	config, err := flags.ToRESTConfig()
 	if err != nil {
 		return nil, fmt.Errorf("read the kubeconfig: %w", err)
@@ -50,11 +52,13 @@ func newClient(flags genericclioptions.RESTClientGetter) (*client, error) {
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	config.UserAgent = "kubectl-xdpcounter/" + version
 	config.WarningHandler = rest.NoWarnings{}
+	server := &serverClock{local: local}
+	config.Wrap(server.wrap)
 	c, err := rest.RESTClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("create a client: %w", err)
 	}
-	return &client{rest: c, host: config.Host}, nil
+	return &client{rest: c, host: config.Host, clock: server}, nil
 }
 
 // listResult holds all objects of a resource at one resource version.

@@ -118,19 +118,10 @@ func (d *diagnosis) node(c *v1alpha1.XDPCounter, state *v1alpha1.XDPNodeState, n
 		d.add(reason, 1, "")
 		return branch{text: state.Name + "  " + reason, details: []string{message}}, false
 	}
-	// Only the controller reads the Node, which becomes NotReady before the agent's report is late.
-	unreachable := slices.IndexFunc(c.Status.Failures, func(f v1alpha1.Failure) bool {
-		return f.Node == state.Name && f.Reason == v1alpha1.ReasonNodeUnreachable
-	})
+	reason, message := lateness(c, state, now)
 	switch {
-	case unreachable >= 0:
-		return nodeBranch(v1alpha1.ReasonNodeUnreachable, v1alpha1.CauseOf(c.Status.Failures[unreachable].Message))
-	case state.Late(now):
-		message := "its agent has never reported"
-		if t := state.Status.ReportTime; t != nil {
-			message = fmt.Sprintf("its agent has not reported since %s, %s ago", t.UTC().Format(time.RFC3339), now.Sub(t.Time).Round(time.Second))
-		}
-		return nodeBranch(v1alpha1.ReasonAgentNotReporting, message)
+	case reason != "":
+		return nodeBranch(reason, message)
 	case !state.Follows(c):
 		return nodeBranch(v1alpha1.ReasonPending, "its agent has not applied the current spec yet")
 	}

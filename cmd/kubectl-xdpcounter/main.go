@@ -40,7 +40,7 @@ func main() {
 func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	flags := genericclioptions.NewConfigFlags(true)
 	flags.Namespace = nil // both kinds are cluster-scoped
-	connect := func() (*client, error) { return newClient(flags) }
+	connect := func() (*client, error) { return newClient(flags, clock.System()) }
 	root := &cobra.Command{
 		Use:     "kubectl-xdpcounter",
 		Short:   "Show the counts of XDPCounters, and why an XDPCounter is not Ready",
@@ -64,8 +64,8 @@ func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	flags.AddFlags(root.PersistentFlags())
 	complete(root, "context", contexts(flags))
 	root.AddCommand(
-		newTop(connect, streams, clock.System()),
-		newWhy(connect, streams, clock.System()),
+		newTop(connect, streams),
+		newWhy(connect, streams),
 	)
 	return root
 }

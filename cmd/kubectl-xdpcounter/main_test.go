@@ -24,6 +24,9 @@ var (
 
 const interval = 10 * time.Second
 
+// skewOfNodes is by how much the clocks of the nodes are wrong. No output depends on it.
+const skewOfNodes = 2 * time.Hour
+
 // some returns totals with the given number of packets in each class, of 100 bytes each.
 func some(packets map[traffic.Class]uint64) (t traffic.Totals) {
 	for c, n := range packets {
@@ -72,7 +75,8 @@ func aNode(name string, at time.Duration, totals traffic.Totals, counters ...v1a
 	s.Name, s.UID, s.Generation = name, types.UID("state-"+name), 1
 	s.CreationTimestamp.Time = noon.Add(-time.Hour)
 	s.Spec.ReportInterval.Duration = interval
-	reported := metav1.NewMicroTime(noon.Add(at))
+	reported := metav1.NewMicroTime(noon.Add(at + skewOfNodes))
+	s.ManagedFields = []metav1.ManagedFieldsEntry{{Subresource: "status", Time: &metav1.Time{Time: noon.Add(at)}}}
 	s.Status = v1alpha1.XDPNodeStateStatus{
 		ObservedGeneration: 1, ReportTime: &reported, Agent: &v1alpha1.AgentInfo{BootID: "boot"},
 		Interfaces: []v1alpha1.NodeInterface{
@@ -99,7 +103,7 @@ func cacheOf(counters []v1alpha1.XDPCounter, reports ...v1alpha1.XDPNodeState) *
 	w.setCounters(counters)
 	w.setNodes(nil, noon)
 	for _, state := range reports {
-		w.nodes[state.Name] = w.nodes[state.Name].next(&state, state.Status.ReportTime.Time)
+		w.nodes[state.Name] = w.nodes[state.Name].next(&state, state.LastReported())
 	}
 	return w
 }

@@ -17,7 +17,7 @@ import (
 type reports struct {
 	last     *v1alpha1.XDPNodeState
 	before   *v1alpha1.XDPNodeState // nil until the second report is received
-	received time.Time              // local time at which the last report was received
+	received time.Time              // when the last report was received, by the clock that span gets the time from
 }
 
 // next returns the reports after an update of the node state, which may have the same report as before.

@@ -59,7 +59,7 @@ func TestReportsGrowth(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var r reports
 			for _, state := range test.reports {
-				r = r.next(&state, state.Status.ReportTime.Time)
+				r = r.next(&state, state.LastReported())
 			}
 			now := r.received
 			if test.now > 0 {

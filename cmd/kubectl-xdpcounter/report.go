@@ -226,7 +226,7 @@ func (o *objectCache) nodeRows(c *v1alpha1.XDPCounter, measure bool, now time.Ti
 			name: name, counts: account.Sum(),
 			rate: &display.Rate{Packets: float64(rate.PacketsPerSecond), Bits: float64(rate.BitsPerSecond)},
 		}
-		if node.last.Late(now) {
+		if reason, _ := lateness(c, node.last, now); reason != "" {
 			r.rate = nil
 		} else if grown, ok := node.ofCounter(c.UID, now); ok && measure {
 			rate := display.RateOf(grown.totals.Sum(), grown.elapsed)
@@ -253,13 +253,14 @@ func (o *objectCache) interfaceRows(c *v1alpha1.XDPCounter, measure bool, now ti
 	var rows []row
 	for _, name := range slices.Sorted(maps.Keys(o.nodes)) {
 		node := o.nodes[name]
+		late, _ := lateness(c, node.last, now)
 		for _, i := range node.last.Status.Interfaces {
 			if i.State != v1alpha1.InterfaceAttached || !slices.Contains(i.Counters, c.UID) {
 				continue
 			}
 			totals := v1alpha1.TotalsOf(i.Counts)
 			r := row{name: i.Name, node: name, mode: string(i.Mode), counts: totals.Sum()}
-			if grown, ok := node.ofInterface(i, now); ok && measure && !node.last.Late(now) {
+			if grown, ok := node.ofInterface(i, now); ok && measure && late == "" {
 				rate := display.RateOf(grown.totals.Sum(), grown.elapsed)
 				r.rate = &rate
 			}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	"k8s.io/utils/clock"
 
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
@@ -36,12 +35,11 @@ type top struct {
 	interval time.Duration
 
 	client *client
-	clock  clock.PassiveClock
 	show   func(report) error
 }
 
-func newTop(connect func() (*client, error), streams genericiooptions.IOStreams, clock clock.PassiveClock) *cobra.Command {
-	t := top{clock: clock}
+func newTop(connect func() (*client, error), streams genericiooptions.IOStreams) *cobra.Command {
+	var t top
 	c := &cobra.Command{
 		Use:   "top [NAME]",
 		Short: "Show the counts of XDPCounters live",
@@ -144,9 +142,9 @@ func (t *top) print(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		cache.setNodes(states, t.clock.Now())
+		cache.setNodes(states, t.client.clock.Now())
 	}
-	return t.show(cache.build(t.by, t.sort, false, t.clock.Now()))
+	return t.show(cache.build(t.by, t.sort, false, t.client.clock.Now()))
 }
 
 // run watches both resources and prints once per interval, until ctx is done or the counter is deleted.
@@ -187,7 +185,7 @@ func (t *top) run(ctx context.Context) error {
 		case err := <-failed:
 			return err
 		case u := <-updates:
-			cache.add(u, t.clock.Now())
+			cache.add(u, t.client.clock.Now())
 			if t.name != "" && cache.counters != nil && len(cache.counters) == 0 {
 				if began {
 					return fmt.Errorf("%w: %s was deleted", errNoCounter, t.name)
@@ -200,7 +198,7 @@ func (t *top) run(ctx context.Context) error {
 		}
 		if due {
 			began = true
-			r := cache.build(t.by, t.sort, true, t.clock.Now())
+			r := cache.build(t.by, t.sort, true, t.client.clock.Now())
 			rates.add(&r)
 			if err := t.show(r); err != nil {
 				return err

@@ -10,13 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	"k8s.io/utils/clock"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/cmd/internal/display"
 )
 
-func newWhy(connect func() (*client, error), streams genericiooptions.IOStreams, clock clock.PassiveClock) *cobra.Command {
+func newWhy(connect func() (*client, error), streams genericiooptions.IOStreams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "why NAME",
 		Short: "Show why an XDPCounter is not Ready, and what to do",
@@ -43,7 +42,7 @@ each reason. The exit status is 0 if the XDPCounter is Ready, and 4 if it is not
 			if err != nil {
 				return err
 			}
-			d := diagnose(&found[0], states, clock.Now())
+			d := diagnose(&found[0], states, c.clock.Now())
 			namespace := ""
 			if d.needsNamespace() {
 				namespace = c.agentNamespace(cmd.Context())

@@ -47,8 +47,8 @@ cannot create more series. Labels contain no addresses, ports, kernel IDs or pod
 
 `
 	ofControllers = `
-For X XDPCounters there are at most 5·X + %d series. A standby replica serves the same values for the XDPCounters, so
-aggregate with ` + "`max by (xdpcounter)`" + `.
+For X XDPCounters there are at most 5·X + %d series. A standby replica serves the same values for the XDPCounters, but
+smaller ages: it counts from the scrape that first saw a report. So aggregate with ` + "`max by (xdpcounter)`" + `.
 
 ## Scraping
 

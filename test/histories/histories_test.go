@@ -30,7 +30,8 @@ import (
 )
 
 // In the end each XDPCounter says what the maps of all nodes have counted for it, as far as it was ever read and saved,
-// and no version of it says less than one before.
+// and no version of it says less than one before. The clocks of nodes and controllers are wrong by hours, and an agent is late
+// only if it has stopped.
 func TestRandomHistoriesOfAgentsAndControllersKeepEveryTotal(t *testing.T) {
 	history.Run(t, 150, 150, func(h *history.History) history.Scenario {
 		w := &world{
@@ -48,6 +49,7 @@ type machine struct {
 	*history.Kernel
 
 	agent *agent.Agent
+	skew  time.Duration // of the machine's clock
 }
 
 type world struct {
@@ -67,16 +69,17 @@ type world struct {
 func (w *world) startController() {
 	w.cache = w.Server.NewCache()
 	client, live := &memapi.Client{Server: w.Server, Cache: w.cache, Fault: w.between}, &memapi.Client{Server: w.Server, Fault: w.between}
-	states := &controllers.NodeStateReconciler{Client: client, Live: live, Clock: w.Clock}
+	clock := history.Skewed{PassiveClock: w.Clock, By: w.Skew()}
+	states := &controllers.NodeStateReconciler{Client: client, Live: live, Clock: clock}
 	w.reconcilers = []reconcile.Reconciler{
 		states,
-		&controllers.XDPCounterReconciler{Client: client, Live: live, Clock: w.Clock, Events: &events.FakeRecorder{}, Rescuing: states.Rescuing},
+		&controllers.XDPCounterReconciler{Client: client, Live: live, Clock: clock, Events: &events.FakeRecorder{}, Rescuing: states.Rescuing},
 	}
 }
 
 // startMachine boots a machine, whose agent starts.
 func (w *world) startMachine(node string) {
-	m := &machine{Kernel: &history.Kernel{
+	m := &machine{skew: w.Skew(), Kernel: &history.Kernel{
 		History: w.History, Node: node, Boot: w.boot(), Between: w.between, Opened: w.opened,
 		Interfaces: []plan.Interface{{Name: "eth0", Index: 2, MTU: 1500, Primary: true}, {Name: "eth1", Index: 3, MTU: 1500}},
 	}}
@@ -87,7 +90,8 @@ func (w *world) startMachine(node string) {
 func (w *world) startAgent(m *machine) {
 	m.agent = &agent.Agent{
 		Client: m.StartAgent(), Node: m.Node,
-		Info: v1alpha1.AgentInfo{BootID: m.Boot}, Datapath: m, Links: m, Clock: w.Clock,
+		Info: v1alpha1.AgentInfo{BootID: m.Boot}, Datapath: m, Links: m,
+		Clock: history.Skewed{PassiveClock: w.Clock, By: m.skew},
 	}
 }
 
@@ -230,16 +234,7 @@ func (w *world) written(change memapi.Change) {
 // End implements history.Scenario.
 func (w *world) End() {
 	for range 15 {
-		for _, name := range []string{"n1", "n2", "n3", "a", "b"} {
-			history.DeliverAll(w.cache, memapi.Kinds()...)
-			w.reconcile(0, name)
-			w.reconcile(1, name)
-			if m := w.machines[name]; m != nil {
-				history.DeliverAll(m.Cache, memapi.NodeStates)
-				w.Clock.Step(time.Minute)
-				w.pass(m)
-			}
-		}
+		w.round(true)
 	}
 	list := &v1alpha1.XDPCounterList{}
 	w.Must(w.Live.List(context.Background(), list))
@@ -249,9 +244,54 @@ func (w *world) End() {
 			w.Fatalf("counter %s says %v, want %v; retired %+v", x.UID, got.Sum(), want.Sum(), x.Status.Retired)
 		}
 	}
+	w.expectLate("all have reported", false)
+	w.Clock.Step(30 * time.Hour) // longer than the agents wait for any report
+	w.round(false)
+	w.expectLate("all have stopped", true)
+	w.startController()
+	w.round(false)
+	w.expectLate("all have stopped, and the controller has started again", true)
+	for range 3 {
+		w.round(true)
+	}
+	w.expectLate("all have reported again", false)
 	for _, k := range w.machines {
 		if slices.ContainsFunc(k.Maps, func(m *history.Map) bool { return m.Booked != m.Counts }) {
 			w.Fatalf("in the end a map of %s holds what is in no report", k.Node)
+		}
+	}
+}
+
+// round lets the controller do everything, and the agents too if they run.
+func (w *world) round(agents bool) {
+	for _, name := range []string{"n1", "n2", "n3", "a", "b"} {
+		history.DeliverAll(w.cache, memapi.Kinds()...)
+		w.reconcile(0, name)
+		w.reconcile(1, name)
+		if m := w.machines[name]; m != nil && agents {
+			history.DeliverAll(m.Cache, memapi.NodeStates)
+			w.Clock.Step(time.Minute)
+			w.pass(m)
+		}
+	}
+}
+
+// expectLate compares how many agents each XDPCounter reports as late: all or none.
+func (w *world) expectLate(what string, late bool) {
+	list := &v1alpha1.XDPCounterList{}
+	w.Must(w.Live.List(context.Background(), list))
+	for _, x := range list.Items {
+		got, want := 0, 0
+		for _, f := range x.Status.Failures {
+			if f.Reason == v1alpha1.ReasonAgentNotReporting {
+				got++
+			}
+		}
+		if late {
+			want = int(x.Status.Nodes.Selected)
+		}
+		if got != want {
+			w.Fatalf("%s: counter %s has %d late agents, want %d: %+v", what, x.UID, got, want, x.Status.Failures)
 		}
 	}
 }

@@ -9,7 +9,7 @@ package v1alpha1
 //
 // NodeNumbers holds the numbers of nodes that are selected, ready and failed.
 type NodeNumbersApplyConfiguration struct {
-	// selected is the number of nodes that nodeSelector selects.
+	// selected is the number of nodes that nodeSelector selects, without those on which no agent can run.
 	Selected *int32 `json:"selected,omitempty"`
 	// ready is the number of selected nodes whose agent reports in time and counts every selected interface.
 	Ready *int32 `json:"ready,omitempty"`

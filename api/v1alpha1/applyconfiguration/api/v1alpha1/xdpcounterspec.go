@@ -15,7 +15,9 @@ import (
 //
 // XDPCounterSpec defines what to count. An empty spec counts the primary interfaces of every node.
 type XDPCounterSpecApplyConfiguration struct {
-	// nodeSelector selects nodes by their labels. If it is empty or not set, all nodes are selected.
+	// nodeSelector selects nodes by their labels. If it is empty or not set, all nodes are selected. Nodes on which no agent
+	// can run are left out: those whose label kubernetes.io/os is not linux, those of AWS Fargate
+	// (eks.amazonaws.com/compute-type=fargate), and those of a Virtual Kubelet (type=virtual-kubelet).
 	NodeSelector *v1.LabelSelectorApplyConfiguration `json:"nodeSelector,omitempty"`
 	// interfaces selects interfaces on each selected node. If it is not set, the primary interfaces are selected.
 	Interfaces *InterfaceSelectorApplyConfiguration `json:"interfaces,omitempty"`

@@ -38,7 +38,7 @@ type XDPCounterStatusApplyConfiguration struct {
 	// reportInterval is the interval at which the nodes report now. It is longer than spec.reportInterval if the
 	// reports of the cluster would exceed the controller's write budget.
 	ReportInterval *metav1.Duration `json:"reportInterval,omitempty"`
-	// lastReportTime is the time of the latest node report that is part of the totals.
+	// lastReportTime is when the API server stored the latest node report that is part of the totals, by its clock.
 	LastReportTime *metav1.Time `json:"lastReportTime,omitempty"`
 }
 

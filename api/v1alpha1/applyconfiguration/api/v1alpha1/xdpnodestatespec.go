@@ -21,8 +21,8 @@ type XDPNodeStateSpecApplyConfiguration struct {
 	// reportBytesPerSecond is this node's share of the cluster's budget of report bytes. The agent doubles reportInterval
 	// until its reports stay within it. 0 means no limit.
 	ReportBytesPerSecond *int64 `json:"reportBytesPerSecond,omitempty"`
-	// updateTime is when this spec was last changed while the agent was reporting. The agent must apply it within three
-	// minutes.
+	// updateTime is when the controller last changed this spec, by the controller's clock. The agent must apply a changed
+	// spec within three minutes.
 	UpdateTime *v1.Time `json:"updateTime,omitempty"`
 }
 

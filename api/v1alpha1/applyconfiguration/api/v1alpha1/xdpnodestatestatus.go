@@ -17,9 +17,10 @@ import (
 type XDPNodeStateStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that the agent has applied.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// reportTime is the time of the report.
+	// reportTime is the time of the report, by the node's clock. It changes with each report.
 	ReportTime *v1.MicroTime `json:"reportTime,omitempty"`
-	// nextReportTime is when the next report is due. An agent that has not reported by then is late.
+	// nextReportTime is when the next report is due at the latest, by the node's clock. An agent is late when more time has
+	// passed since its report arrived than from reportTime to nextReportTime.
 	NextReportTime *v1.Time `json:"nextReportTime,omitempty"`
 	// reportBytes is the size of a report as JSON in bytes, rounded up. It changes only when reports become larger than it,
 	// or smaller than three quarters of it.
