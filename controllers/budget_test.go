@@ -263,3 +263,35 @@ func BenchmarkSummarize(b *testing.B) {
 		})
 	}
 }
+
+func TestBudgetWithoutLimitsOrNodes(t *testing.T) {
+	limited := Budget{WritesPerSecond: 50, BytesPerSecond: 200_000}
+	for name, tc := range map[string]struct{ got, want float64 }{
+		"bytes of a node without a limit":       {float64(Budget{}.bytesPerNode(5)), 0},
+		"bytes of a node where there is none":   {float64(limited.bytesPerNode(0)), 0},
+		"bytes of a node of 1,000":              {float64(limited.bytesPerNode(1000)), 150},
+		"cost without limits":                   {Budget{}.cost(2000), 0},
+		"cost of a small report":                {limited.cost(100), 0.02},
+		"cost of a large report":                {limited.cost(200_000), 1},
+		"cost if only the bytes are limited":    {Budget{BytesPerSecond: 1000}.cost(500), 0.5},
+		"interval that a counter without wants": {wantedInterval(&v1alpha1.XDPCounter{}).Seconds(), 10},
+	} {
+		if tc.got != tc.want {
+			t.Errorf("%s: %v, want %v", name, tc.got, tc.want)
+		}
+	}
+}
+
+func TestNodeThatHasNotReportedTakesTheTurnsOfTwoReports(t *testing.T) {
+	budget, now := Budget{WritesPerSecond: 1}, time.Unix(1000, 0)
+	second := func(state *v1alpha1.XDPNodeState) time.Duration {
+		var p specPace
+		p.wait(budget, state, "n1", 0, 10*time.Second, now)
+		return p.wait(budget, state, "n2", 0, 10*time.Second, now)
+	}
+	reported := &v1alpha1.XDPNodeState{}
+	reported.Status.ReportBytes = 100
+	if without, with := second(&v1alpha1.XDPNodeState{}), second(reported); without != 3*time.Second || with != time.Second {
+		t.Errorf("the second spec waits %v, and %v if the nodes have reported; want 3s and 1s", without, with)
+	}
+}
