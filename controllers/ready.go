@@ -14,10 +14,14 @@ import (
 )
 
 // ready returns the Ready condition. The reason says what kind of problem there is. The message says how many nodes it
-// affects and names the first of them.
+// affects, names the first of them, and unless the status is True ends with what to do, from the table of reasons.
 func (s *nodeSummary) ready(c *v1alpha1.XDPCounter) metav1.Condition {
 	condition := func(status metav1.ConditionStatus, reason, message string, args ...any) metav1.Condition {
-		return metav1.Condition{Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: fmt.Sprintf(message, args...)}
+		message = fmt.Sprintf(message, args...)
+		if status != metav1.ConditionTrue {
+			message = v1alpha1.FailureMessage(reason, message, "")
+		}
+		return metav1.Condition{Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: message}
 	}
 	of := func(n int) string {
 		return fmt.Sprintf("%d of %s", n, format.Count(int(s.nodes.Selected), "node has", "nodes have"))

@@ -166,8 +166,12 @@ func TestSummarizeReadyCondition(t *testing.T) {
 			c := tc.counter.Obj()
 			s := statusInTime(&c, edge, tc.states, now)
 			ready := s.Conditions[0]
-			if got := fmt.Sprintf("%s %s: %s", ready.Status, ready.Reason, ready.Message); got != tc.want {
+			if got := fmt.Sprintf("%s %s: %s", ready.Status, ready.Reason, v1alpha1.CauseOf(ready.Message)); got != tc.want {
 				t.Errorf("Ready is %s\nwant     %s", got, tc.want)
+			}
+			remedy := "; remedy: " + v1alpha1.LookupReason(ready.Reason).Remedy
+			if strings.HasSuffix(ready.Message, remedy) != (ready.Status != metav1.ConditionTrue) {
+				t.Errorf("message %q of status %s, remedy %q", ready.Message, ready.Status, remedy)
 			}
 			if s.ObservedGeneration != 2 || ready.ObservedGeneration != 2 {
 				t.Errorf("observed generations %d and %d, want 2", s.ObservedGeneration, ready.ObservedGeneration)
@@ -302,7 +306,7 @@ func TestSummarizeListsTheFirstFailures(t *testing.T) {
 		t.Errorf("%d failures listed from %s on, %d nodes failed; want 10 from n00 on, and 12", len(s.Failures), s.Failures[0].Node, s.Nodes.Failed)
 	}
 	const want = "12 of 12 nodes have failures: n00/eth0 (XDPHookInUse), n01/eth0 (XDPHookInUse), n02/eth0 (XDPHookInUse) and 9 more"
-	if got := s.Conditions[0].Message; got != want {
+	if got := v1alpha1.CauseOf(s.Conditions[0].Message); got != want {
 		t.Errorf("message %q, want %q", got, want)
 	}
 }

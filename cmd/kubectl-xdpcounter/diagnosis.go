@@ -71,7 +71,7 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 	d.ready = seen && condition.Status == metav1.ConditionTrue
 	d.tree = branch{
 		text:    fmt.Sprintf("%s  Ready=%s  %s", c.Name, condition.Status, condition.Reason),
-		details: []string{condition.Message},
+		details: []string{v1alpha1.CauseOf(condition.Message)}, // the remedy is printed once per reason
 	}
 	switch {
 	case !seen:

@@ -181,7 +181,7 @@ func (u *Uninstaller) setUninstalledCondition(ctx context.Context) error {
 		} {
 			meta.SetStatusCondition(&counter.Status.Conditions, metav1.Condition{
 				Type: kind, Status: status, Reason: v1alpha1.ReasonUninstalled,
-				Message: "xdp-operator was uninstalled: nothing is counted; the totals are kept", ObservedGeneration: counter.Generation,
+				Message: v1alpha1.FailureMessage(v1alpha1.ReasonUninstalled, "xdp-operator was uninstalled: nothing is counted; the totals are kept", ""), ObservedGeneration: counter.Generation,
 			})
 		}
 		// The patch contains the conditions only. It cannot be overwritten: the reconciler applies the whole status only if

@@ -129,8 +129,8 @@ func expectReady(t testing.TB, name, status, reason string) {
 	expectMessage(t, name, status, reason, "")
 }
 
-// expectMessage waits until the counter's Ready condition has the status, reason and message for the current generation. An
-// empty message matches any.
+// expectMessage waits until the counter's Ready condition has the status, reason and message for the current generation. The
+// message is without the remedy. An empty one matches any.
 func expectMessage(t testing.TB, name, status, reason, message string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -140,7 +140,7 @@ func expectMessage(t testing.TB, name, status, reason, message string) {
 		}
 		ready := x.Status.Conditions[0]
 		if string(ready.Status) != status || ready.Reason != reason || ready.ObservedGeneration != x.Generation ||
-			message != "" && ready.Message != message {
+			message != "" && v1alpha1.CauseOf(ready.Message) != message {
 			return fmt.Errorf("counter %s is Ready=%s, %s: %s (generation %d of %d), want %s, %s: %s",
 				name, ready.Status, ready.Reason, ready.Message, ready.ObservedGeneration, x.Generation, status, reason, message)
 		}
