@@ -77,9 +77,9 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 	// may be large enough; if it is not, creating a map fails.
 	_ = rlimit.RemoveMemlock()
 
-	cpus, err := ebpf.PossibleCPU()
+	cpus, err := bpf.PossibleCPUs()
 	if err != nil {
-		return nil, fmt.Errorf("count the possible CPUs: %w", err)
+		return nil, err
 	}
 	spec, err := bpf.Spec(cpus)
 	if err != nil {

@@ -39,9 +39,9 @@ type held struct {
 // OpenUnpinned attaches nothing. bootID identifies the kernel's boot in each traffic.MapID.
 func OpenUnpinned(bootID string) (*Unpinned, error) {
 	_ = rlimit.RemoveMemlock() // as in Open
-	cpus, err := ebpf.PossibleCPU()
+	cpus, err := bpf.PossibleCPUs()
 	if err != nil {
-		return nil, fmt.Errorf("count the possible CPUs: %w", err)
+		return nil, err
 	}
 	spec, err := bpf.Spec(cpus)
 	if err != nil {

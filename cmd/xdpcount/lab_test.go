@@ -132,7 +132,14 @@ type process struct {
 // start runs xdpcount with JSON output in the lab's network namespace.
 func (l *lab) start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{Cmd: exec.Command(binary, append([]string{"--output=json", "--interval=20ms"}, args...)...)}
+	return l.startAs(t, exec.Command(binary), args...)
+}
+
+// startAs runs a command that runs xdpcount with its arguments, like start.
+func (l *lab) startAs(t *testing.T, cmd *exec.Cmd, args ...string) *process {
+	t.Helper()
+	cmd.Args = append(append(cmd.Args, "--output=json", "--interval=20ms"), args...)
+	p := &process{Cmd: cmd}
 	p.reports = make(chan jsonReport, 1000)
 	p.Stderr = &p.stderr
 	out, err := p.StdoutPipe()
