@@ -3,13 +3,18 @@
 // Package datapath attaches the counting program to interfaces, finds it again after a restart, and reads its counts. Its
 // whole state is in the pins of a bpffs:
 //
-//	<bpffs>/xdp-operator/v<layout>/<ifindex>/counts     the map, one table per possible CPU (bpf/counter.h)
-//	                                        /refusal    a symbolic link without a target file: why Auto is generic here
-//	                                        /program    the program that counts into it
-//	                                        /link       the attachment of the program to the interface
+//	<bpffs>/xdp-operator/v<layout>/<netns>/<ifindex>/counts     the map, one table per possible CPU (bpf/counter.h)
+//	                                                /refusal    a symbolic link without a target file: why Auto is generic here
+//	                                                /program    the program that counts into it
+//	                                                /link       the attachment of the program to the interface
 //
 // They are created in this order, and removed in the reverse order after the link was detached. A folder without a link
 // belongs to an attachment that is gone; its counts may still be needed. A folder without counts is removed.
+//
+// Indexes of interfaces are unique within a network namespace only, and several network namespaces can use one bpffs: the nodes
+// of kind and k3d use that of their host. So a Datapath belongs to one network namespace, that of the thread that opened it, and
+// changes only the folders of that namespace. namespaceName says what <netns> is. All methods must be called in that namespace,
+// except those that only read maps.
 //
 // If the hook is shared, there is no program, link or refusal: the programs and links are in the folder of the dispatcher
 // (package dispatcher), and our program is the one that uses the map. While the dispatcher is changed, these pins are beside
@@ -45,6 +50,7 @@ import (
 // Datapath has the project's pins in one bpffs. Read and Programs may be called concurrently, the other methods not.
 type Datapath struct {
 	bpffs   string
+	netns   string // the network namespace (namespaceName)
 	bootID  string
 	cpus    int
 	layouts []*layout // those that can be read, the current one last
@@ -61,7 +67,7 @@ type Datapath struct {
 	tables map[uint32]table // by map ID, mapped at the first read
 }
 
-// Open returns the Datapath of a bpffs. It changes nothing. bootID identifies the kernel's boot in each traffic.MapID
+// Open returns the Datapath of a bpffs and of the network namespace of the calling thread. It changes nothing. bootID identifies the kernel's boot in each traffic.MapID
 // (/proc/sys/kernel/random/boot_id).
 //
 // The error wraps plan.ErrBPFFSNotMounted if there is no bpffs at that path.
@@ -77,6 +83,10 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 	// may be large enough; if it is not, creating a map fails.
 	_ = rlimit.RemoveMemlock()
 
+	netns, err := namespaceName()
+	if err != nil {
+		return nil, err
+	}
 	cpus, err := bpf.PossibleCPUs()
 	if err != nil {
 		return nil, err
@@ -85,7 +95,7 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Datapath{bpffs: bpffs, bootID: bootID, cpus: cpus, layouts: layouts(), spec: spec, mtus: map[uint32]int{}, tables: map[uint32]table{}}
+	d := &Datapath{bpffs: bpffs, netns: netns, bootID: bootID, cpus: cpus, layouts: layouts(), spec: spec, mtus: map[uint32]int{}, tables: map[uint32]table{}}
 	d.tags = sync.OnceValues(d.findTags)
 	return d, nil
 }
@@ -112,12 +122,12 @@ func (d *Datapath) ProgramTag() string {
 }
 
 // Attached returns one attachment per folder that has counts, also if the link or the interface is gone. Folders without
-// counts, which an Attach that was killed leaves, are removed. Pins of other programs are left out; Attach returns an error
-// if they are in its way.
+// counts, which an Attach that was killed leaves, are removed. Folders of versions before 0.1.0 are moved. Pins of other
+// programs are left out; Attach returns an error if they are in its way.
 //
 // It is an error if there are pins of a newer layout: later their counts could not be distinguished from new ones.
 func (d *Datapath) Attached() ([]plan.Attachment, error) {
-	if err := d.finishMoves(); err != nil {
+	if err := errors.Join(d.adoptFolders(), d.finishMoves()); err != nil {
 		return nil, err
 	}
 	folders, err := d.folders()
@@ -267,14 +277,19 @@ func (d *Datapath) forget(id uint32) error {
 	return nil
 }
 
-// root is the folder of the project's pins of all layouts.
+// root is the folder of the project's pins of all layouts and network namespaces.
 func (d *Datapath) root() string {
 	return filepath.Join(d.bpffs, "xdp-operator")
 }
 
-// layoutPins is the folder of one layout.
+// versionPins is the folder of one layout.
+func (d *Datapath) versionPins(version int) string {
+	return filepath.Join(d.root(), "v"+strconv.Itoa(version))
+}
+
+// layoutPins is the folder of one layout in this network namespace.
 func (d *Datapath) layoutPins(l *layout) string {
-	return filepath.Join(d.root(), "v"+strconv.Itoa(l.version))
+	return filepath.Join(d.versionPins(l.version), d.netns)
 }
 
 // folder returns the folder of an interface in the current layout.

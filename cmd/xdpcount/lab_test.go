@@ -295,12 +295,16 @@ func eventually(t *testing.T, check func() error) {
 // pin attaches the interface in an agent's datapath for the duration of the test.
 func pin(t *testing.T, l *lab, bpffs, name string) *datapath.Datapath {
 	t.Helper()
-	d, err := datapath.Open(bpffs, "boot")
-	if err != nil {
-		t.Fatal(err)
-	}
+	var d *datapath.Datapath
+	l.net.Do(func() {
+		var err error
+		if d, err = datapath.Open(bpffs, "boot"); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Cleanup(func() {
-		if err := errors.Join(d.Cleanup(), d.Close()); err != nil {
+		_, err := d.Cleanup()
+		if err := errors.Join(err, d.Close()); err != nil {
 			t.Error(err)
 		}
 	})

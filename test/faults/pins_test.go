@@ -164,11 +164,13 @@ func pinFaults() []fault {
 				if err != nil {
 					return err
 				}
-				layout := filepath.Dir(folder)
+				namespace := filepath.Dir(folder)
+				layout := filepath.Dir(namespace)
 				garbage := []string{
-					filepath.Join(layout, "garbage"), filepath.Join(layout, "0"), filepath.Join(layout, "-1"),
-					filepath.Join(layout, "99999999999999999999"), filepath.Join(layout, "4242"),
-					filepath.Join(layout, "4243"), filepath.Join(filepath.Dir(layout), "v0"), filepath.Join(folder, "garbage"),
+					filepath.Join(namespace, "garbage"), filepath.Join(namespace, "0"), filepath.Join(namespace, "-1"),
+					filepath.Join(namespace, "99999999999999999999"), filepath.Join(namespace, "4242"),
+					filepath.Join(namespace, "4243"), filepath.Join(layout, "n0"), filepath.Join(layout, "garbage"),
+					filepath.Join(filepath.Dir(layout), "v0"), filepath.Join(folder, "garbage"),
 				}
 				for _, path := range garbage {
 					s.undo = append(s.undo, func() error { return os.RemoveAll(path) })
@@ -176,7 +178,7 @@ func pinFaults() []fault {
 						return err
 					}
 				}
-				foreign := filepath.Join(layout, "4244") // no interface has this index
+				foreign := filepath.Join(namespace, "4244") // no interface has this index
 				s.undo = append(s.undo, func() error { return os.RemoveAll(foreign) })
 				return errors.Join(pinForeignMap(foreign), s.stillReports())
 			},

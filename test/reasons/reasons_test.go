@@ -55,12 +55,15 @@ func newNode(t *testing.T, modes ...v1alpha1.AttachMode) *node {
 			Name: name, UID: types.UID(name), Generation: 1, Names: []string{"eth0"}, AttachMode: mode,
 		})
 	}
-	d, err := datapath.Open(bpffs.Mount(t), "boot")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
 	n := &node{t: t, net: netns.New(t)}
+	var d *datapath.Datapath
+	n.net.Do(func() {
+		var err error
+		if d, err = datapath.Open(bpffs.Mount(t), "boot"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { _ = d.Close() })
 	n.client = fake.NewClientBuilder().WithScheme(scheme.New()).WithStatusSubresource(state).WithObjects(state).Build()
 	n.agent = &agent.Agent{Client: n.client, Node: "n1", Info: v1alpha1.AgentInfo{BootID: "boot"}, Datapath: d, Links: links.Links{}, Clock: clock.RealClock{}}
 	return n
