@@ -91,7 +91,7 @@ func (l Ledger) Merge(other Ledger) Ledger {
 	merged := Ledger{Opened: l.Opened || other.Opened, Newest: l.Newest, Maps: map[MapID]MapState{}, Accounts: map[string]Totals{}}
 	maps.Copy(merged.Maps, other.Maps)
 	maps.Copy(merged.Accounts, other.Accounts)
-	if other.Newest.newerThan(l.Newest) {
+	if other.Newest != (MapID{}) && other.Newest.newerThan(l.Newest) {
 		merged.Newest = other.Newest
 	}
 	for id, b := range l.Maps {

@@ -312,6 +312,9 @@ func TestLedgerMerge(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
+	if diff := cmp.Diff(later, later.Merge(Ledger{})); diff != "" {
+		t.Errorf("merged with an empty ledger (-want +got):\n%s", diff)
+	}
 	if diff := cmp.Diff(later, later.Merge(older)); diff != "" {
 		t.Errorf("merged with an older ledger (-want +got):\n%s", diff)
 	}
