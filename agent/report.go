@@ -37,7 +37,7 @@ func (a *Agent) report(state *v1alpha1.XDPNodeState, s nodeSnapshot, o outcome, 
 		ReportTime:         &now,
 		ReportBytes:        state.Status.ReportBytes,
 		Agent:              &info,
-		Interfaces:         a.interfaces(s, o, after),
+		Interfaces:         a.interfaces(state.Status, s, o, after),
 		Accounts:           accounts(state, before, after, now.Time),
 		Conditions:         slices.Clone(state.Status.Conditions),
 	}
@@ -52,17 +52,38 @@ func (a *Agent) report(state *v1alpha1.XDPNodeState, s nodeSnapshot, o outcome, 
 	return status
 }
 
-// interfaces tells the truth about each interface that is wanted or still holds counts, sorted by index.
-func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
+// interfaces returns the entry of each interface that is wanted, not counted at the wish of a counter, or still holds counts,
+// sorted by index.
+func (a *Agent) interfaces(saved v1alpha1.XDPNodeStateStatus, s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
 	var list []v1alpha1.NodeInterface
-	entry := func(i plan.Interface) v1alpha1.NodeInterface {
-		return v1alpha1.NodeInterface{Name: i.Name, Index: int32(i.Index), Driver: i.Driver, MTU: int32(i.MTU)}
+	if s.hidden != nil {
+		list = hiddenEntries(saved.Interfaces, s, o, ledger)
+	} else {
+		list = a.entries(s, o, ledger)
 	}
+	for _, d := range o.rejected {
+		if at := slices.IndexFunc(s.interfaces, func(i plan.Interface) bool { return i.Index == d.Index }); at >= 0 {
+			list = appendFailure(list, rejected(entry(s.interfaces[at]), d))
+		}
+	}
+	slices.SortStableFunc(list, func(x, y v1alpha1.NodeInterface) int { return cmp.Compare(x.Index, y.Index) })
+	return list
+}
+
+func entry(i plan.Interface) v1alpha1.NodeInterface {
+	return v1alpha1.NodeInterface{Name: i.Name, Index: int32(i.Index), Driver: i.Driver, MTU: int32(i.MTU)}
+}
+
+// setMap adds a map and its state in the ledger to an entry.
+func setMap(e *v1alpha1.NodeInterface, id uint32, state traffic.MapState) {
+	e.Map, e.Counts, e.Counters = int64(id), v1alpha1.CountsOf(state.Totals), uids(state.Counters)
+}
+
+// entries returns the entries of the interfaces that are wanted or still hold counts.
+func (a *Agent) entries(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
+	var list []v1alpha1.NodeInterface
 	booked := func(e *v1alpha1.NodeInterface, id uint32) {
-		b := ledger.Maps[traffic.MapID{Boot: a.Info.BootID, ID: id}]
-		e.Map = int64(id)
-		e.Counts = v1alpha1.CountsOf(b.Totals)
-		e.Counters = uids(b.Counters)
+		setMap(e, id, ledger.Maps[traffic.MapID{Boot: a.Info.BootID, ID: id}])
 	}
 	detaching := map[uint32]bool{}
 	for _, d := range o.detach {
@@ -105,12 +126,6 @@ func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v
 		}
 		list = append(list, e)
 	}
-	for _, d := range o.rejected {
-		if at := slices.IndexFunc(s.interfaces, func(i plan.Interface) bool { return i.Index == d.Index }); at >= 0 {
-			list = appendFailure(list, rejected(entry(s.interfaces[at]), d))
-		}
-	}
-	slices.SortStableFunc(list, func(x, y v1alpha1.NodeInterface) int { return cmp.Compare(x.Index, y.Index) })
 	return list
 }
 

@@ -28,7 +28,7 @@ import (
 // which Detach removes; for the others see explainAttachError. Auto uses generic mode if xdp.AnotherVariantMayWork, and
 // Attached then returns the error of native mode. After an error nothing is left that was not there before.
 func (d *Datapath) Attach(a plan.Attachment) error {
-	if err := d.attach(a); err != nil {
+	if err := d.whileMounted(func() error { return d.attach(a) }); err != nil {
 		return fmt.Errorf("attach %s: %w", a.Name, err)
 	}
 	return nil
@@ -42,7 +42,7 @@ func (d *Datapath) attach(a plan.Attachment) error {
 	counts, _, err := d.counts(f)
 	if errors.Is(err, os.ErrNotExist) {
 		// An earlier attempt may have been killed before the map was pinned.
-		if err := d.detach(f); err != nil {
+		if err := d.removeIncomplete(f); err != nil {
 			return permission(err)
 		}
 		if err := d.adopt(a); !errors.Is(err, os.ErrNotExist) {
@@ -215,7 +215,7 @@ func (d *Datapath) Detach(a plan.Attachment) error {
 	if !slices.ContainsFunc(d.layouts, func(l *layout) bool { return filepath.Dir(f.path) == d.layoutPins(l) }) {
 		return fmt.Errorf("detach %q: no such folder of pins", a.Pin)
 	}
-	if err := d.detach(f); err != nil {
+	if err := d.whileMounted(func() error { return d.detach(f) }); err != nil {
 		return fmt.Errorf("detach %s: %w", a.Pin, permission(err))
 	}
 	d.removeEmpty()

@@ -19,6 +19,9 @@ import (
 //
 // It leaves what belongs to another network namespace in which a program of ours is attached, and returns these folders.
 func (d *Datapath) Cleanup() (others []string, err error) {
+	if err := d.mounted(); err != nil {
+		return nil, err
+	}
 	others, err = d.othersFolders()
 	if err == nil {
 		err = d.detachAll(others)

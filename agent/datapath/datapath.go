@@ -16,6 +16,9 @@
 // changes only the folders of that namespace. namespaceName says what <netns> is. All methods must be called in that namespace,
 // except those that only read maps.
 //
+// The bpffs can be mounted later than the Datapath is opened, and it can disappear. While it is not visible, the programs
+// continue to count as long as it exists. So it is an error then, and not an empty list, to ask what is attached or counted.
+//
 // If the hook is shared, there is no program, link or refusal: the programs and links are in the folder of the dispatcher
 // (package dispatcher), and our program is the one that uses the map. While the dispatcher is changed, these pins are beside
 // the map, so that a change that is killed can be cleaned up:
@@ -40,14 +43,14 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
-// Datapath has the project's pins in one bpffs. Read and Programs may be called concurrently, the other methods not.
+// Datapath has the project's pins in one bpffs. Read and Programs may be called concurrently, the other methods not. While no
+// bpffs is mounted at the path, the error of every method that uses pins wraps plan.ErrBPFFSNotMounted, and nothing is changed.
 type Datapath struct {
 	bpffs   string
 	netns   string // the network namespace (namespaceName)
@@ -67,18 +70,9 @@ type Datapath struct {
 	tables map[uint32]table // by map ID, mapped at the first read
 }
 
-// Open returns the Datapath of a bpffs and of the network namespace of the calling thread. It changes nothing. bootID identifies the kernel's boot in each traffic.MapID
-// (/proc/sys/kernel/random/boot_id).
-//
-// The error wraps plan.ErrBPFFSNotMounted if there is no bpffs at that path.
+// Open returns the Datapath of a bpffs and of the network namespace of the calling thread. It changes nothing, and the bpffs need
+// not be mounted yet. bootID identifies the kernel's boot in each traffic.MapID (/proc/sys/kernel/random/boot_id).
 func Open(bpffs, bootID string) (*Datapath, error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(bpffs, &fs); err != nil {
-		return nil, fmt.Errorf("%w at %s: %w", plan.ErrBPFFSNotMounted, bpffs, err)
-	}
-	if fs.Type != unix.BPF_FS_MAGIC {
-		return nil, fmt.Errorf("%w at %s", plan.ErrBPFFSNotMounted, bpffs)
-	}
 	// Kernels before 5.11 charge maps to this limit. Later ones do not need it. An error is ignored, because the present limit
 	// may be large enough; if it is not, creating a map fails.
 	_ = rlimit.RemoveMemlock()
@@ -127,6 +121,10 @@ func (d *Datapath) ProgramTag() string {
 //
 // It is an error if there are pins of a newer layout: later their counts could not be distinguished from new ones.
 func (d *Datapath) Attached() ([]plan.Attachment, error) {
+	return listMounted(d, d.listAttached)
+}
+
+func (d *Datapath) listAttached() ([]plan.Attachment, error) {
 	if err := errors.Join(d.adoptFolders(), d.finishMoves()); err != nil {
 		return nil, err
 	}
@@ -146,7 +144,7 @@ func (d *Datapath) Attached() ([]plan.Attachment, error) {
 		a, err := d.attachment(f, interfaces)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
-			if err := d.detach(f); err != nil {
+			if err := d.removeIncomplete(f); err != nil {
 				return nil, err
 			}
 		case errors.Is(err, errForeign):
@@ -216,6 +214,10 @@ func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
 //
 // If one map cannot be read, Read returns an error and no readings: the map must not look as if it were gone.
 func (d *Datapath) Read() ([]traffic.Reading, error) {
+	return listMounted(d, d.read)
+}
+
+func (d *Datapath) read() ([]traffic.Reading, error) {
 	folders, err := d.folders()
 	if err != nil {
 		return nil, err

@@ -50,7 +50,7 @@ func (d *Datapath) attachToDispatcher(f folder, a plan.Attachment) (err error) {
 	counts, id, err := d.counts(f)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		if err := d.detach(f); err != nil { // an earlier attempt may have been killed before the map was pinned
+		if err := d.removeIncomplete(f); err != nil { // an earlier attempt may have been killed before the map was pinned
 			return permission(err)
 		}
 		defer func() {

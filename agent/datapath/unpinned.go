@@ -144,6 +144,10 @@ func (u *Unpinned) Close() error {
 // Pinned returns the same attachments as Attached but changes nothing. It is for a process that reads while an agent works with
 // the same pins: a folder without counts stays, since an Attach of the agent may be running. Outdated is not set.
 func (d *Datapath) Pinned() ([]plan.Attachment, error) {
+	return listMounted(d, d.listPinned)
+}
+
+func (d *Datapath) listPinned() ([]plan.Attachment, error) {
 	folders, err := d.folders()
 	if err != nil {
 		return nil, permission(err)

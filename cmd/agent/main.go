@@ -154,13 +154,13 @@ func run(ctx context.Context, o options) (err error) {
 // namespace in which programs are attached: to another node that uses the same BPF file system.
 func cleanup(bpffs string) error {
 	dp, err := datapath.Open(bpffs, "")
-	if errors.Is(err, plan.ErrBPFFSNotMounted) {
-		return nil // then nothing is pinned, and the kernel removes what is not pinned when the agent exits
-	}
 	if err != nil {
 		return fmt.Errorf("open the datapath: %w", err)
 	}
 	others, err := dp.Cleanup()
+	if errors.Is(err, plan.ErrBPFFSNotMounted) {
+		err = nil // then nothing is pinned, and the kernel removes what is not pinned when the agent exits
+	}
 	for _, folder := range others {
 		fmt.Fprintf(os.Stderr, "agent: %s is left, because programs are attached in the network namespace to which it belongs\n", folder)
 	}

@@ -10,8 +10,10 @@ import (
 	"syscall"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 const (
@@ -155,6 +157,29 @@ func pinFaults() []fault {
 					return errors.Join(err, s.node.Agent.Resume())
 				}
 				return errors.Join(pinForeignProgram(filepath.Join(folder, "link")), s.node.Agent.Resume())
+			},
+		},
+		{
+			name: "another file system hides the pins, and goes again",
+			inject: func(s *faultContext) error {
+				if err := unix.Mount("tmpfs", s.node.BPFFS, "tmpfs", 0, ""); err != nil {
+					return err
+				}
+				s.undo = append(s.undo, func() error { return unix.Unmount(s.node.BPFFS, 0) })
+				return s.reports(v1alpha1.ReasonBPFFSNotMounted)
+			},
+		},
+		{
+			name: "another file system hides the pins while an agent starts, and goes again",
+			inject: func(s *faultContext) error {
+				if err := s.stopAgent(s.node, syscall.SIGKILL); err != nil {
+					return err
+				}
+				if err := unix.Mount("tmpfs", s.node.BPFFS, "tmpfs", 0, ""); err != nil {
+					return err
+				}
+				s.undo = append(s.undo, func() error { return unix.Unmount(s.node.BPFFS, 0) })
+				return errors.Join(s.startAgent(s.node, netnscluster.Build{}), s.reports(v1alpha1.ReasonBPFFSNotMounted))
 			},
 		},
 		{

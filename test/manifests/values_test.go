@@ -17,16 +17,17 @@ import (
 
 func TestSchemaRejectsMistakes(t *testing.T) {
 	for values, complaint := range map[string]string{
-		"agnet: {}":                                "agnet",
-		"agent: {replicas: 1}":                     "replicas",
-		"agent: {toleration: []}":                  "toleration",
-		"agent: {tolerations: [{kye: a}]}":         "kye",
-		"agent: {args: [--x]}":                     "args",
-		"agent: {extraArgs: [x]}":                  "extraArgs",
-		"agent: {resources: {limit: {}}}":          "limit",
-		"agent: {affinity: {nodeAfinity: {}}}":     "nodeAfinity",
-		"agent: {bpffs: {path: sys/fs/bpf}}":       "path",
-		"agent: {capabilities: {SYS_ADMIN: true}}": "SYS_ADMIN",
+		"agnet: {}":                                         "agnet",
+		"agent: {replicas: 1}":                              "replicas",
+		"agent: {toleration: []}":                           "toleration",
+		"agent: {tolerations: [{kye: a}]}":                  "kye",
+		"agent: {args: [--x]}":                              "args",
+		"agent: {extraArgs: [x]}":                           "extraArgs",
+		"agent: {resources: {limit: {}}}":                   "limit",
+		"agent: {affinity: {nodeAfinity: {}}}":              "nodeAfinity",
+		"agent: {bpffs: {path: sys/fs/bpf}}":                "path",
+		"agent: {bpffs: {mountPropagation: Bidirectional}}": "mountPropagation",
+		"agent: {capabilities: {SYS_ADMIN: true}}":          "SYS_ADMIN",
 		"agent: {updateStrategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1}}}": "maxSurge",
 		"agent: {updateStrategy: {type: Recreate}}":                                    "type",
 		"agent: {appArmorProfile: {type: runtime/default}}":                            "type",
@@ -93,7 +94,7 @@ func TestOptionalCapabilities(t *testing.T) {
 agent:
   capabilities: {sysResource: true, sysAdmin: true}
   appArmorProfile: {type: Localhost, localhostProfile: xdp-operator}
-  bpffs: {path: /run/bpf}
+  bpffs: {path: /run/bpf, mountPropagation: HostToContainer}
 `)
 	pod := agent(t, all).Spec.Template.Spec
 	context := only(t, pod).SecurityContext
@@ -102,7 +103,9 @@ agent:
 	})
 	expect(t, context.AppArmorProfile, &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost, LocalhostProfile: new("xdp-operator")})
 	expect(t, pod.Volumes[0].HostPath.Path, "/run/bpf")
-	expect(t, only(t, pod).VolumeMounts, []corev1.VolumeMount{{Name: "bpffs", MountPath: "/sys/fs/bpf"}})
+	expect(t, only(t, pod).VolumeMounts, []corev1.VolumeMount{{
+		Name: "bpffs", MountPath: "/sys/fs/bpf", MountPropagation: new(corev1.MountPropagationHostToContainer),
+	}})
 }
 
 // TestSweepPermissions checks that the sweep has the capabilities of an agent, and no permissions in the API.
