@@ -24,7 +24,8 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
 
-// Datapath is what the agent needs of the kernel. The real one is datapath.Datapath.
+// Datapath is what the agent needs of the kernel. The real one is datapath.Datapath. While the pins are not visible, errors wrap
+// plan.ErrBPFFSNotMounted, and nothing is changed.
 type Datapath interface {
 	// Attached lists the attachments that are pinned, also those whose interface or link is gone.
 	Attached() ([]plan.Attachment, error)
@@ -35,6 +36,8 @@ type Datapath interface {
 	Detach(plan.Attachment) error
 	// Read returns what each pinned map holds.
 	Read() ([]traffic.Reading, error)
+	// NewestMap returns an ID that is newer than those of all maps that exist. It does not need the pins.
+	NewestMap() (traffic.MapID, error)
 }
 
 // Links lists the interfaces of the host's network namespace. The real one is links.Watcher.
@@ -97,6 +100,9 @@ func (a *Agent) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, err
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) { // the cache is behind our own last write, or the deletion
 		wait, err = followUpDelay, nil
 	}
+	if errors.Is(err, plan.ErrBPFFSNotMounted) { // it disappeared during the pass, or there is no report in which to say so
+		wait, err = attachRetryInterval, nil
+	}
 	a.passMetrics.pass(a.Clock.Since(began), err)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -125,11 +131,12 @@ func (a *Agent) pass(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	a.logHidden(ctx, s.hidden)
 	after, err := a.book(state, s, done, before)
 	if err != nil {
 		return 0, err
 	}
-	interfaces := a.interfaces(s, done, after)
+	interfaces := a.interfaces(state.Status, s, done, after)
 	a.passMetrics.interfaces(interfaces)
 	status := a.report(state, interfaces, before, after)
 
@@ -170,6 +177,9 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 	}
 	var o outcome
 	o.want, o.selected, o.rejected = plan.Desired(asked, s.interfaces, s.attached)
+	if s.hidden != nil {
+		return s, o.allFailed(s.hidden), nil
+	}
 	attach, detach := plan.Diff(s.attached, o.want, s.interfaces)
 	o.detach, o.failed = detach, map[int]error{}
 	if !opened || len(attach) == 0 {
@@ -181,11 +191,17 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 	}
 	// The mode that Auto attained is known only now, and so is which counters agree with it.
 	_, o.selected, o.rejected = plan.Desired(asked, s.interfaces, s.attached)
+	if s.hidden != nil {
+		return s, o.allFailed(s.hidden), nil
+	}
 	return s, o, nil
 }
 
-// book reads all maps and adds what they counted to the accounts.
+// book reads all maps and adds what they counted to the accounts. If the pins are not visible, it books nothing.
 func (a *Agent) book(state *v1alpha1.XDPNodeState, s nodeSnapshot, o outcome, before traffic.Ledger) (traffic.Ledger, error) {
+	if s.hidden != nil {
+		return a.keep(state, before)
+	}
 	readings, err := a.read(s)
 	if err != nil {
 		return traffic.Ledger{}, err
@@ -200,13 +216,18 @@ func (a *Agent) book(state *v1alpha1.XDPNodeState, s nodeSnapshot, o outcome, be
 type nodeSnapshot struct {
 	interfaces []plan.Interface
 	attached   []plan.Attachment
+	hidden     error // why the attachments are not known: the pins are not visible
 }
 
 // gather lists attachments and interfaces. It reads the default routes only if a selection needs them: a routing table can be
 // large.
 func (a *Agent) gather(asked []plan.Selection) (s nodeSnapshot, err error) {
 	// Attachments first: an attachment that is made meanwhile is then missing, rather than without interface.
-	if s.attached, err = a.Datapath.Attached(); err != nil {
+	s.attached, err = a.Datapath.Attached()
+	if errors.Is(err, plan.ErrBPFFSNotMounted) {
+		s.hidden, err = err, nil
+	}
+	if err != nil {
 		return s, fmt.Errorf("list attachments: %w", err)
 	}
 	if s.interfaces, err = a.Links.List(); err != nil {

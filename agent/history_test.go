@@ -85,6 +85,10 @@ func (h *nodeHistory) between(point string) error {
 		h.Logf("  %s:", point)
 		h.edit()
 	}
+	if h.Random.IntN(100) == 0 {
+		h.Logf("  %s:", point)
+		h.hide()
+	}
 	return h.Call(point)
 }
 
@@ -168,8 +172,16 @@ func (h *nodeHistory) event() {
 		for _, p := range h.kernel.Maps {
 			p.Outdated = true
 		}
+	case 18:
+		h.hide()
 	}
 	h.kernel.Receive()
+}
+
+// hide makes the pins visible or not.
+func (h *nodeHistory) hide() {
+	h.kernel.Hidden = !h.kernel.Hidden
+	h.Logf("the pins are hidden: %v", h.kernel.Hidden)
 }
 
 // edit is what users and the controller do to the node state.
@@ -320,7 +332,7 @@ func (h *nodeHistory) written(change memapi.Change) {
 
 // End implements history.Scenario: all that can be attached is, and the accounts are what was counted.
 func (h *nodeHistory) End() {
-	h.down, h.noDetach = false, false
+	h.down, h.noDetach, h.kernel.Hidden = false, false, false
 	for i := range h.kernel.Interfaces {
 		if h.kernel.Interfaces[i].Hook.Program == 1 {
 			h.kernel.Interfaces[i].Hook = plan.Hook{}

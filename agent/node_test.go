@@ -39,6 +39,7 @@ type node struct {
 	nextID     uint32
 	refuse     map[string]error // Attach's answer by the interface's name
 	generic    bool             // no driver has native XDP
+	hidden     bool             // the pins are not visible
 	saveError  error
 	routeReads int // calls of Primary
 
@@ -46,6 +47,9 @@ type node struct {
 }
 
 var errAPIDown = errors.New("the API server is away")
+
+// errHidden is the error of the datapath while no BPF file system is mounted.
+var errHidden = fmt.Errorf("%w at /sys/fs/bpf", plan.ErrBPFFSNotMounted)
 
 func newNode(t *testing.T, counters ...v1alpha1.NodeCounter) *node {
 	t.Helper()
@@ -96,9 +100,23 @@ func (n *node) Primary() (map[int]bool, error) {
 	return primary, nil
 }
 
-func (n *node) Attached() ([]plan.Attachment, error) { return slices.Clone(n.attached), nil }
+func (n *node) Attached() ([]plan.Attachment, error) {
+	if n.hidden {
+		return nil, errHidden
+	}
+	return slices.Clone(n.attached), nil
+}
+
+func (n *node) NewestMap() (traffic.MapID, error) {
+	n.nextID++
+	return traffic.MapID{Boot: "boot", ID: n.nextID}, nil
+}
 
 func (n *node) Attach(a plan.Attachment) error {
+	if n.hidden {
+		n.step("attach %s hidden", a.Name)
+		return errHidden
+	}
 	if err := n.refuse[a.Name]; err != nil {
 		n.step("attach %s refused", a.Name)
 		return err
@@ -122,6 +140,10 @@ func (n *node) Attach(a plan.Attachment) error {
 }
 
 func (n *node) Detach(a plan.Attachment) error {
+	if n.hidden {
+		n.step("detach %s hidden", a.Pin)
+		return errHidden
+	}
 	if n.detachError != nil {
 		n.step("detach %s refused", a.Pin)
 		return n.detachError
@@ -137,6 +159,10 @@ func (n *node) Detach(a plan.Attachment) error {
 }
 
 func (n *node) Read() ([]traffic.Reading, error) {
+	if n.hidden {
+		n.step("read hidden")
+		return nil, errHidden
+	}
 	n.step("read")
 	var readings []traffic.Reading
 	for _, a := range n.attached {

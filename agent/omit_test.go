@@ -176,7 +176,7 @@ func BenchmarkPass(b *testing.B) {
 					var o outcome
 					o.want, o.selected, o.rejected = plan.Desired(selections(state.Spec), s.interfaces, s.attached)
 					_, o.detach = plan.Diff(s.attached, o.want, s.interfaces)
-					interfaces := a.interfaces(s, o, traffic.Ledger{})
+					interfaces := a.interfaces(v1alpha1.XDPNodeStateStatus{}, s, o, traffic.Ledger{})
 					a.passMetrics.interfaces(interfaces)
 					omit(interfaces)
 				}

@@ -54,18 +54,37 @@ func (a *Agent) report(state *v1alpha1.XDPNodeState, interfaces []v1alpha1.NodeI
 	return status
 }
 
-// interfaces returns the state of each interface that is wanted or still holds counts, sorted by index. status.interfaces can
-// have fewer: see omit.
-func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
+// interfaces returns the entry of each interface that is wanted, not counted at the wish of a counter, or still holds counts,
+// sorted by index. status.interfaces can have fewer: see omit.
+func (a *Agent) interfaces(saved v1alpha1.XDPNodeStateStatus, s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
 	var list []v1alpha1.NodeInterface
-	entry := func(i plan.Interface) v1alpha1.NodeInterface {
-		return v1alpha1.NodeInterface{Name: i.Name, Index: int32(i.Index), Driver: i.Driver, MTU: int32(i.MTU)}
+	if s.hidden != nil {
+		list = hiddenEntries(saved.Interfaces, s, o, ledger)
+	} else {
+		list = a.entries(s, o, ledger)
 	}
+	list = append(list, rejections(o.rejected, byIndex(s.interfaces))...)
+	for i := range list {
+		list[i].Message = format.Printable(list[i].Message)
+	}
+	slices.SortStableFunc(list, func(x, y v1alpha1.NodeInterface) int { return cmp.Compare(x.Index, y.Index) })
+	return list
+}
+
+func entry(i plan.Interface) v1alpha1.NodeInterface {
+	return v1alpha1.NodeInterface{Name: i.Name, Index: int32(i.Index), Driver: i.Driver, MTU: int32(i.MTU)}
+}
+
+// setMap adds a map and its state in the ledger to an entry.
+func setMap(e *v1alpha1.NodeInterface, id uint32, state traffic.MapState) {
+	e.Map, e.Counts, e.Counters = int64(id), v1alpha1.CountsOf(state.Totals), uids(state.Counters)
+}
+
+// entries returns the entries of the interfaces that are wanted or still hold counts.
+func (a *Agent) entries(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1alpha1.NodeInterface {
+	var list []v1alpha1.NodeInterface
 	booked := func(e *v1alpha1.NodeInterface, id uint32) {
-		b := ledger.Maps[traffic.MapID{Boot: a.Info.BootID, ID: id}]
-		e.Map = int64(id)
-		e.Counts = v1alpha1.CountsOf(b.Totals)
-		e.Counters = uids(b.Counters)
+		setMap(e, id, ledger.Maps[traffic.MapID{Boot: a.Info.BootID, ID: id}])
 	}
 	detaching := map[uint32]bool{}
 	for _, d := range o.detach {
@@ -110,17 +129,12 @@ func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v
 		}
 		list = append(list, e)
 	}
-	list = append(list, rejections(o.rejected, present, entry)...)
-	for i := range list {
-		list[i].Message = format.Printable(list[i].Message)
-	}
-	slices.SortStableFunc(list, func(x, y v1alpha1.NodeInterface) int { return cmp.Compare(x.Index, y.Index) })
 	return list
 }
 
 // rejections returns the entries of interfaces that counters select and that are not counted for them. If several counters have
 // the same entry for an interface, it is one entry with all of them.
-func rejections(list []plan.Rejected, present map[int]plan.Interface, entry func(plan.Interface) v1alpha1.NodeInterface) []v1alpha1.NodeInterface {
+func rejections(list []plan.Rejected, present map[int]plan.Interface) []v1alpha1.NodeInterface {
 	type key struct {
 		index   int
 		state   v1alpha1.InterfaceState

@@ -30,7 +30,7 @@ const (
 )
 
 // Spec returns the two variants of the program, and its maps, for a machine with the number of possible CPUs
-// (ebpf.PossibleCPU). Older kernels, including 5.10, reject map values of more than 4 MiB (E2BIG), which is more than 508
+// (PossibleCPUs). Older kernels, including 5.10, reject map values of more than 4 MiB (E2BIG), which is more than 508
 // CPUs.
 func Spec(cpus int) (*ebpf.CollectionSpec, error) {
 	spec, err := loadCounter()

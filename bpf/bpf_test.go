@@ -101,15 +101,26 @@ type counter struct {
 	out     []byte
 }
 
+// machineSpec returns the spec for this machine.
+func machineSpec(t testing.TB) *ebpf.CollectionSpec {
+	t.Helper()
+	cpus, err := PossibleCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := Spec(cpus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
 // load loads a variant.
 func load(t testing.TB, v variant) *counter {
 	t.Helper()
 	// Kernels before 5.11 charge maps to the limit of locked memory. If raising it fails, the limit can still be sufficient.
 	_ = rlimit.RemoveMemlock()
-	spec, err := Spec(ebpf.MustPossibleCPU())
-	if err != nil {
-		t.Fatal(err)
-	}
+	spec := machineSpec(t)
 	counts, err := NewMap(spec)
 	if errors.Is(err, os.ErrPermission) {
 		t.Fatalf("this test needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: %v", err)
@@ -266,10 +277,7 @@ func TestSlotsMatchClasses(t *testing.T) {
 }
 
 func TestNewProgramKeepsCounts(t *testing.T) {
-	spec, err := Spec(ebpf.MustPossibleCPU())
-	if err != nil {
-		t.Fatal(err)
-	}
+	spec := machineSpec(t)
 	counts, err := NewMap(spec)
 	if err != nil {
 		t.Fatal(err)

@@ -232,10 +232,7 @@ func TestAnalysisRejectsUnsafePrograms(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			spec, err := Spec(ebpf.MustPossibleCPU())
-			if err != nil {
-				t.Fatal(err)
-			}
+			spec := machineSpec(t)
 			spec.Programs[counterProgCountFrame].Instructions = slices.Concat(begin, tc.body, end, tc.after)
 			if tc.needsFragments && !supportsFragments(t) {
 				if counts, err := NewMap(spec); err != nil {
@@ -265,10 +262,7 @@ func TestAnalysisRejectsUnsafePrograms(t *testing.T) {
 
 func checkSafety(t *testing.T, v variant) {
 	t.Helper()
-	spec, err := Spec(ebpf.MustPossibleCPU())
-	if err != nil {
-		t.Fatal(err)
-	}
+	spec := machineSpec(t)
 	l := inspect(t, spec, v)
 	for what, f := range map[string]*finding{"before rewriting": l.given, "after rewriting": l.xlated} {
 		for _, v := range f.violations {

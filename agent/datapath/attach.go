@@ -5,7 +5,6 @@ package datapath
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -29,7 +28,7 @@ import (
 // which Detach removes; for the others see explainAttachError. Auto uses generic mode if xdp.AnotherVariantMayWork, and
 // Attached then returns the error of native mode. After an error nothing is left that was not there before.
 func (d *Datapath) Attach(a plan.Attachment) error {
-	if err := d.attach(a); err != nil {
+	if err := d.whileMounted(func() error { return d.attach(a) }); err != nil {
 		return fmt.Errorf("attach %s: %w", a.Name, err)
 	}
 	return nil
@@ -43,7 +42,7 @@ func (d *Datapath) attach(a plan.Attachment) error {
 	counts, _, err := d.counts(f)
 	if errors.Is(err, os.ErrNotExist) {
 		// An earlier attempt may have been killed before the map was pinned.
-		if err := d.detach(f); err != nil {
+		if err := d.removeIncomplete(f); err != nil {
 			return permission(err)
 		}
 		if err := d.adopt(a); !errors.Is(err, os.ErrNotExist) {
@@ -216,7 +215,7 @@ func (d *Datapath) Detach(a plan.Attachment) error {
 	if !slices.ContainsFunc(d.layouts, func(l *layout) bool { return filepath.Dir(f.path) == d.layoutPins(l) }) {
 		return fmt.Errorf("detach %q: no such folder of pins", a.Pin)
 	}
-	if err := d.detach(f); err != nil {
+	if err := d.whileMounted(func() error { return d.detach(f) }); err != nil {
 		return fmt.Errorf("detach %s: %w", a.Pin, permission(err))
 	}
 	d.removeEmpty()
@@ -250,44 +249,12 @@ func detachLink(pin string) error {
 	return nil
 }
 
-// removeEmpty removes the folders of layouts, and the root, if they are empty.
+// removeEmpty removes the folders of this network namespace, those of layouts, and the root, if they are empty.
 func (d *Datapath) removeEmpty() {
 	// Folders that are not empty are not removed, with an error that is ignored.
 	for _, l := range d.layouts {
 		_ = os.Remove(d.layoutPins(l))
+		_ = os.Remove(d.versionPins(l.version))
 	}
 	_ = os.Remove(d.root())
-}
-
-// Cleanup detaches and removes everything of the project in the bpffs, of any layout, also of unknown ones. It continues
-// after errors. It is no error if there is nothing. The error wraps plan.ErrUpperHasProgram if our program cannot be removed
-// from a dispatcher because an interface above has another program.
-func (d *Datapath) Cleanup() error {
-	err := d.detachAll()
-	if err != nil {
-		err = d.detachAll() // the program in the way may have been ours, on an interface above the dispatcher
-	}
-	if err == nil { // after an error the maps are needed to find our programs in dispatchers
-		err = os.RemoveAll(d.root())
-	}
-	if err != nil {
-		return permission(fmt.Errorf("clean up %s: %w", d.root(), err))
-	}
-	return nil
-}
-
-func (d *Datapath) detachAll() error {
-	var errs []error
-	walk := func(path string, entry fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-		case err != nil:
-			errs = append(errs, err)
-		case !entry.IsDir(): // a pin of any kind
-			errs = append(errs, detachLink(path), d.leaveDispatcher(folder{path: filepath.Dir(path)}))
-		}
-		return nil
-	}
-	err := filepath.WalkDir(d.root(), walk)
-	return errors.Join(append(errs, err)...)
 }

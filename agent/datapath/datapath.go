@@ -3,13 +3,21 @@
 // Package datapath attaches the counting program to interfaces, finds it again after a restart, and reads its counts. Its
 // whole state is in the pins of a bpffs:
 //
-//	<bpffs>/xdp-operator/v<layout>/<ifindex>/counts     the map, one table per possible CPU (bpf/counter.h)
-//	                                        /refusal    a symbolic link without a target file: why Auto is generic here
-//	                                        /program    the program that counts into it
-//	                                        /link       the attachment of the program to the interface
+//	<bpffs>/xdp-operator/v<layout>/<netns>/<ifindex>/counts     the map, one table per possible CPU (bpf/counter.h)
+//	                                                /refusal    a symbolic link without a target file: why Auto is generic here
+//	                                                /program    the program that counts into it
+//	                                                /link       the attachment of the program to the interface
 //
 // They are created in this order, and removed in the reverse order after the link was detached. A folder without a link
 // belongs to an attachment that is gone; its counts may still be needed. A folder without counts is removed.
+//
+// Indexes of interfaces are unique within a network namespace only, and several network namespaces can use one bpffs: the nodes
+// of kind and k3d use that of their host. So a Datapath belongs to one network namespace, that of the thread that opened it, and
+// changes only the folders of that namespace. namespaceName says what <netns> is. All methods must be called in that namespace,
+// except those that only read maps.
+//
+// The bpffs can be mounted later than the Datapath is opened, and it can disappear. While it is not visible, the programs
+// continue to count as long as it exists. So it is an error then, and not an empty list, to ask what is attached or counted.
 //
 // If the hook is shared, there is no program, link or refusal: the programs and links are in the folder of the dispatcher
 // (package dispatcher), and our program is the one that uses the map. While the dispatcher is changed, these pins are beside
@@ -35,16 +43,17 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
-// Datapath has the project's pins in one bpffs. Read and Programs may be called concurrently, the other methods not.
+// Datapath has the project's pins in one bpffs. Read and Programs may be called concurrently, the other methods not. While no
+// bpffs is mounted at the path, the error of every method that uses pins wraps plan.ErrBPFFSNotMounted, and nothing is changed.
 type Datapath struct {
 	bpffs   string
+	netns   string // the network namespace (namespaceName)
 	bootID  string
 	cpus    int
 	layouts []*layout // those that can be read, the current one last
@@ -61,31 +70,26 @@ type Datapath struct {
 	tables map[uint32]table // by map ID, mapped at the first read
 }
 
-// Open returns the Datapath of a bpffs. It changes nothing. bootID identifies the kernel's boot in each traffic.MapID
-// (/proc/sys/kernel/random/boot_id).
-//
-// The error wraps plan.ErrBPFFSNotMounted if there is no bpffs at that path.
+// Open returns the Datapath of a bpffs and of the network namespace of the calling thread. It changes nothing, and the bpffs need
+// not be mounted yet. bootID identifies the kernel's boot in each traffic.MapID (/proc/sys/kernel/random/boot_id).
 func Open(bpffs, bootID string) (*Datapath, error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(bpffs, &fs); err != nil {
-		return nil, fmt.Errorf("%w at %s: %w", plan.ErrBPFFSNotMounted, bpffs, err)
-	}
-	if fs.Type != unix.BPF_FS_MAGIC {
-		return nil, fmt.Errorf("%w at %s", plan.ErrBPFFSNotMounted, bpffs)
-	}
 	// Kernels before 5.11 charge maps to this limit. Later ones do not need it. An error is ignored, because the present limit
 	// may be large enough; if it is not, creating a map fails.
 	_ = rlimit.RemoveMemlock()
 
-	cpus, err := ebpf.PossibleCPU()
+	netns, err := namespaceName()
 	if err != nil {
-		return nil, fmt.Errorf("count the possible CPUs: %w", err)
+		return nil, err
+	}
+	cpus, err := bpf.PossibleCPUs()
+	if err != nil {
+		return nil, err
 	}
 	spec, err := bpf.Spec(cpus)
 	if err != nil {
 		return nil, err
 	}
-	d := &Datapath{bpffs: bpffs, bootID: bootID, cpus: cpus, layouts: layouts(), spec: spec, mtus: map[uint32]int{}, tables: map[uint32]table{}}
+	d := &Datapath{bpffs: bpffs, netns: netns, bootID: bootID, cpus: cpus, layouts: layouts(), spec: spec, mtus: map[uint32]int{}, tables: map[uint32]table{}}
 	d.tags = sync.OnceValues(d.findTags)
 	return d, nil
 }
@@ -112,12 +116,16 @@ func (d *Datapath) ProgramTag() string {
 }
 
 // Attached returns one attachment per folder that has counts, also if the link or the interface is gone. Folders without
-// counts, which an Attach that was killed leaves, are removed. Pins of other programs are left out; Attach returns an error
-// if they are in its way.
+// counts, which an Attach that was killed leaves, are removed. Folders of versions before 0.1.0 are moved. Pins of other
+// programs are left out; Attach returns an error if they are in its way.
 //
 // It is an error if there are pins of a newer layout: later their counts could not be distinguished from new ones.
 func (d *Datapath) Attached() ([]plan.Attachment, error) {
-	if err := d.finishMoves(); err != nil {
+	return listMounted(d, d.listAttached)
+}
+
+func (d *Datapath) listAttached() ([]plan.Attachment, error) {
+	if err := errors.Join(d.adoptFolders(), d.finishMoves()); err != nil {
 		return nil, err
 	}
 	folders, err := d.folders()
@@ -136,7 +144,7 @@ func (d *Datapath) Attached() ([]plan.Attachment, error) {
 		a, err := d.attachment(f, interfaces)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
-			if err := d.detach(f); err != nil {
+			if err := d.removeIncomplete(f); err != nil {
 				return nil, err
 			}
 		case errors.Is(err, errForeign):
@@ -206,6 +214,10 @@ func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
 //
 // If one map cannot be read, Read returns an error and no readings: the map must not look as if it were gone.
 func (d *Datapath) Read() ([]traffic.Reading, error) {
+	return listMounted(d, d.read)
+}
+
+func (d *Datapath) read() ([]traffic.Reading, error) {
 	folders, err := d.folders()
 	if err != nil {
 		return nil, err
@@ -267,14 +279,19 @@ func (d *Datapath) forget(id uint32) error {
 	return nil
 }
 
-// root is the folder of the project's pins of all layouts.
+// root is the folder of the project's pins of all layouts and network namespaces.
 func (d *Datapath) root() string {
 	return filepath.Join(d.bpffs, "xdp-operator")
 }
 
-// layoutPins is the folder of one layout.
+// versionPins is the folder of one layout.
+func (d *Datapath) versionPins(version int) string {
+	return filepath.Join(d.root(), "v"+strconv.Itoa(version))
+}
+
+// layoutPins is the folder of one layout in this network namespace.
 func (d *Datapath) layoutPins(l *layout) string {
-	return filepath.Join(d.root(), "v"+strconv.Itoa(l.version))
+	return filepath.Join(d.versionPins(l.version), d.netns)
 }
 
 // folder returns the folder of an interface in the current layout.

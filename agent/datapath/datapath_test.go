@@ -246,14 +246,12 @@ func TestNothingAttached(t *testing.T) {
 	if err := h.Detach(plan.Attachment{Pin: h.folder(7).path}); err != nil {
 		t.Errorf("detach of nothing: %v", err)
 	}
-	for _, pin := range []string{"", "/etc", h.layoutPins(h.current()), h.layoutPins(h.current()) + "/..", h.root() + "/v0/7"} {
+	for _, pin := range []string{"", "/etc", h.layoutPins(h.current()), h.layoutPins(h.current()) + "/..", h.root() + "/v0/7", h.versionPins(bpf.Layout) + "/7", h.versionPins(bpf.Layout) + "/n0/7"} {
 		if err := h.Detach(plan.Attachment{Pin: pin}); err == nil {
 			t.Errorf("detached %q", pin)
 		}
 	}
-	if err := h.Cleanup(); err != nil {
-		t.Errorf("clean up of nothing: %v", err)
-	}
+	h.cleanup(t)
 }
 
 func TestSnapshot(t *testing.T) {
@@ -324,7 +322,7 @@ func TestCapabilities(t *testing.T) {
 			if err := d.Detach(attached[0]); err != nil {
 				t.Error(err)
 			}
-			if err := d.Cleanup(); err != nil {
+			if _, err := d.Cleanup(); err != nil {
 				t.Error(err)
 			}
 		})

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/cilium/ebpf"
 
@@ -20,8 +18,7 @@ import (
 
 // hook returns the hook of the folder's interface. The programs that use one of the maps are ours.
 func (d *Datapath) hook(f folder, maps ...uint32) dispatcher.Hook {
-	index, _ := strconv.Atoi(filepath.Base(f.path)) // 0, which is no interface, for other folders
-	return dispatcher.Hook{Bpffs: d.bpffs, Index: index, Journal: f.path, Maps: maps}
+	return dispatcher.Hook{Bpffs: d.bpffs, Index: indexOf(f.path), Journal: f.path, Maps: maps}
 }
 
 // state returns what counts into the folder's map: the link, or without a link a program that a dispatcher calls.
@@ -53,7 +50,7 @@ func (d *Datapath) attachToDispatcher(f folder, a plan.Attachment) (err error) {
 	counts, id, err := d.counts(f)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		if err := d.detach(f); err != nil { // an earlier attempt may have been killed before the map was pinned
+		if err := d.removeIncomplete(f); err != nil { // an earlier attempt may have been killed before the map was pinned
 			return permission(err)
 		}
 		defer func() {

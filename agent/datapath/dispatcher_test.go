@@ -33,10 +33,7 @@ func TestASharedHookOrWhyNot(t *testing.T) {
 	}
 	h.traffic(t, 10)
 	h.expectCounted(t)
-	h.net.Do(func() { err = h.Cleanup() })
-	if err != nil {
-		t.Error(err)
-	}
+	h.cleanup(t)
 	h.expectUnhooked(t)
 	h.expectNothingShared(t)
 }

@@ -42,7 +42,13 @@ type host struct {
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{bpffs: bpffs.Mount(t), net: netns.New(t)}
+	return newHostOn(t, bpffs.Mount(t))
+}
+
+// newHostOn makes a host that uses the bpffs, which other hosts can use too.
+func newHostOn(t *testing.T, bpffs string) *host {
+	t.Helper()
+	h := &host{bpffs: bpffs, net: netns.New(t)}
 	h.open(t)
 	var peer int
 	h.index, peer = h.net.Veth(t, nasty, "peer")
@@ -53,10 +59,13 @@ func newHost(t *testing.T) *host {
 // open opens the datapath, as an agent does that starts.
 func (h *host) open(t *testing.T) {
 	t.Helper()
-	d, err := Open(h.bpffs, bootID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var d *Datapath
+	h.net.Do(func() {
+		var err error
+		if d, err = Open(h.bpffs, bootID); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {
 			t.Error(err)
@@ -159,6 +168,18 @@ func (h *host) onlyAttached(t *testing.T) plan.Attachment {
 	return attached[0]
 }
 
+// cleanup cleans up, and returns the folders that were left to other network namespaces.
+func (h *host) cleanup(t *testing.T) (others []string) {
+	t.Helper()
+	h.net.Do(func() {
+		var err error
+		if others, err = h.Cleanup(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return others
+}
+
 // hook returns what rtnetlink says is attached to the interface.
 func (h *host) hook(t *testing.T, index int) netlink.LinkXdp {
 	t.Helper()
@@ -189,7 +210,7 @@ func (h *host) expectNothingPinned(t *testing.T) {
 	}
 	left = slices.DeleteFunc(left, func(name string) bool { return strings.HasSuffix(name, ".debug") })
 	if len(left) != 0 {
-		pins, _ := filepath.Glob(h.root() + "/*/*/*")
+		pins, _ := filepath.Glob(h.root() + "/*/*/*/*")
 		t.Errorf("left in the bpffs: %v, pins %v", left, pins)
 	}
 }

@@ -376,9 +376,7 @@ func TestNotes(t *testing.T) {
 			t.Errorf("%s: %v", target, refused)
 		}
 	}
-	if err := h.Cleanup(); err != nil {
-		t.Fatal(err)
-	}
+	h.cleanup(t)
 	h.expectNothingPinned(t)
 }
 

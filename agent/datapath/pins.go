@@ -35,20 +35,17 @@ func (f folder) linkPin() string    { return filepath.Join(f.path, "link") }
 // errNewer is the error for a layout that this version does not know.
 var errNewer = errors.New("the pins are of a newer version: run that version, or remove them and their counts with \"agent cleanup\"")
 
-// folders returns the folders of all known layouts, whatever they contain. The error wraps errNewer if there are pins of
+// folders returns the folders of all known layouts in this network namespace, whatever they contain. The error wraps errNewer if there are pins of
 // another layout: otherwise their counts would be added twice as soon as they can be read.
 func (d *Datapath) folders() ([]folder, error) {
-	entries, err := os.ReadDir(d.root())
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
+	paths, err := folderPaths(d.root())
 	if err != nil {
-		return nil, fmt.Errorf("list the pins: %w", err)
+		return nil, err
 	}
 	var folders []folder
-	for _, e := range entries {
-		version, err := strconv.Atoi(strings.TrimPrefix(e.Name(), "v"))
-		if err != nil || e.Name() != "v"+strconv.Itoa(version) || !e.IsDir() {
+	for _, path := range paths {
+		version, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(path), "v"))
+		if err != nil || path != d.versionPins(version) {
 			continue // not created by this project
 		}
 		of, err := d.foldersOf(version)
@@ -62,14 +59,14 @@ func (d *Datapath) folders() ([]folder, error) {
 
 // foldersOf returns those of one layout.
 func (d *Datapath) foldersOf(version int) ([]folder, error) {
-	entries, err := os.ReadDir(filepath.Join(d.root(), "v"+strconv.Itoa(version)))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("list the pins: %w", err)
+	paths, err := folderPaths(filepath.Join(d.versionPins(version), d.netns))
+	if err != nil {
+		return nil, err
 	}
 	var folders []folder
-	for _, e := range entries {
-		index, err := strconv.Atoi(e.Name())
-		if err != nil || index <= 0 || !e.IsDir() {
+	for _, path := range paths {
+		index := indexOf(path)
+		if index == 0 {
 			continue // not an attachment
 		}
 		at := slices.IndexFunc(d.layouts, func(l *layout) bool { return l.version == version })

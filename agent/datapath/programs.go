@@ -15,6 +15,10 @@ import (
 // Programs returns the program of each attachment that Read reads. It may be called concurrently with the other methods. Runs
 // and RunTime belong to the program, not to the attachment: they start at zero when a new version replaces it.
 func (d *Datapath) Programs() ([]plan.Program, error) {
+	return listMounted(d, d.listPrograms)
+}
+
+func (d *Datapath) listPrograms() ([]plan.Program, error) {
 	folders, err := d.folders()
 	if err != nil {
 		return nil, err

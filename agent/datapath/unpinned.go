@@ -39,9 +39,9 @@ type held struct {
 // OpenUnpinned attaches nothing. bootID identifies the kernel's boot in each traffic.MapID.
 func OpenUnpinned(bootID string) (*Unpinned, error) {
 	_ = rlimit.RemoveMemlock() // as in Open
-	cpus, err := ebpf.PossibleCPU()
+	cpus, err := bpf.PossibleCPUs()
 	if err != nil {
-		return nil, fmt.Errorf("count the possible CPUs: %w", err)
+		return nil, err
 	}
 	spec, err := bpf.Spec(cpus)
 	if err != nil {
@@ -144,6 +144,10 @@ func (u *Unpinned) Close() error {
 // Pinned returns the same attachments as Attached but changes nothing. It is for a process that reads while an agent works with
 // the same pins: a folder without counts stays, since an Attach of the agent may be running. Outdated is not set.
 func (d *Datapath) Pinned() ([]plan.Attachment, error) {
+	return listMounted(d, d.listPinned)
+}
+
+func (d *Datapath) listPinned() ([]plan.Attachment, error) {
 	folders, err := d.folders()
 	if err != nil {
 		return nil, permission(err)

@@ -72,21 +72,49 @@ func (h Hook) Membership() (Membership, error) {
 
 // ours returns the first program of ours in a dispatcher.
 func (h Hook) ours(id uint32) (Membership, error) {
+	m, err := h.oursIn(h.folder(id))
+	if err != nil || !m.ours {
+		return Membership{}, err
+	}
+	return Membership{Dispatcher: id, Program: m.id, Tag: m.tag}, nil
+}
+
+// oursIn returns the first program of ours that is pinned in the folder of a dispatcher, without the program itself, which is
+// closed. The zero value means that there is none.
+func (h Hook) oursIn(folder string) (member, error) {
 	for i := range Places {
-		p, err := ebpf.LoadPinnedProgram(filepath.Join(h.folder(id), place(i)+"-prog"), nil)
+		pin := filepath.Join(folder, place(i)+"-prog")
+		p, err := ebpf.LoadPinnedProgram(pin, nil)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return Membership{}, permission(fmt.Errorf("open a program of dispatcher %d: %w", id, err))
+			return member{}, permission(fmt.Errorf("open %s, a program of a dispatcher: %w", pin, err))
 		}
 		m := member{program: p}
 		err = errors.Join(m.describe(h.isOurs), p.Close())
+		m.program = nil
 		if err != nil || m.ours {
-			return Membership{Dispatcher: id, Program: m.id, Tag: m.tag}, err
+			return m, err
 		}
 	}
-	return Membership{}, nil
+	return member{}, nil
+}
+
+// Uses reports whether a program that uses the map is pinned in the folder of any dispatcher of the bpffs, for any interface of
+// any network namespace. Whether the dispatcher is attached is known only in its network namespace.
+func Uses(bpffs string, mapID uint32) (bool, error) {
+	h := Hook{Bpffs: bpffs, Maps: []uint32{mapID}}
+	entries, err := os.ReadDir(h.root())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, permission(fmt.Errorf("list the dispatchers: %w", err))
+	}
+	for _, e := range entries {
+		if m, err := h.oursIn(filepath.Join(h.root(), e.Name())); err != nil || m.ours {
+			return m.ours, err
+		}
+	}
+	return false, nil
 }
 
 func (h Hook) isOurs(info *ebpf.ProgramInfo) bool {

@@ -72,6 +72,32 @@ func (l Ledger) Book(readings []Reading, selected map[int][]string, listed []str
 	return next
 }
 
+// Keep returns the ledger after a report that is made while no map can be read, although the maps may exist and count. It books
+// nothing: the next Book does, as if there had been no report. Maps of another boot than the present one are removed, because they
+// are gone, and accounts that are not listed, as by Book.
+func (l Ledger) Keep(boot string, listed []string) Ledger {
+	kept := Ledger{Opened: l.Opened, Newest: l.Newest, Maps: map[MapID]MapState{}, Accounts: map[string]Totals{}}
+	for id, state := range l.Maps {
+		if id.Boot == boot {
+			kept.Maps[id] = state
+		}
+	}
+	for uid, account := range l.Accounts {
+		if slices.Contains(listed, uid) {
+			kept.Accounts[uid] = account
+		}
+	}
+	return kept
+}
+
+// OpenAt returns the ledger opened without readings, for a first report that is made while no map can be read. newest is a map that
+// is newer than all that exist at that time. What these have counted until they are read is not booked, as if they had been read
+// by the Book that opens a ledger.
+func (l Ledger) OpenAt(newest MapID) Ledger {
+	l.Opened, l.Newest = true, newest
+	return l
+}
+
 // AddNewMaps adds the maps that were created since the ledger was saved to l.Maps, with nothing booked, for the counters that
 // select their interface now. It reports whether there are any. A map that is added before its interface is removed can still
 // be booked to these counters afterwards.
@@ -91,7 +117,7 @@ func (l Ledger) Merge(other Ledger) Ledger {
 	merged := Ledger{Opened: l.Opened || other.Opened, Newest: l.Newest, Maps: map[MapID]MapState{}, Accounts: map[string]Totals{}}
 	maps.Copy(merged.Maps, other.Maps)
 	maps.Copy(merged.Accounts, other.Accounts)
-	if other.Newest.newerThan(l.Newest) {
+	if other.Newest != (MapID{}) && other.Newest.newerThan(l.Newest) {
 		merged.Newest = other.Newest
 	}
 	for id, b := range l.Maps {

@@ -157,7 +157,7 @@ func TestLedgerBook(t *testing.T) {
 }
 
 // Compares the accounts with a model that receives every packet, over random sequences of traffic, selections, added and
-// removed interfaces, reboots, crashes before a save, and saves.
+// removed interfaces, reboots, crashes before a save, saves, and saves while the maps cannot be read.
 func TestLedgerAgreesWithModelInRandomHistories(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -203,6 +203,10 @@ func TestLedgerAgreesWithModelInRandomHistories(t *testing.T) {
 				n := uint64(random.IntN(5))
 				m.count += n
 				m.unsent += n
+			}
+			if random.IntN(5) == 0 { // the maps cannot be read, and the ledger is saved
+				saved = saved.Keep(fmt.Sprint("boot", boot), allCounters)
+				continue
 			}
 			var readings []Reading
 			for _, m := range held {
@@ -312,8 +316,51 @@ func TestLedgerMerge(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
+	if diff := cmp.Diff(later, later.Merge(Ledger{})); diff != "" {
+		t.Errorf("merged with an empty ledger (-want +got):\n%s", diff)
+	}
 	if diff := cmp.Diff(later, later.Merge(older)); diff != "" {
 		t.Errorf("merged with an older ledger (-want +got):\n%s", diff)
+	}
+}
+
+func TestLedgerKeep(t *testing.T) {
+	m1, m2, old := MapID{"boot1", 1}, MapID{"boot1", 2}, MapID{"boot0", 7}
+	for name, tc := range map[string]struct {
+		before Ledger
+		listed []string
+		want   Ledger
+	}{
+		"everything stays": {
+			before: Ledger{Opened: true, Newest: m2, Maps: map[MapID]MapState{m1: {tcp(5), []string{"a"}}, m2: {}}, Accounts: map[string]Totals{"a": tcp(9)}},
+			listed: []string{"a", "b"},
+			want:   Ledger{Opened: true, Newest: m2, Maps: map[MapID]MapState{m1: {tcp(5), []string{"a"}}, m2: {}}, Accounts: map[string]Totals{"a": tcp(9)}},
+		},
+		"the maps of an earlier boot are removed": {
+			before: Ledger{Opened: true, Newest: old, Maps: map[MapID]MapState{old: {tcp(5), []string{"a"}}, m1: {}}, Accounts: map[string]Totals{"a": tcp(9)}},
+			listed: []string{"a"},
+			want:   Ledger{Opened: true, Newest: old, Maps: map[MapID]MapState{m1: {}}, Accounts: map[string]Totals{"a": tcp(9)}},
+		},
+		"the account of a deleted counter is removed": {
+			before: Ledger{Opened: true, Accounts: map[string]Totals{"a": tcp(9), "b": tcp(1)}},
+			listed: []string{"b"},
+			want:   Ledger{Opened: true, Maps: map[MapID]MapState{}, Accounts: map[string]Totals{"b": tcp(1)}},
+		},
+	} {
+		if diff := cmp.Diff(tc.want, tc.before.Keep("boot1", tc.listed)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestLedgerOpenAt(t *testing.T) {
+	older, newest, newer := MapID{"boot1", 1}, MapID{"boot1", 2}, MapID{"boot1", 3}
+	opened := Ledger{}.OpenAt(newest)
+	eth0, a := map[int][]string{2: {"a"}}, []string{"a"}
+	l := opened.Book([]Reading{{Map: older, Index: 2, Totals: tcp(1000)}, {Map: newer, Index: 2, Totals: tcp(7)}}, eth0, a)
+	l = l.Book([]Reading{{Map: older, Index: 2, Totals: tcp(1004)}, {Map: newer, Index: 2, Totals: tcp(9)}}, eth0, a)
+	if diff := cmp.Diff(map[string]uint64{"a": 4 + 9}, packets(l)); diff != "" || !opened.Opened {
+		t.Errorf("opened %v, accounts (-want +got):\n%s", opened.Opened, diff)
 	}
 }
 

@@ -69,7 +69,7 @@ const (
 	InterfaceAttached  InterfaceState = "Attached"  // counted
 	InterfaceFailed    InterfaceState = "Failed"    // selected but not counted: see reason and message
 	InterfaceSkipped   InterfaceState = "Skipped"   // selected, but its frames are counted on another interface: see message
-	InterfaceDetaching InterfaceState = "Detaching" // its counts are saved, and the program is detached next
+	InterfaceDetaching InterfaceState = "Detaching" // its counts are saved, and the program is detached next, or when its pins are visible
 )
 
 // NodeInterface is the state of one interface that is selected, or that still has counts.
@@ -184,8 +184,8 @@ type XDPNodeStateStatus struct {
 	// agent identifies the agent that wrote this report.
 	// +optional
 	Agent *AgentInfo `json:"agent,omitempty"`
-	// newestMap is the highest ID of a BPF map whose counts were added to the accounts, within one boot, see
-	// status.agent.bootID.
+	// newestMap is the highest ID of a BPF map whose counts were added to the accounts, or that existed when the accounts
+	// were opened while no map could be read, within one boot, see status.agent.bootID.
 	// +optional
 	NewestMap int64 `json:"newestMap,omitempty"`
 	// interfaces lists the interfaces that are selected or still have counts, sorted by index. All that are counted are

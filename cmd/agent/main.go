@@ -150,16 +150,21 @@ func run(ctx context.Context, o options) (err error) {
 	return mgr.Start(ctx)
 }
 
-// cleanup removes everything that agents of any version have pinned in the BPF file system.
+// cleanup removes everything that agents of any version have pinned in the BPF file system, except what belongs to another network
+// namespace in which programs are attached: to another node that uses the same BPF file system.
 func cleanup(bpffs string) error {
 	dp, err := datapath.Open(bpffs, "")
-	if errors.Is(err, plan.ErrBPFFSNotMounted) {
-		return nil // then nothing is pinned, and the kernel removes what is not pinned when the agent exits
-	}
 	if err != nil {
 		return fmt.Errorf("open the datapath: %w", err)
 	}
-	return errors.Join(dp.Cleanup(), dp.Close())
+	others, err := dp.Cleanup()
+	if errors.Is(err, plan.ErrBPFFSNotMounted) {
+		err = nil // then nothing is pinned, and the kernel removes what is not pinned when the agent exits
+	}
+	for _, folder := range others {
+		fmt.Fprintf(os.Stderr, "agent: %s is left, because programs are attached in the network namespace to which it belongs\n", folder)
+	}
+	return errors.Join(err, dp.Close())
 }
 
 // kernelRelease returns what uname -r prints.

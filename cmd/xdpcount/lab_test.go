@@ -143,7 +143,14 @@ type process struct {
 // start runs xdpcount with JSON output in the lab's network namespace.
 func (l *lab) start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{Cmd: exec.Command(binary, append([]string{"--output=json", "--interval=20ms"}, args...)...)}
+	return l.startAs(t, exec.Command(binary), args...)
+}
+
+// startAs runs a command that runs xdpcount with its arguments, like start.
+func (l *lab) startAs(t *testing.T, cmd *exec.Cmd, args ...string) *process {
+	t.Helper()
+	cmd.Args = append(append(cmd.Args, "--output=json", "--interval=20ms"), args...)
+	p := &process{Cmd: cmd}
 	p.reports = make(chan jsonReport, 1000)
 	p.Stderr = &p.stderr
 	out, err := p.StdoutPipe()
@@ -299,12 +306,16 @@ func eventually(t *testing.T, check func() error) {
 // pin attaches the interface in an agent's datapath for the duration of the test.
 func pin(t *testing.T, l *lab, bpffs, name string) *datapath.Datapath {
 	t.Helper()
-	d, err := datapath.Open(bpffs, "boot")
-	if err != nil {
-		t.Fatal(err)
-	}
+	var d *datapath.Datapath
+	l.net.Do(func() {
+		var err error
+		if d, err = datapath.Open(bpffs, "boot"); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Cleanup(func() {
-		if err := errors.Join(d.Cleanup(), d.Close()); err != nil {
+		_, err := d.Cleanup()
+		if err := errors.Join(err, d.Close()); err != nil {
 			t.Error(err)
 		}
 	})

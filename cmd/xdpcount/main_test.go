@@ -15,6 +15,10 @@ import (
 var binary = os.Getenv("XDP_OPERATOR_XDPCOUNT")
 
 func TestMain(m *testing.M) {
+	if list := os.Getenv(cpuListVariable); list != "" {
+		fmt.Fprintln(os.Stderr, execWithCPUList(list))
+		os.Exit(1)
+	}
 	flag.Parse()
 	if binary != "" {
 		os.Exit(m.Run())

@@ -378,6 +378,30 @@ func TestPinned(t *testing.T) {
 	}
 }
 
+// Nodes of kind use the BPF file system of their host, and their interfaces have the same indexes.
+func TestPinnedOfItsOwnNetworkNamespace(t *testing.T) {
+	mount := bpffs.Mount(t)
+	a, b := newLab(t), newLab(t)
+	pin(t, a, mount, "eth0")
+	p := b.start(t, "--pinned", "--bpffs", mount)
+	if _, status := p.ended(t); status != 8 {
+		t.Errorf("status %d where no agent counts: %s", status, p.stderr.String())
+	}
+	pin(t, b, mount, "eth0")
+	a.traffic(t, 3)
+	b.traffic(t, 1)
+	for _, l := range []*lab{a, b} {
+		p := l.start(t, "--pinned", "--bpffs", mount)
+		r := p.untilCounted(t, l.sent)
+		if len(r.Interfaces) != 1 {
+			t.Fatalf("the interfaces are %+v", r.Interfaces)
+		}
+		if diff := cmp.Diff(wantCounts(l.sent), counts(r.Interfaces[0])); diff != "" {
+			t.Errorf("not what was sent (-sent +counted):\n%s", diff)
+		}
+	}
+}
+
 func TestCountAndDuration(t *testing.T) {
 	l := newLab(t)
 	for name, test := range map[string]struct {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,9 +23,9 @@ func describeMachine(out io.Writer) error {
 	if err := unix.Uname(&system); err != nil {
 		return fmt.Errorf("ask for the kernel's version: %w", err)
 	}
-	cpus, err := ebpf.PossibleCPU()
+	cpus, err := possibleCPUs()
 	if err != nil {
-		return fmt.Errorf("count the possible CPUs: %w", err)
+		return err
 	}
 	load, err := loadAverage()
 	if err != nil {

@@ -29,9 +29,9 @@ func measureMemory(_ context.Context, out io.Writer, _ effort, _ *ledger) (err e
 	if err != nil {
 		return err
 	}
-	cpus, err := ebpf.PossibleCPU()
+	cpus, err := possibleCPUs()
 	if err != nil {
-		return fmt.Errorf("count the possible CPUs: %w", err)
+		return err
 	}
 	size, page := slots*pairBytes*cpus, os.Getpagesize()
 	fmt.Fprintf(out, "the counts: %d possible CPUs x %d slots x %d bytes = %d, in whole pages %d\n\n",

@@ -87,9 +87,12 @@ func loadInstance(c contender) (*instance, error) {
 	}
 }
 
+// possibleCPUs returns the number of CPUs for which the counting program has tables.
+func possibleCPUs() (int, error) { return bpf.PossibleCPUs() }
+
 // loadOurs loads the counting program as the datapath does.
 func loadOurs(c contender, newProgram func(*ebpf.CollectionSpec, *ebpf.Map) (*ebpf.Program, error)) (*instance, error) {
-	cpus, err := ebpf.PossibleCPU()
+	cpus, err := possibleCPUs()
 	if err != nil {
 		return nil, err
 	}

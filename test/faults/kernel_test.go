@@ -53,7 +53,7 @@ func counting(n *netnscluster.Node) error {
 
 // pinFolder returns the folder of pins for an interface, of any layout.
 func pinFolder(n *netnscluster.Node, index int) (string, error) {
-	folders, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator", "v*", strconv.Itoa(index)))
+	folders, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator", "v*", "*", strconv.Itoa(index)))
 	if err != nil {
 		return "", err
 	}

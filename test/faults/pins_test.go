@@ -10,8 +10,10 @@ import (
 	"syscall"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
+	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
 const (
@@ -158,17 +160,42 @@ func pinFaults() []fault {
 			},
 		},
 		{
+			name: "another file system hides the pins, and goes again",
+			inject: func(s *faultContext) error {
+				if err := unix.Mount("tmpfs", s.node.BPFFS, "tmpfs", 0, ""); err != nil {
+					return err
+				}
+				s.undo = append(s.undo, func() error { return unix.Unmount(s.node.BPFFS, 0) })
+				return s.reports(v1alpha1.ReasonBPFFSNotMounted)
+			},
+		},
+		{
+			name: "another file system hides the pins while an agent starts, and goes again",
+			inject: func(s *faultContext) error {
+				if err := s.stopAgent(s.node, syscall.SIGKILL); err != nil {
+					return err
+				}
+				if err := unix.Mount("tmpfs", s.node.BPFFS, "tmpfs", 0, ""); err != nil {
+					return err
+				}
+				s.undo = append(s.undo, func() error { return unix.Unmount(s.node.BPFFS, 0) })
+				return errors.Join(s.startAgent(s.node, netnscluster.Build{}), s.reports(v1alpha1.ReasonBPFFSNotMounted))
+			},
+		},
+		{
 			name: "garbage lies between the pins",
 			inject: func(s *faultContext) error {
 				folder, err := pins(s.node)
 				if err != nil {
 					return err
 				}
-				layout := filepath.Dir(folder)
+				namespace := filepath.Dir(folder)
+				layout := filepath.Dir(namespace)
 				garbage := []string{
-					filepath.Join(layout, "garbage"), filepath.Join(layout, "0"), filepath.Join(layout, "-1"),
-					filepath.Join(layout, "99999999999999999999"), filepath.Join(layout, "4242"),
-					filepath.Join(layout, "4243"), filepath.Join(filepath.Dir(layout), "v0"), filepath.Join(folder, "garbage"),
+					filepath.Join(namespace, "garbage"), filepath.Join(namespace, "0"), filepath.Join(namespace, "-1"),
+					filepath.Join(namespace, "99999999999999999999"), filepath.Join(namespace, "4242"),
+					filepath.Join(namespace, "4243"), filepath.Join(layout, "n0"), filepath.Join(layout, "garbage"),
+					filepath.Join(filepath.Dir(layout), "v0"), filepath.Join(folder, "garbage"),
 				}
 				for _, path := range garbage {
 					s.undo = append(s.undo, func() error { return os.RemoveAll(path) })
@@ -176,7 +203,7 @@ func pinFaults() []fault {
 						return err
 					}
 				}
-				foreign := filepath.Join(layout, "4244") // no interface has this index
+				foreign := filepath.Join(namespace, "4244") // no interface has this index
 				s.undo = append(s.undo, func() error { return os.RemoveAll(foreign) })
 				return errors.Join(pinForeignMap(foreign), s.stillReports())
 			},

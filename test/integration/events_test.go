@@ -89,7 +89,7 @@ func expectEvents(t *testing.T, name string, want ...string) {
 // cutLink detaches the node's program from its interface, as root can do.
 func cutLink(t *testing.T, n *netnscluster.Node) {
 	t.Helper()
-	pins, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator", "v*", "*", "link"))
+	pins, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator", "v*", "*", "*", "link"))
 	if err != nil || len(pins) != 1 {
 		t.Fatalf("links pinned on %s: %q, %v; want one", n.Name, pins, err)
 	}

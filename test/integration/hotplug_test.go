@@ -73,7 +73,7 @@ func TestInterfaceStorm(t *testing.T) {
 		t.Errorf("%d reports in %v, want at most %d", written, took, most)
 	}
 	expectNames(t, n, "hot-name0", "hot-stays")
-	folders, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator/v*/*"))
+	folders, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator/v*/*/*"))
 	if err != nil || len(folders) != 2 {
 		t.Errorf("pinned: %v, %v, want two folders", folders, err)
 	}

@@ -257,7 +257,7 @@ func TestAgentSecurityContext(t *testing.T) {
 func expectBPFFS(t *testing.T, container corev1.Container) {
 	t.Helper()
 	expect(t, container.VolumeMounts, []corev1.VolumeMount{
-		{Name: "bpffs", MountPath: "/bpf", MountPropagation: new(corev1.MountPropagationHostToContainer)},
+		{Name: "bpffs", MountPath: "/bpf"},
 	})
 	expect(t, container.Args[0], "--bpffs=/bpf")
 }

@@ -17,16 +17,17 @@ import (
 
 func TestSchemaRejectsMistakes(t *testing.T) {
 	for values, complaint := range map[string]string{
-		"agnet: {}":                                "agnet",
-		"agent: {replicas: 1}":                     "replicas",
-		"agent: {toleration: []}":                  "toleration",
-		"agent: {tolerations: [{kye: a}]}":         "kye",
-		"agent: {args: [--x]}":                     "args",
-		"agent: {extraArgs: [x]}":                  "extraArgs",
-		"agent: {resources: {limit: {}}}":          "limit",
-		"agent: {affinity: {nodeAfinity: {}}}":     "nodeAfinity",
-		"agent: {bpffs: {path: sys/fs/bpf}}":       "path",
-		"agent: {capabilities: {SYS_ADMIN: true}}": "SYS_ADMIN",
+		"agnet: {}":                                         "agnet",
+		"agent: {replicas: 1}":                              "replicas",
+		"agent: {toleration: []}":                           "toleration",
+		"agent: {tolerations: [{kye: a}]}":                  "kye",
+		"agent: {args: [--x]}":                              "args",
+		"agent: {extraArgs: [x]}":                           "extraArgs",
+		"agent: {resources: {limit: {}}}":                   "limit",
+		"agent: {affinity: {nodeAfinity: {}}}":              "nodeAfinity",
+		"agent: {bpffs: {path: sys/fs/bpf}}":                "path",
+		"agent: {bpffs: {mountPropagation: Bidirectional}}": "mountPropagation",
+		"agent: {capabilities: {SYS_ADMIN: true}}":          "SYS_ADMIN",
 		"agent: {updateStrategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1}}}": "maxSurge",
 		"agent: {updateStrategy: {type: Recreate}}":                                    "type",
 		"agent: {appArmorProfile: {type: runtime/default}}":                            "type",
@@ -98,7 +99,7 @@ agent:
   capabilities: {sysResource: true, sysAdmin: true}
   appArmorProfile: {type: Localhost, localhostProfile: xdp-operator}
   seLinuxOptions: {type: spc_t}
-  bpffs: {path: /run/bpf}
+  bpffs: {path: /run/bpf, mountPropagation: HostToContainer}
 `)
 	pod := agent(t, all).Spec.Template.Spec
 	context := only(t, pod).SecurityContext
@@ -108,7 +109,9 @@ agent:
 	expect(t, context.AppArmorProfile, &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost, LocalhostProfile: new("xdp-operator")})
 	expect(t, context.SELinuxOptions, &corev1.SELinuxOptions{Type: "spc_t"})
 	expect(t, pod.Volumes[0].HostPath.Path, "/run/bpf")
-	expectBPFFS(t, only(t, pod))
+	expect(t, only(t, pod).VolumeMounts, []corev1.VolumeMount{{
+		Name: "bpffs", MountPath: "/bpf", MountPropagation: new(corev1.MountPropagationHostToContainer),
+	}})
 }
 
 // TestSweepPermissions checks that the sweep has the capabilities of an agent, and no permissions in the API.

@@ -74,7 +74,8 @@ func (w *vethPair) close() error {
 		errs = append(errs, w.sender.Close())
 	}
 	if w.datapath != nil {
-		errs = append(errs, w.datapath.Cleanup(), w.datapath.Close())
+		_, err := w.datapath.Cleanup()
+		errs = append(errs, err, w.datapath.Close())
 	}
 	if w.pair != nil {
 		errs = append(errs, netlink.LinkDel(w.pair))

@@ -108,7 +108,11 @@ func TestPrometheus(t *testing.T) {
 		p.fires(t, "XDPCounterTrafficStopped", model.LabelSet{"node": "node-a", "interface": "eth0"})
 	})
 	step("an agent cannot read its pins", func(t *testing.T) {
-		if err := os.MkdirAll(filepath.Join(a.BPFFS, "xdp-operator/v999/1"), 0o700); err != nil {
+		namespaces, err := filepath.Glob(filepath.Join(a.BPFFS, "xdp-operator/v*/n*"))
+		if err != nil || len(namespaces) != 1 {
+			t.Fatalf("folders of network namespaces: %q, %v", namespaces, err)
+		}
+		if err := os.MkdirAll(filepath.Join(a.BPFFS, "xdp-operator/v999", filepath.Base(namespaces[0]), "1"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		p.fires(t, "XDPCounterAgentFailing", model.LabelSet{"node": "node-a"})
@@ -338,7 +342,7 @@ func takeHook(t *testing.T, n *netnscluster.Node) {
 	if err := n.Agent.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	pins, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator/v*/*/link"))
+	pins, err := filepath.Glob(filepath.Join(n.BPFFS, "xdp-operator/v*/*/*/link"))
 	if err != nil || len(pins) != 1 {
 		t.Fatalf("links %q, %v", pins, err)
 	}

@@ -47,6 +47,12 @@ type node struct {
 // newNode makes one. modes are what the counters ask for, the oldest first.
 func newNode(t *testing.T, modes ...v1alpha1.AttachMode) *node {
 	t.Helper()
+	return newNodeOn(t, bpffs.Mount(t), modes...)
+}
+
+// newNodeOn is newNode for a bpffs, which need not be mounted.
+func newNodeOn(t *testing.T, bpffs string, modes ...v1alpha1.AttachMode) *node {
+	t.Helper()
 	state := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{Name: "n1", Generation: 1}}
 	state.Spec.ReportInterval.Duration = time.Second
 	for i, mode := range modes {
@@ -55,12 +61,15 @@ func newNode(t *testing.T, modes ...v1alpha1.AttachMode) *node {
 			Name: name, UID: types.UID(name), Generation: 1, Names: []string{"eth0"}, AttachMode: mode,
 		})
 	}
-	d, err := datapath.Open(bpffs.Mount(t), "boot")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
 	n := &node{t: t, net: netns.New(t)}
+	var d *datapath.Datapath
+	n.net.Do(func() {
+		var err error
+		if d, err = datapath.Open(bpffs, "boot"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { _ = d.Close() })
 	n.client = fake.NewClientBuilder().WithScheme(scheme.New()).WithStatusSubresource(state).WithObjects(state).Build()
 	n.agent = &agent.Agent{Client: n.client, Node: "n1", Info: v1alpha1.AgentInfo{BootID: "boot"}, Datapath: d, Links: links.Links{}, Clock: clock.RealClock{}}
 	return n
@@ -265,39 +274,47 @@ func TestAutoGoesBackToNative(t *testing.T) {
 	n := newNode(t, auto)
 	n.fewQueues()
 	n.pass()
-	expect := func(mode v1alpha1.AttachMode, reason string, packets int64) {
-		t.Helper()
-		var got string
-		want := fmt.Sprintf("%s %s %d", mode, reason, packets)
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-			n.pass()
-			status := n.status()
-			if got = fmt.Sprintf("%s %s %d", status.Interfaces[0].Mode, status.Interfaces[0].Reason, status.Accounts[0].Sum().Packets); got == want {
-				return
-			}
-		}
-		t.Fatalf("%s, want %s", got, want)
-	}
-	send := func() {
-		t.Helper()
-		n.do("peer", func(peer netlink.Link) error {
-			s, err := frames.NewSender(peer.Attrs().Index)
-			if err != nil {
-				return err
-			}
-			return errors.Join(s.Send(frames.Common()[0].Data, 5), s.Close())
-		})
-	}
-	expect(generic, v1alpha1.ReasonNotEnoughQueues, 0)
-	send()
-	expect(generic, v1alpha1.ReasonNotEnoughQueues, 5)
+	n.expect(generic, v1alpha1.ReasonNotEnoughQueues, 0)
+	n.send(5)
+	n.expect(generic, v1alpha1.ReasonNotEnoughQueues, 5)
 	attached := n.status().Interfaces[0].Map
 
 	n.queues("eth0", 2)
-	expect(native, "", 5)
+	n.expect(native, "", 5)
 	if now := n.status().Interfaces[0].Map; now == attached {
 		t.Errorf("map %d still", now)
 	}
-	send()
-	expect(native, "", 10)
+	n.send(5)
+	n.expect(native, "", 10)
+}
+
+// expect makes passes until eth0 is in the mode, for the reason, and the account of the first counter has that many packets.
+func (n *node) expect(mode v1alpha1.AttachMode, reason string, packets int64) {
+	n.t.Helper()
+	var got string
+	want := fmt.Sprintf("%s %s %d", mode, reason, packets)
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		n.pass()
+		status := n.status()
+		var counted int64
+		if len(status.Accounts) > 0 {
+			counted = int64(status.Accounts[0].Sum().Packets)
+		}
+		if got = fmt.Sprintf("%s %s %d", status.Interfaces[0].Mode, status.Interfaces[0].Reason, counted); got == want {
+			return
+		}
+	}
+	n.t.Fatalf("%s, want %s", got, want)
+}
+
+// send sends packets to eth0.
+func (n *node) send(packets int) {
+	n.t.Helper()
+	n.do("peer", func(peer netlink.Link) error {
+		s, err := frames.NewSender(peer.Attrs().Index)
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.Send(frames.Common()[0].Data, packets), s.Close())
+	})
 }

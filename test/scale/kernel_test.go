@@ -91,6 +91,12 @@ func (k *kernel) Detach(a plan.Attachment) error {
 	return nil
 }
 
+// NewestMap implements agent.Datapath.
+func (k *kernel) NewestMap() (traffic.MapID, error) {
+	k.maps++
+	return traffic.MapID{Boot: k.boot, ID: k.maps}, nil
+}
+
 // Read implements agent.Datapath.
 func (k *kernel) Read() (readings []traffic.Reading, _ error) {
 	now := k.traffic.ticks.Load()

@@ -71,8 +71,9 @@ seccompProfile:
 {{- define "xdp-operator.bpffs.mount" -}}
 - name: bpffs
   mountPath: {{ include "xdp-operator.bpffs.mountPath" . }}
-  # A BPF file system that the node mounts later appears in the pod.
-  mountPropagation: HostToContainer
+  {{- if ne .Values.agent.bpffs.mountPropagation "None" }}
+  mountPropagation: {{ .Values.agent.bpffs.mountPropagation }}
+  {{- end }}
 {{- end }}
 
 {{- define "xdp-operator.agent.capabilities" -}}

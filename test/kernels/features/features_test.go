@@ -183,7 +183,11 @@ func program(t *testing.T, spec *ebpf.CollectionSpec, counts *ebpf.Map) *ebpf.Pr
 
 func newCounts(t *testing.T) (*ebpf.CollectionSpec, *ebpf.Map) {
 	t.Helper()
-	spec, err := bpf.Spec(ebpf.MustPossibleCPU())
+	cpus, err := bpf.PossibleCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := bpf.Spec(cpus)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,7 @@ type sharedHook struct {
 	ns          *netns.Namespace
 	bpffs       string
 	index, peer int
+	namespace   string // the folder of the pins of the network namespace
 	datapath    *datapath.Datapath
 	send        *frames.Sender
 	object      string   // the file with the others' programs
@@ -56,6 +57,7 @@ func newSharedHook(t *testing.T) *sharedHook {
 		t.Fatal(err)
 	}
 	s.open()
+	s.findNamespace()
 	var err error
 	s.ns.Do(func() { s.send, err = frames.NewSender(s.peer) })
 	if err != nil {
@@ -68,13 +70,28 @@ func newSharedHook(t *testing.T) *sharedHook {
 // open opens the agent's datapath again.
 func (s *sharedHook) open() {
 	s.t.Helper()
-	d, err := datapath.Open(s.bpffs, "boot")
+	var d *datapath.Datapath
+	var err error
+	s.ns.Do(func() { d, err = datapath.Open(s.bpffs, "boot") })
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.datapath = d
 	s.t.Cleanup(func() { d.Close() })
 }
+
+// findNamespace finds the folder of the network namespace by counting on another interface for a moment.
+func (s *sharedHook) findNamespace() {
+	s.t.Helper()
+	if err := s.attach(plan.Attachment{Index: s.peer, Name: "peer", Mode: plan.Generic}); err != nil {
+		s.t.Fatal(err)
+	}
+	s.namespace = filepath.Dir(s.attached()[0].Pin)
+	s.leave()
+}
+
+// folder returns the folder of the pins of eth0.
+func (s *sharedHook) folder() string { return filepath.Join(s.namespace, strconv.Itoa(s.index)) }
 
 func (s *sharedHook) wish(mode plan.Mode) plan.Attachment {
 	return plan.Attachment{Index: s.index, Name: "eth0", Mode: mode, ViaDispatcher: true}

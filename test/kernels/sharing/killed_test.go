@@ -67,7 +67,7 @@ func TestKilledAnywhere(t *testing.T) {
 func (s *sharedHook) killed(change string, step int) bool {
 	s.t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestIsKilled$", "-test.v")
-	cmd.Env = append(os.Environ(), "CHANGE="+change, "STEP="+strconv.Itoa(step), "BPFFS="+s.bpffs, "INDEX="+strconv.Itoa(s.index))
+	cmd.Env = append(os.Environ(), "CHANGE="+change, "STEP="+strconv.Itoa(step), "BPFFS="+s.bpffs, "FOLDER="+s.folder(), "INDEX="+strconv.Itoa(s.index))
 	var out []byte
 	var err error
 	s.ns.Do(func() { out, err = cmd.CombinedOutput() })
@@ -91,7 +91,7 @@ func TestIsKilled(t *testing.T) {
 		}
 		return // there is nothing to change
 	}
-	spec, counts, hook := byHand(t, path, index)
+	spec, counts, hook := byHand(t, path, os.Getenv("FOLDER"), index)
 	steps := 0
 	hook.Between = func() {
 		if steps++; steps == at {
@@ -114,11 +114,14 @@ func TestIsKilled(t *testing.T) {
 }
 
 // byHand is what the datapath has of an interface: the program, the pinned counts, which it makes if there are none, and
-// the hook.
-func byHand(t *testing.T, bpffs string, index int) (*ebpf.CollectionSpec, *ebpf.Map, dispatcher.Hook) {
+// the hook. folder is that of the interface's pins.
+func byHand(t *testing.T, bpffs, folder string, index int) (*ebpf.CollectionSpec, *ebpf.Map, dispatcher.Hook) {
 	t.Helper()
-	folder := filepath.Join(bpffs, "xdp-operator", "v1", strconv.Itoa(index))
-	spec, err := bpf.Spec(ebpf.MustPossibleCPU())
+	cpus, err := bpf.PossibleCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := bpf.Spec(cpus)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +146,7 @@ func byHand(t *testing.T, bpffs string, index int) (*ebpf.CollectionSpec, *ebpf.
 func TestANewVersionTakesThePlaceOfTheOld(t *testing.T) {
 	s := newSharedHook(t)
 	s.load("other_pass")
-	spec, counts, hook := byHand(t, s.bpffs, s.index)
+	spec, counts, hook := byHand(t, s.bpffs, s.folder(), s.index)
 	code := spec.Programs[bpf.Program].Instructions
 	spec.Programs[bpf.Program].Instructions = slices.Insert(code, 1, asm.Mov.Imm(asm.R0, 0))
 	var err error

@@ -208,7 +208,7 @@ func TestUpperDeviceHasProgram(t *testing.T) {
 	}
 	s.traffic("ours", "other_pass")
 	var err error
-	s.ns.Do(func() { err = s.datapath.Cleanup() })
+	s.ns.Do(func() { _, err = s.datapath.Cleanup() })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestCleanupKeepsOtherPrograms(t *testing.T) {
 	s.join()
 	s.load("other_drop")
 	var err error
-	s.ns.Do(func() { err = s.datapath.Cleanup() })
+	s.ns.Do(func() { _, err = s.datapath.Cleanup() })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ type Kernel struct {
 	Boot       string
 	Interfaces []plan.Interface
 	Maps       []*Map
+	Hidden     bool          // the pins are not visible, and the maps count
 	Cache      *memapi.Cache // of the agent that runs
 
 	// Between is asked at each step of the agent. An error fails the step, if it can fail.
@@ -41,6 +42,7 @@ type Kernel struct {
 
 	lives      int       // agents so far
 	nextID     uint32    // of maps
+	blind      bool      // the agent that runs did not see the pins when it last listed the attachments
 	reported   types.UID // the node state that was written last
 	remembered types.UID // the node state whose ledger the agent that runs remembers
 }
@@ -52,6 +54,7 @@ type Map struct {
 	Counts, Read, Booked traffic.Totals
 	Known                bool        // it is in a report
 	Counters             []types.UID // for which it counts since
+	older                bool        // it existed when a node state had its first report, and that agent did not see it
 	met                  int         // the agent that has read it of a node state that had a report, and remembers for which counters it counts
 	metIn                types.UID
 }
@@ -125,16 +128,31 @@ func (k *Kernel) Attached() (list []plan.Attachment, _ error) {
 	if err := k.Between("before the attachments are listed"); err != nil {
 		return nil, err
 	}
+	if k.blind = k.Hidden; k.Hidden {
+		return nil, plan.ErrBPFFSNotMounted
+	}
 	for _, m := range k.Maps {
 		list = append(list, m.Attachment)
 	}
 	return list, nil
 }
 
+// NewestMap implements agent.Datapath.
+func (k *Kernel) NewestMap() (traffic.MapID, error) {
+	if err := k.Between("before the newest map is asked for"); err != nil {
+		return traffic.MapID{}, err
+	}
+	k.nextID++
+	return traffic.MapID{Boot: k.Boot, ID: k.nextID}, nil
+}
+
 // Attach implements agent.Datapath.
 func (k *Kernel) Attach(a plan.Attachment) error {
 	if err := k.Between("before attach"); err != nil {
 		return err
+	}
+	if k.Hidden {
+		return plan.ErrBPFFSNotMounted
 	}
 	if k.Attaching != nil {
 		if err := k.Attaching(); err != nil {
@@ -185,6 +203,9 @@ func (k *Kernel) Detach(a plan.Attachment) error {
 	if err := k.Between("before detach"); err != nil {
 		return err
 	}
+	if k.Hidden {
+		return plan.ErrBPFFSNotMounted
+	}
 	at := slices.IndexFunc(k.Maps, func(m *Map) bool { return m.Pin == a.Pin })
 	if k.Detaching != nil && at >= 0 {
 		if err := k.Detaching(k.Maps[at]); err != nil {
@@ -213,11 +234,14 @@ func (k *Kernel) Read() (readings []traffic.Reading, _ error) {
 	if err := k.Between("after read"); err != nil { // the agent does not get what was read, so it does not know new maps
 		return nil, err
 	}
+	if k.Hidden {
+		return nil, plan.ErrBPFFSNotMounted
+	}
 	seen, ok := k.Seen()
 	opened := ok && (seen.Status.ReportTime != nil || k.Remembers(seen))
 	for _, m := range k.Maps {
 		live := slices.ContainsFunc(k.Interfaces, m.Live)
-		if opened && live && !m.Known && (m.met != k.lives || m.metIn != seen.UID) {
+		if opened && live && !m.Known && !m.older && (m.met != k.lives || m.metIn != seen.UID) {
 			m.met, m.metIn, m.Counters = k.lives, seen.UID, k.selecting(seen.Spec.Counters, m)
 			k.remembered = seen.UID
 		}
@@ -240,11 +264,18 @@ func (k *Kernel) Seen() (*v1alpha1.XDPNodeState, bool) {
 func (k *Kernel) Remembers(state *v1alpha1.XDPNodeState) bool { return k.remembered == state.UID }
 
 // Book returns what a report of the node's agent books for each counter: what was read since the last one goes to those
-// for which it was counted.
+// for which it was counted. A report without sight of the pins books nothing, and what it does not see is booked later.
 func (k *Kernel) Book(state *v1alpha1.XDPNodeState) map[types.UID]traffic.Totals {
 	first := !k.Opened[state.UID] // all its maps were booked in another node state
 	k.Opened[state.UID], k.reported = true, state.UID
 	grown := map[types.UID]traffic.Totals{}
+	if k.blind {
+		for _, m := range k.Maps {
+			m.older = m.older || first
+			m.Known = m.Known || m.met == k.lives && m.metIn == state.UID
+		}
+		return grown
+	}
 	for _, m := range k.Maps {
 		now := k.selecting(state.Spec.Counters, m)
 		switch {
@@ -255,11 +286,11 @@ func (k *Kernel) Book(state *v1alpha1.XDPNodeState) map[types.UID]traffic.Totals
 			m.Counters = now
 		}
 		for _, uid := range m.Counters {
-			if !first {
+			if !first && !m.older {
 				grown[uid] = grown[uid].Plus(m.Read.Since(m.Booked))
 			}
 		}
-		m.Booked, m.Known, m.Counters = m.Read, true, now
+		m.Booked, m.Known, m.older, m.Counters = m.Read, true, false, now
 	}
 	return grown
 }

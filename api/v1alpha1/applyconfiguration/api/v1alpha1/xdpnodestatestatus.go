@@ -27,8 +27,8 @@ type XDPNodeStateStatusApplyConfiguration struct {
 	ReportBytes *int32 `json:"reportBytes,omitempty"`
 	// agent identifies the agent that wrote this report.
 	Agent *AgentInfoApplyConfiguration `json:"agent,omitempty"`
-	// newestMap is the highest ID of a BPF map whose counts were added to the accounts, within one boot, see
-	// status.agent.bootID.
+	// newestMap is the highest ID of a BPF map whose counts were added to the accounts, or that existed when the accounts
+	// were opened while no map could be read, within one boot, see status.agent.bootID.
 	NewestMap *int64 `json:"newestMap,omitempty"`
 	// interfaces lists the interfaces that are selected or still have counts, sorted by index. All that are counted are
 	// listed. Of those that are not, the first 100 are listed, and at least one of each kind for each counter. See
