@@ -233,5 +233,9 @@ func cleanup(bpffs string) error {
 		return err
 	}
 	defer d.Close()
-	return d.Cleanup()
+	left, err := d.Cleanup()
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("left: %v", left)
+	}
+	return err
 }
