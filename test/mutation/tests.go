@@ -46,7 +46,7 @@ func testMutant(args []string) (status int) {
 		return notViable
 	}
 	for _, pkg := range append([]string{own}, alsoTests...) {
-		if command(root, "test", "-count=1", "-vet=off", "-failfast", testTimeout, pkg) != passed {
+		if command(root, "test", "-count=1", "-vet=off", "-ldflags=-s -w", "-failfast", testTimeout, pkg) != passed {
 			return failed
 		}
 	}
