@@ -29,7 +29,7 @@ const (
 	mapName = "xdp_counts"
 )
 
-// Spec returns the two variants of the program, and its maps, for a machine with the number of possible CPUs
+// Spec returns the three variants of the program, and its maps, for a machine with the number of possible CPUs
 // (ebpf.PossibleCPU). Older kernels, including 5.10, reject map values of more than 4 MiB (E2BIG), which is more than 508
 // CPUs.
 func Spec(cpus int) (*ebpf.CollectionSpec, error) {
@@ -83,9 +83,9 @@ func NewMap(spec *ebpf.CollectionSpec) (*ebpf.Map, error) {
 	return counts, err
 }
 
-// NewProgram loads the program with the map, whose counts are kept. This variant is for frames that fit into one buffer. A
-// driver that can receive larger frames rejects it (ERANGE in most drivers). Generic XDP copies such frames into one buffer.
-// The error wraps ebpf.ErrMapIncompatible if the map has another size.
+// NewProgram loads the program with the map, whose counts are kept. This variant is for native mode, and for frames that fit
+// into one buffer. A driver that can receive larger frames rejects it (ERANGE in most drivers). The error wraps
+// ebpf.ErrMapIncompatible if the map has another size.
 func NewProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
 	return newProgram(spec, counts, counterProgCountFrame)
 }
@@ -97,13 +97,19 @@ func NewFragsProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program
 	return newProgram(spec, counts, counterProgCountFrameFrags)
 }
 
+// NewGenericProgram is NewProgram for generic mode, with any MTU, because generic XDP copies each frame into one buffer. It
+// does not count copies of the multicast and broadcast packets that the node itself sends, which only generic XDP sees.
+func NewGenericProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
+	return newProgram(spec, counts, counterProgCountFrameGeneric)
+}
+
 // A Place is a function of a dispatcher that a program can replace.
 type Place struct {
 	Dispatcher *ebpf.Program
 	Function   string
 }
 
-// The names of the two programs.
+// The names of the programs of which there are extensions.
 const (
 	Program      = counterProgCountFrame
 	FragsProgram = counterProgCountFrameFrags
@@ -130,7 +136,7 @@ func extended(spec *ebpf.CollectionSpec, name string, place Place) *ebpf.Collect
 }
 
 func newProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map, name string) (*ebpf.Program, error) {
-	// The other variant is removed, because an older kernel would reject the collection.
+	// The other variants are removed, because an older kernel would reject the collection.
 	spec = spec.Copy()
 	spec.Programs = map[string]*ebpf.ProgramSpec{name: spec.Programs[name]}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{

@@ -53,13 +53,14 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	counterProgCountFrame      = "count_frame"
-	counterProgCountFrameFrags = "count_frame_frags"
-	counterVarDepth            = "depth"
-	counterVarLayout           = "layout"
-	counterVarMachine          = "machine"
-	counterVarSlots            = "slots"
-	counterVarTable            = "table"
+	counterProgCountFrame        = "count_frame"
+	counterProgCountFrameFrags   = "count_frame_frags"
+	counterProgCountFrameGeneric = "count_frame_generic"
+	counterVarDepth              = "depth"
+	counterVarLayout             = "layout"
+	counterVarMachine            = "machine"
+	counterVarSlots              = "slots"
+	counterVarTable              = "table"
 )
 
 // loadCounter returns the embedded CollectionSpec for counter.
@@ -104,8 +105,9 @@ type counterSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type counterProgramSpecs struct {
-	CountFrame      *ebpf.ProgramSpec `ebpf:"count_frame"`
-	CountFrameFrags *ebpf.ProgramSpec `ebpf:"count_frame_frags"`
+	CountFrame        *ebpf.ProgramSpec `ebpf:"count_frame"`
+	CountFrameFrags   *ebpf.ProgramSpec `ebpf:"count_frame_frags"`
+	CountFrameGeneric *ebpf.ProgramSpec `ebpf:"count_frame_generic"`
 }
 
 // counterMapSpecs contains maps before they are loaded into the kernel.
@@ -166,14 +168,16 @@ type counterVariables struct {
 //
 // It can be passed to loadCounterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type counterPrograms struct {
-	CountFrame      *ebpf.Program `ebpf:"count_frame"`
-	CountFrameFrags *ebpf.Program `ebpf:"count_frame_frags"`
+	CountFrame        *ebpf.Program `ebpf:"count_frame"`
+	CountFrameFrags   *ebpf.Program `ebpf:"count_frame_frags"`
+	CountFrameGeneric *ebpf.Program `ebpf:"count_frame_generic"`
 }
 
 func (p *counterPrograms) Close() error {
 	return _CounterClose(
 		p.CountFrame,
 		p.CountFrameFrags,
+		p.CountFrameGeneric,
 	)
 }
 

@@ -40,7 +40,7 @@ func inspect(t *testing.T, spec *ebpf.CollectionSpec, v variant) loaded {
 	}
 
 	spec = spec.Copy()
-	spec.Programs = map[string]*ebpf.ProgramSpec{v.name: spec.Programs[v.name]} // an older kernel rejects the other
+	spec.Programs = map[string]*ebpf.ProgramSpec{v.name: spec.Programs[v.name]} // an older kernel rejects the others
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{section: counts},
 		Programs:        ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats},
@@ -85,14 +85,16 @@ func TestNoCalleeSavedRegisters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	code := spec.Programs[counterProgCountFrame].Instructions
-	if len(code) == 0 {
-		t.Fatal("no instructions")
-	}
-	for i, ins := range code {
-		for _, r := range []asm.Register{ins.Dst, ins.Src} {
-			if r >= asm.R6 && r <= asm.R9 {
-				t.Errorf("instruction %d, %v, uses %v", i, ins, r)
+	for _, v := range []variant{ordinary, generic} {
+		code := spec.Programs[v.name].Instructions
+		if len(code) == 0 {
+			t.Fatalf("%s has no instructions", v.name)
+		}
+		for i, ins := range code {
+			for _, r := range []asm.Register{ins.Dst, ins.Src} {
+				if r >= asm.R6 && r <= asm.R9 {
+					t.Errorf("%s: instruction %d, %v, uses %v", v.name, i, ins, r)
+				}
 			}
 		}
 	}
