@@ -40,6 +40,8 @@ type Datapath interface {
 // Links lists the interfaces of the host's network namespace. The real one is links.Links.
 type Links interface {
 	List() ([]plan.Interface, error)
+	// DecryptsTunnels reports whether packets of IPsec tunnels are decrypted there. False also if that cannot be read.
+	DecryptsTunnels() bool
 }
 
 const (
@@ -196,6 +198,8 @@ func (a *Agent) book(state *v1alpha1.XDPNodeState, s nodeSnapshot, o outcome, be
 type nodeSnapshot struct {
 	interfaces []plan.Interface
 	attached   []plan.Attachment
+	// tunnels is set if an interface is counted in generic mode, and packets of IPsec tunnels are decrypted on the node.
+	tunnels bool
 }
 
 func (a *Agent) gather() (s nodeSnapshot, err error) {
@@ -206,7 +210,15 @@ func (a *Agent) gather() (s nodeSnapshot, err error) {
 	if s.interfaces, err = a.Links.List(); err != nil {
 		return s, fmt.Errorf("list interfaces: %w", err)
 	}
+	s.tunnels = s.hasGeneric() && a.Links.DecryptsTunnels()
 	return s, nil
+}
+
+// hasGeneric reports whether an interface is counted in generic mode.
+func (s nodeSnapshot) hasGeneric() bool {
+	return slices.ContainsFunc(s.interfaces, func(i plan.Interface) bool {
+		return i.Hook.Mode == plan.Generic && slices.ContainsFunc(s.attached, func(h plan.Attachment) bool { return h.Live(i) })
+	})
 }
 
 // read returns the readings. Those of attachments that no longer count have no interface.

@@ -39,6 +39,8 @@ type node struct {
 	nextID     uint32
 	refuse     map[string]error // Attach's answer by the interface's name
 	generic    bool             // no driver has native XDP
+	tunnels    bool             // IPsec decrypts tunnels
+	asked      bool             // the agent has asked for tunnels
 	saveError  error
 
 	detachError error
@@ -79,6 +81,11 @@ func (n *node) step(format string, args ...any) {
 }
 
 func (n *node) List() ([]plan.Interface, error) { return slices.Clone(n.interfaces), nil }
+
+func (n *node) DecryptsTunnels() bool {
+	n.asked = true
+	return n.tunnels
+}
 
 func (n *node) Attached() ([]plan.Attachment, error) { return slices.Clone(n.attached), nil }
 

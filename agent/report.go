@@ -92,9 +92,10 @@ func (a *Agent) interfaces(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v
 		e.RequestedMode = v1alpha1.AttachMode(o.want[at].Mode)
 		if h, ok := counting[i.Index]; ok {
 			e.State, e.Mode = v1alpha1.InterfaceAttached, v1alpha1.AttachMode(i.Hook.Mode)
-			if h.Refused != nil && o.want[at].Mode == plan.Auto {
-				e.Reason, e.Message = fallback(h.Refused, i)
+			if o.want[at].Mode != plan.Auto {
+				h.Refused = nil // nobody asks for native mode any more
 			}
+			e.Reason, e.Message = attachedRemark(h, i, s.tunnels)
 			if h.ViaDispatcher {
 				e.Coexistence = v1alpha1.CoexistenceDispatcher
 			}

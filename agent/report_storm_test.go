@@ -89,3 +89,5 @@ func (l leaving) List() ([]plan.Interface, error) {
 	l.n.interfaces = l.n.interfaces[:len(l.n.interfaces)-1]
 	return list, err
 }
+
+func (l leaving) DecryptsTunnels() bool { return l.n.DecryptsTunnels() }

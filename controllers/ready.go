@@ -84,6 +84,10 @@ func (s *nodeSummary) remarks() (remarks string) {
 	if len(s.fellBackToGeneric) > 0 {
 		remarks = fmt.Sprintf("; %d in generic mode because native mode was refused: %s", len(s.fellBackToGeneric), format.FirstFew(s.fellBackToGeneric))
 	}
+	if len(s.countDecrypted) > 0 {
+		remarks += fmt.Sprintf("; packets of IPsec tunnels count twice on %s in generic mode: %s",
+			format.Count(len(s.countDecrypted), "interface", "interfaces"), format.FirstFew(s.countDecrypted))
+	}
 	if len(s.skipped) > 0 {
 		remarks += fmt.Sprintf("; the frames of %s already counted there: %s",
 			format.Count(len(s.skipped), "more interface are", "more interfaces are"), format.FirstFew(s.skipped))

@@ -99,6 +99,7 @@ type nodeSummary struct {
 	failures          []v1alpha1.Failure
 	skipped           []string      // node/interface
 	fellBackToGeneric []string      // interfaces in generic mode because native mode was refused
+	countDecrypted    []string      // interfaces on which packets of IPsec tunnels count twice
 	reportInterval    time.Duration // the longest
 }
 
@@ -131,6 +132,9 @@ func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.
 	}
 	for _, i := range onNode.fellBackToGeneric {
 		s.fellBackToGeneric = append(s.fellBackToGeneric, name+"/"+i.Name+" ("+i.Reason+")")
+	}
+	for _, i := range onNode.countDecrypted {
+		s.countDecrypted = append(s.countDecrypted, name+"/"+i.Name)
 	}
 	switch {
 	case len(onNode.failed) > 0:
@@ -168,6 +172,7 @@ type interfaceSummary struct {
 	failed            []v1alpha1.NodeInterface
 	skipped           []v1alpha1.NodeInterface
 	fellBackToGeneric []v1alpha1.NodeInterface // in generic mode because native mode was refused
+	countDecrypted    []v1alpha1.NodeInterface // in generic mode, where packets of IPsec tunnels count twice
 }
 
 // summarizeInterfaces returns the interfaces of the counter on the node.
@@ -179,7 +184,11 @@ func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfa
 		switch {
 		case i.State == v1alpha1.InterfaceAttached && i.Mode == v1alpha1.AttachGeneric:
 			f.generic++
-			if i.Reason != "" {
+			switch i.Reason {
+			case "":
+			case v1alpha1.ReasonDecryptedPacketsCounted:
+				f.countDecrypted = append(f.countDecrypted, i)
+			default:
 				f.fellBackToGeneric = append(f.fellBackToGeneric, i)
 			}
 		case i.State == v1alpha1.InterfaceAttached:
@@ -197,7 +206,7 @@ func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfa
 
 // sort sorts all lists. Caches list objects in random order, and the status must not change with it.
 func (s *nodeSummary) sort() {
-	for _, names := range [][]string{s.pending, s.leaving, s.late, s.skipped, s.fellBackToGeneric} {
+	for _, names := range [][]string{s.pending, s.leaving, s.late, s.skipped, s.fellBackToGeneric, s.countDecrypted} {
 		slices.Sort(names)
 	}
 	slices.SortStableFunc(s.failures, func(a, b v1alpha1.Failure) int {

@@ -108,6 +108,9 @@ func (k *Kernel) List() ([]plan.Interface, error) {
 	return slices.Clone(k.Interfaces), nil
 }
 
+// DecryptsTunnels implements agent.Links: there are none.
+func (k *Kernel) DecryptsTunnels() bool { return false }
+
 // Attached implements agent.Datapath.
 func (k *Kernel) Attached() (list []plan.Attachment, _ error) {
 	if err := k.Between("before the attachments are listed"); err != nil {
