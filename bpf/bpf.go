@@ -6,6 +6,8 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -31,11 +33,38 @@ const (
 
 // Spec returns the three variants of the program, and its maps, for a machine with the number of possible CPUs
 // (ebpf.PossibleCPU). Older kernels, including 5.10, reject map values of more than 4 MiB (E2BIG), which is more than 508
-// CPUs.
+// CPUs. With PREEMPT_RT the variants are those that increase counts by atomic instructions (counter.bpf.c says why).
 func Spec(cpus int) (*ebpf.CollectionSpec, error) {
+	var system unix.Utsname
+	if err := unix.Uname(&system); err != nil {
+		return nil, fmt.Errorf("read the kernel's version: %w", err)
+	}
+	return specFor(cpus, isRealtime(unix.ByteSliceToString(system.Version[:])))
+}
+
+// isRealtime reports whether a kernel has PREEMPT_RT, by uname's version, for example "#1 SMP PREEMPT_RT Debian 7.3.4-1"
+// (init/Makefile, UTS_VERSION). The file /sys/kernel/realtime says the same, but not on all such kernels.
+func isRealtime(version string) bool {
+	return slices.Contains(strings.Fields(version), "PREEMPT_RT")
+}
+
+// realtimeVariants has the variant for PREEMPT_RT of each program.
+var realtimeVariants = map[string]string{
+	counterProgCountFrame:        counterProgCountFrameRt,
+	counterProgCountFrameFrags:   counterProgCountFrameFragsRt,
+	counterProgCountFrameGeneric: counterProgCountFrameGenericRt,
+}
+
+func specFor(cpus int, realtime bool) (*ebpf.CollectionSpec, error) {
 	spec, err := loadCounter()
 	if err != nil {
 		return nil, fmt.Errorf("read the program's object: %w", err)
+	}
+	for name, variant := range realtimeVariants {
+		if realtime {
+			spec.Programs[name] = spec.Programs[variant]
+		}
+		delete(spec.Programs, variant)
 	}
 	for _, program := range spec.Programs {
 		if n := setCPUs(program.Instructions, cpus); n != 1 {

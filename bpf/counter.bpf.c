@@ -13,7 +13,7 @@
  * length is a subtraction. count_frame_frags (xdp.frags, Linux 5.18) is for native mode and interfaces with a larger
  * MTU. It parses the first buffer, and gets the length of all buffers from a helper. count_frame_generic is for generic
  * mode. The kernel copies every frame into one buffer for it, but also passes packets that the interface has not
- * received.
+ * received. Kernels with PREEMPT_RT have variants of their own of these three.
  *
  * This structure was the fastest in measurements. Frequent kinds of frames (plain IPv4 and IPv6, untagged or with one
  * 802.1Q tag, and ARP) are recognized by a few comparisons at fixed offsets, and counted right there. All other frames
@@ -47,14 +47,32 @@ const volatile enum machine machine = CPUS;
 /* The variant that is compiled. It is always a constant, so that the code of the other variant is removed. */
 enum buffers { ONE_BUFFER, MANY_BUFFERS };
 
+/* How a count is increased. Always a constant, too. */
+enum increments { PLAIN, ATOMIC };
+
 /*
- * Plain increments are sufficient: XDP runs in softirq on one CPU without preemption, and no other CPU writes here.
+ * Plain increments are sufficient if no other run of the program on the same CPU comes between the load and the store.
+ * No other CPU writes here.
+ *
+ * The program runs with bottom halves disabled: in the NET_RX softirq, in threaded NAPI and backlog threads, and in
+ * processes that write to a tun device. Without PREEMPT_RT this is not preemptible, and interrupts do not run XDP. With
+ * PREEMPT_RT it is preemptible, but cannot migrate. Then the per-CPU lock softirq_ctrl.lock (kernel/softirq.c,
+ * __local_bh_disable_ip) allows one such section per CPU at a time: always before Linux 6.18, and with
+ * CONFIG_PREEMPT_RT_NEEDS_BH_LOCK since. Without this option, which is off by default, a thread of higher priority can
+ * receive frames on the same CPU between the two instructions. So the variants for PREEMPT_RT increase by one
+ * instruction.
  */
 static __always_inline int count(struct count *counts, __u64 slot, struct xdp_md *ctx, void *data, void *end,
-				 enum buffers buffers)
+				 enum buffers buffers, enum increments increments)
 {
-	counts[slot].packets++;
-	counts[slot].bytes += buffers == MANY_BUFFERS ? bpf_xdp_get_buff_len(ctx) : end - data;
+	if (increments == ATOMIC) {
+		__sync_fetch_and_add(&counts[slot].packets, 1);
+		__sync_fetch_and_add(&counts[slot].bytes,
+				     buffers == MANY_BUFFERS ? bpf_xdp_get_buff_len(ctx) : end - data);
+	} else {
+		counts[slot].packets++;
+		counts[slot].bytes += buffers == MANY_BUFFERS ? bpf_xdp_get_buff_len(ctx) : end - data;
+	}
 	/* Keeps the compiler from merging the counting sites into one, which would cost the frequent kinds a jump. */
 	asm volatile("");
 	return XDP_PASS;
@@ -213,7 +231,7 @@ static __always_inline __u64 this_cpu(struct xdp_md **ctx)
 }
 
 /* Counts a frame: the frequent kinds immediately, the others by classify. */
-static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
+static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers, enum increments increments)
 {
 	__u64 cpu = this_cpu(&ctx);
 	struct count *counts = table[cpu];
@@ -236,7 +254,7 @@ static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 	if (likely(ethernet->type == TYPE_IPV4)) {
 		if (ipv4->version_ihl != 0x45)
 			goto rare;
-		return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers);
+		return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers, increments);
 	}
 	if (ethernet->type == TYPE_IPV6) {
 		if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6)
@@ -247,17 +265,17 @@ static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 			at += sizeof(*ethernet);
 			goto classify;
 		}
-		return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers);
+		return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers, increments);
 	}
 	if (ethernet->type == TYPE_ARP)
-		return count(counts, SLOT_ARP, ctx, data, end, buffers);
+		return count(counts, SLOT_ARP, ctx, data, end, buffers, increments);
 	if (ethernet->type == TYPE_8021Q) {
 		ipv4 = (void *)(tag + 1);
 		ipv6 = (void *)(tag + 1);
 		if (tag->type == TYPE_IPV4) {
 			if ((void *)(ipv4 + 1) > end || ipv4->version_ihl != 0x45)
 				goto rare;
-			return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers);
+			return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers, increments);
 		}
 		if (tag->type == TYPE_IPV6) {
 			if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6)
@@ -268,14 +286,14 @@ static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 				at += sizeof(*ethernet) + sizeof(*tag);
 				goto classify;
 			}
-			return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers);
+			return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers, increments);
 		}
 		goto rare;
 	}
 rare:
 	RENEW(at);
 classify:
-	return count(counts, classify(known, at, end), ctx, data, end, buffers);
+	return count(counts, classify(known, at, end), ctx, data, end, buffers, increments);
 }
 
 /*
@@ -386,21 +404,42 @@ static __always_inline int is_own_packet(void *data, void *end)
 	return ipv4->version_ihl >> 4 == 4 ? is_own_ipv4(ipv4, end) : is_own_ipv6((void *)ipv4, end);
 }
 
+static __always_inline int count_received(struct xdp_md *ctx, enum increments increments)
+{
+	if (unlikely(is_own_packet((void *)(long)ctx->data, (void *)(long)ctx->data_end)))
+		return XDP_PASS;
+	return count_any(ctx, ONE_BUFFER, increments);
+}
+
 SEC("xdp") int count_frame(struct xdp_md *ctx)
 {
-	return count_any(ctx, ONE_BUFFER);
+	return count_any(ctx, ONE_BUFFER, PLAIN);
 }
 
 SEC("xdp.frags") int count_frame_frags(struct xdp_md *ctx)
 {
-	return count_any(ctx, MANY_BUFFERS);
+	return count_any(ctx, MANY_BUFFERS, PLAIN);
 }
 
 SEC("xdp") int count_frame_generic(struct xdp_md *ctx)
 {
-	if (unlikely(is_own_packet((void *)(long)ctx->data, (void *)(long)ctx->data_end)))
-		return XDP_PASS;
-	return count_any(ctx, ONE_BUFFER);
+	return count_received(ctx, PLAIN);
+}
+
+/* The same for kernels with PREEMPT_RT. */
+SEC("xdp") int count_frame_rt(struct xdp_md *ctx)
+{
+	return count_any(ctx, ONE_BUFFER, ATOMIC);
+}
+
+SEC("xdp.frags") int count_frame_frags_rt(struct xdp_md *ctx)
+{
+	return count_any(ctx, MANY_BUFFERS, ATOMIC);
+}
+
+SEC("xdp") int count_frame_generic_rt(struct xdp_md *ctx)
+{
+	return count_received(ctx, ATOMIC);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -261,7 +261,7 @@ func TestCountGeneratedFrames(t *testing.T) {
 // another header, and with every length of its own header.
 func TestCountEveryNextHeader(t *testing.T) {
 	for _, v := range variants(t) {
-		t.Run(v.name, func(t *testing.T) {
+		t.Run(v.String(), func(t *testing.T) {
 			j := newJudge(t, v)
 			for next := range 256 {
 				for _, first := range []byte{byte(next), 0, 43, 44, 51, 60} {

@@ -15,7 +15,7 @@ import (
 // them as the frames that they look like.
 func TestGenericProgramDoesNotCountWhatTheNodeSends(t *testing.T) {
 	for _, v := range variants(t) {
-		t.Run(v.name, func(t *testing.T) {
+		t.Run(v.String(), func(t *testing.T) {
 			c := load(t, v)
 			for _, p := range frames.SentByNode() {
 				want := []growth{{uint64(p.Class), 1, uint64(len(p.Data))}}
