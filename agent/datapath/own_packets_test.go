@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -92,7 +93,30 @@ func newLAN(t *testing.T, top onTop, mode plan.Mode) *lan {
 	l.up(t, l.node, l.name, "192.0.2.2/24", "2001:db8:a1b2::2/64")
 	l.up(t, l.other, l.otherName, "192.0.2.1/24", "2001:db8:a1b2::1/64")
 	l.node.Ready(t, l.name)
+	l.awaitLinkLocal(t)
 	return l
+}
+
+// awaitLinkLocal waits until the node's interface has its link-local address, from which it sends to groups of the link.
+func (l *lan) awaitLinkLocal(t *testing.T) {
+	t.Helper()
+	l.node.Do(func() {
+		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+			link, err := netlink.LinkByIndex(l.index)
+			if err != nil {
+				t.Fatal(err)
+			}
+			addresses, err := netlink.AddrList(link, netlink.FAMILY_V6)
+			if slices.ContainsFunc(addresses, func(a netlink.Addr) bool {
+				return a.IP.IsLinkLocalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0
+			}) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("no link-local address: %v, %v", addresses, err)
+			}
+		}
+	})
 }
 
 // up sets the interfaces of a machine up. The old versions of IGMP and MLD send reports to the group itself, so that the node
