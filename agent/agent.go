@@ -46,6 +46,8 @@ type Links interface {
 	List() ([]plan.Interface, error)
 	// Primary returns the indexes of the interfaces of default routes.
 	Primary() (map[int]bool, error)
+	// DecryptsTunnels reports whether packets of IPsec tunnels are decrypted there. False also if that cannot be read.
+	DecryptsTunnels() bool
 }
 
 const (
@@ -217,6 +219,8 @@ type nodeSnapshot struct {
 	interfaces []plan.Interface
 	attached   []plan.Attachment
 	hidden     error // why the attachments are not known: the pins are not visible
+	// tunnels is set if an interface is counted in generic mode, and packets of IPsec tunnels are decrypted on the node.
+	tunnels bool
 }
 
 // gather lists attachments and interfaces. It reads the default routes only if a selection needs them: a routing table can be
@@ -233,6 +237,7 @@ func (a *Agent) gather(asked []plan.Selection) (s nodeSnapshot, err error) {
 	if s.interfaces, err = a.Links.List(); err != nil {
 		return s, fmt.Errorf("list interfaces: %w", err)
 	}
+	s.tunnels = s.hasGeneric() && a.Links.DecryptsTunnels()
 	if !slices.ContainsFunc(asked, plan.Selection.UsesPrimary) {
 		return s, nil
 	}
@@ -244,6 +249,15 @@ func (a *Agent) gather(asked []plan.Selection) (s nodeSnapshot, err error) {
 		s.interfaces[i].Primary = primary[s.interfaces[i].Index]
 	}
 	return s, nil
+}
+
+// hasGeneric reports whether an interface is counted in generic mode.
+func (s nodeSnapshot) hasGeneric() bool {
+	present := byIndex(s.interfaces)
+	return slices.ContainsFunc(s.attached, func(h plan.Attachment) bool {
+		i := present[h.Index]
+		return i.Hook.Mode == plan.Generic && h.Live(i)
+	})
 }
 
 // byIndex returns the interfaces by their index.

@@ -141,6 +141,52 @@ func TestWhyNativeModeWasRefusedIsReportedForAutoOnly(t *testing.T) {
 	}
 }
 
+// Only generic mode sees decrypted packets, so only there is it asked for, and reported.
+func TestTunnelsAreReportedInGenericModeOnly(t *testing.T) {
+	const twice = "packets that the node decrypts from IPsec tunnels here are counted twice: encrypted, and decrypted"
+	const remedy = "; remedy: use attachMode Native if the driver supports it, or count the interface below; on the node: ip xfrm policy"
+	for name, tc := range map[string]struct {
+		mode             v1alpha1.AttachMode
+		generic, tunnels bool
+		refused          error
+		asked            bool
+		reason, message  string
+	}{
+		"native mode, and tunnels":     {tunnels: true},
+		"generic mode, and no tunnels": {mode: v1alpha1.AttachGeneric, generic: true, asked: true},
+		"generic mode, and tunnels": {
+			mode: v1alpha1.AttachGeneric, generic: true, tunnels: true, asked: true,
+			reason: v1alpha1.ReasonDecryptedPacketsCounted, message: twice + remedy,
+		},
+		"generic mode because native mode was refused, and no tunnels": {
+			generic: true, refused: plan.ErrMTUTooLarge, asked: true, reason: v1alpha1.ReasonMTUTooLarge,
+			message: "counted in generic mode, because native mode was refused: the MTU is too large for native XDP; the MTU is 1500; " +
+				"native mode is tried again when the MTU is lowered",
+		},
+		"generic mode because native mode was refused, and tunnels": {
+			generic: true, refused: plan.ErrMTUTooLarge, tunnels: true, asked: true, reason: v1alpha1.ReasonDecryptedPacketsCounted,
+			message: twice + "; counted in generic mode, because native mode was refused: the MTU is too large for native XDP; the MTU is 1500; " +
+				"native mode is tried again when the MTU is lowered" + remedy,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := counter("a")
+			c.AttachMode = tc.mode
+			n := newNode(t, c)
+			n.generic, n.tunnels = tc.generic, tc.tunnels
+			n.agent.Datapath = refusingDriver{n, tc.refused}
+			n.settle()
+			i := n.state().Status.Interfaces[0]
+			if i.State != v1alpha1.InterfaceAttached || i.Reason != tc.reason || i.Message != tc.message {
+				t.Errorf("%s %q %q, want %q %q", i.State, i.Reason, i.Message, tc.reason, tc.message)
+			}
+			if n.asked != tc.asked {
+				t.Errorf("the agent has asked for tunnels: %t, want %t", n.asked, tc.asked)
+			}
+		})
+	}
+}
+
 // A failure of several counters is one entry if interface, requested mode and message are the same.
 func TestFailuresAreGroupedByInterfaceModeAndMessage(t *testing.T) {
 	tunnels := func(uid string, mode v1alpha1.AttachMode) v1alpha1.NodeCounter {

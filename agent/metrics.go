@@ -23,7 +23,7 @@ var (
 		"Length of these frames, including the Ethernet header, without the frame check sequence.",
 		"as xdpcounter_packets_total", "interface", "family", "protocol")
 	interfaceAttached = metric.Gauge("xdpcounter_interface_attached", "1",
-		"1 if the selected interface is counted, 0 if it is not. mode is the attach mode in use. reason says why it is not counted, or why it is counted in generic mode.",
+		"1 if the selected interface is counted, 0 if it is not. mode is the attach mode in use. reason says why it is not counted, why it is counted in generic mode, or what it counts twice.",
 		"1 per selected interface that is not skipped (CountedElsewhere), and 1 per other mode that a younger XDPCounter requests for it", "interface", "mode", "requested_mode", "reason")
 	programInfo = metric.Gauge("xdpcounter_program_info", "1",
 		"Always 1. tag is the kernel's hash of the instructions of the program that counts on the interface.",

@@ -40,6 +40,8 @@ type node struct {
 	refuse     map[string]error // Attach's answer by the interface's name
 	generic    bool             // no driver has native XDP
 	hidden     bool             // the pins are not visible
+	tunnels    bool             // IPsec decrypts tunnels
+	asked      bool             // the agent has asked for tunnels
 	saveError  error
 	routeReads int // calls of Primary
 
@@ -98,6 +100,11 @@ func (n *node) Primary() (map[int]bool, error) {
 		primary[i.Index] = i.Primary
 	}
 	return primary, nil
+}
+
+func (n *node) DecryptsTunnels() bool {
+	n.asked = true
+	return n.tunnels
 }
 
 func (n *node) Attached() ([]plan.Attachment, error) {

@@ -58,6 +58,22 @@ func failureMessage(reason string, err error, i plan.Interface) string {
 	return v1alpha1.FailureMessage(reason, withFacts(reason, err, i), i.Name)
 }
 
+// attachedRemark returns the reason and the message of an interface that is counted, "" if there is nothing to say. tunnels
+// says that the node decrypts packets of IPsec tunnels, which the kernel passes to a program in generic mode twice.
+func attachedRemark(h plan.Attachment, i plan.Interface, tunnels bool) (reason, message string) {
+	if h.Refused != nil {
+		reason, message = fallback(h.Refused, i)
+	}
+	if !tunnels || i.Hook.Mode != plan.Generic {
+		return reason, message
+	}
+	const cause = "packets that the node decrypts from IPsec tunnels here are counted twice: encrypted, and decrypted"
+	if message != "" {
+		message = "; " + message
+	}
+	return v1alpha1.ReasonDecryptedPacketsCounted, v1alpha1.FailureMessage(v1alpha1.ReasonDecryptedPacketsCounted, cause+message, i.Name)
+}
+
 // fallback returns the reason and the message of an interface that Auto counts in generic mode because native mode was
 // refused. Nothing has to be done about it.
 func fallback(refused error, i plan.Interface) (reason, message string) {

@@ -116,9 +116,10 @@ func (a *Agent) entries(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1al
 		e.RequestedMode = v1alpha1.AttachMode(w.Mode)
 		if h, ok := counting[i.Index]; ok {
 			e.State, e.Mode = v1alpha1.InterfaceAttached, v1alpha1.AttachMode(i.Hook.Mode)
-			if h.Refused != nil && w.Mode == plan.Auto {
-				e.Reason, e.Message = fallback(h.Refused, i)
+			if w.Mode != plan.Auto {
+				h.Refused = nil // nobody asks for native mode any more
 			}
+			e.Reason, e.Message = attachedRemark(h, i, s.tunnels)
 			if h.ViaDispatcher {
 				e.Coexistence = v1alpha1.CoexistenceDispatcher
 			}

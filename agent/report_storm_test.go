@@ -91,3 +91,5 @@ func (l leaving) Primary() (map[int]bool, error) {
 	l.n.interfaces = l.n.interfaces[:len(l.n.interfaces)-1]
 	return primary, err
 }
+
+func (l leaving) DecryptsTunnels() bool { return l.n.DecryptsTunnels() }

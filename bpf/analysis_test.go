@@ -71,6 +71,7 @@ type finding struct {
 	functions    int
 	exits        int // of the main program, without subprograms
 	stores       int
+	plain        int   // stores to the counts that are not atomic
 	depth        int64 // of the stack, of the deepest chain of calls
 	calls        map[asm.BuiltinFunc]int
 	violations   []string
@@ -429,6 +430,9 @@ func (a *analysis) summary() *finding {
 		switch {
 		case ins.OpCode.Class().IsStore():
 			f.stores++
+			if m.registers[ins.Dst].kind == countsPtr && ins.OpCode.Mode() != asm.AtomicMode {
+				f.plain++
+			}
 			memory(m.registers[ins.Dst])
 		case ins.OpCode.Class() == asm.LdXClass:
 			memory(m.registers[ins.Src])

@@ -6,6 +6,8 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -29,13 +31,40 @@ const (
 	mapName = "xdp_counts"
 )
 
-// Spec returns the two variants of the program, and its maps, for a machine with the number of possible CPUs
+// Spec returns the three variants of the program, and its maps, for a machine with the number of possible CPUs
 // (PossibleCPUs). Older kernels, including 5.10, reject map values of more than 4 MiB (E2BIG), which is more than 508
-// CPUs.
+// CPUs. With PREEMPT_RT the variants are those that increase counts by atomic instructions (counter.bpf.c says why).
 func Spec(cpus int) (*ebpf.CollectionSpec, error) {
+	var system unix.Utsname
+	if err := unix.Uname(&system); err != nil {
+		return nil, fmt.Errorf("read the kernel's version: %w", err)
+	}
+	return specFor(cpus, isRealtime(unix.ByteSliceToString(system.Version[:])))
+}
+
+// isRealtime reports whether a kernel has PREEMPT_RT, by uname's version, for example "#1 SMP PREEMPT_RT Debian 7.3.4-1"
+// (init/Makefile, UTS_VERSION). The file /sys/kernel/realtime says the same, but not on all such kernels.
+func isRealtime(version string) bool {
+	return slices.Contains(strings.Fields(version), "PREEMPT_RT")
+}
+
+// realtimeVariants has the variant for PREEMPT_RT of each program.
+var realtimeVariants = map[string]string{
+	counterProgCountFrame:        counterProgCountFrameRt,
+	counterProgCountFrameFrags:   counterProgCountFrameFragsRt,
+	counterProgCountFrameGeneric: counterProgCountFrameGenericRt,
+}
+
+func specFor(cpus int, realtime bool) (*ebpf.CollectionSpec, error) {
 	spec, err := loadCounter()
 	if err != nil {
 		return nil, fmt.Errorf("read the program's object: %w", err)
+	}
+	for name, variant := range realtimeVariants {
+		if realtime {
+			spec.Programs[name] = spec.Programs[variant]
+		}
+		delete(spec.Programs, variant)
 	}
 	for _, program := range spec.Programs {
 		if n := setCPUs(program.Instructions, cpus); n != 1 {
@@ -83,9 +112,9 @@ func NewMap(spec *ebpf.CollectionSpec) (*ebpf.Map, error) {
 	return counts, err
 }
 
-// NewProgram loads the program with the map, whose counts are kept. This variant is for frames that fit into one buffer. A
-// driver that can receive larger frames rejects it (ERANGE in most drivers). Generic XDP copies such frames into one buffer.
-// The error wraps ebpf.ErrMapIncompatible if the map has another size.
+// NewProgram loads the program with the map, whose counts are kept. This variant is for native mode, and for frames that fit
+// into one buffer. A driver that can receive larger frames rejects it (ERANGE in most drivers). The error wraps
+// ebpf.ErrMapIncompatible if the map has another size.
 func NewProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
 	return newProgram(spec, counts, counterProgCountFrame)
 }
@@ -97,13 +126,19 @@ func NewFragsProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program
 	return newProgram(spec, counts, counterProgCountFrameFrags)
 }
 
+// NewGenericProgram is NewProgram for generic mode, with any MTU, because generic XDP copies each frame into one buffer. It
+// does not count copies of the multicast and broadcast packets that the node itself sends, which only generic XDP sees.
+func NewGenericProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
+	return newProgram(spec, counts, counterProgCountFrameGeneric)
+}
+
 // A Place is a function of a dispatcher that a program can replace.
 type Place struct {
 	Dispatcher *ebpf.Program
 	Function   string
 }
 
-// The names of the two programs.
+// The names of the programs of which there are extensions.
 const (
 	Program      = counterProgCountFrame
 	FragsProgram = counterProgCountFrameFrags
@@ -130,7 +165,7 @@ func extended(spec *ebpf.CollectionSpec, name string, place Place) *ebpf.Collect
 }
 
 func newProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map, name string) (*ebpf.Program, error) {
-	// The other variant is removed, because an older kernel would reject the collection.
+	// The other variants are removed, because an older kernel would reject the collection.
 	spec = spec.Copy()
 	spec.Programs = map[string]*ebpf.ProgramSpec{name: spec.Programs[name]}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{

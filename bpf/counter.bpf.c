@@ -8,10 +8,12 @@
  *
  * Requires Linux 5.10, and CAP_PERFMON to load, because it computes the length of a frame as data_end - data.
  *
- * There are two variants of the program. The loader selects one for each interface. count_frame is for frames that fit
- * into one buffer. A driver passes only such frames to a program without fragment support, and the length is a
- * subtraction. count_frame_frags (xdp.frags, Linux 5.18) is for interfaces with a larger MTU. It parses the first
- * buffer, and gets the length of all buffers from a helper.
+ * There are three variants of the program. The loader selects one for each interface. count_frame is for native mode
+ * and frames that fit into one buffer. A driver passes only such frames to a program without fragment support, and the
+ * length is a subtraction. count_frame_frags (xdp.frags, Linux 5.18) is for native mode and interfaces with a larger
+ * MTU. It parses the first buffer, and gets the length of all buffers from a helper. count_frame_generic is for generic
+ * mode. The kernel copies every frame into one buffer for it, but also passes packets that the interface has not
+ * received. Kernels with PREEMPT_RT have variants of their own of these three.
  *
  * This structure was the fastest in measurements. Frequent kinds of frames (plain IPv4 and IPv6, untagged or with one
  * 802.1Q tag, and ARP) are recognized by a few comparisons at fixed offsets, and counted right there. All other frames
@@ -45,14 +47,32 @@ const volatile enum machine machine = CPUS;
 /* The variant that is compiled. It is always a constant, so that the code of the other variant is removed. */
 enum buffers { ONE_BUFFER, MANY_BUFFERS };
 
+/* How a count is increased. Always a constant, too. */
+enum increments { PLAIN, ATOMIC };
+
 /*
- * Plain increments are sufficient: XDP runs in softirq on one CPU without preemption, and no other CPU writes here.
+ * Plain increments are sufficient if no other run of the program on the same CPU comes between the load and the store.
+ * No other CPU writes here.
+ *
+ * The program runs with bottom halves disabled: in the NET_RX softirq, in threaded NAPI and backlog threads, and in
+ * processes that write to a tun device. Without PREEMPT_RT this is not preemptible, and interrupts do not run XDP. With
+ * PREEMPT_RT it is preemptible, but cannot migrate. Then the per-CPU lock softirq_ctrl.lock (kernel/softirq.c,
+ * __local_bh_disable_ip) allows one such section per CPU at a time: always before Linux 6.18, and with
+ * CONFIG_PREEMPT_RT_NEEDS_BH_LOCK since. Without this option, which is off by default, a thread of higher priority can
+ * receive frames on the same CPU between the two instructions. So the variants for PREEMPT_RT increase by one
+ * instruction.
  */
 static __always_inline int count(struct count *counts, __u64 slot, struct xdp_md *ctx, void *data, void *end,
-				 enum buffers buffers)
+				 enum buffers buffers, enum increments increments)
 {
-	counts[slot].packets++;
-	counts[slot].bytes += buffers == MANY_BUFFERS ? bpf_xdp_get_buff_len(ctx) : end - data;
+	if (increments == ATOMIC) {
+		__sync_fetch_and_add(&counts[slot].packets, 1);
+		__sync_fetch_and_add(&counts[slot].bytes,
+				     buffers == MANY_BUFFERS ? bpf_xdp_get_buff_len(ctx) : end - data);
+	} else {
+		counts[slot].packets++;
+		counts[slot].bytes += buffers == MANY_BUFFERS ? bpf_xdp_get_buff_len(ctx) : end - data;
+	}
 	/* Keeps the compiler from merging the counting sites into one, which would cost the frequent kinds a jump. */
 	asm volatile("");
 	return XDP_PASS;
@@ -211,7 +231,7 @@ static __always_inline __u64 this_cpu(struct xdp_md **ctx)
 }
 
 /* Counts a frame: the frequent kinds immediately, the others by classify. */
-static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
+static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers, enum increments increments)
 {
 	__u64 cpu = this_cpu(&ctx);
 	struct count *counts = table[cpu];
@@ -234,7 +254,7 @@ static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 	if (likely(ethernet->type == TYPE_IPV4)) {
 		if (ipv4->version_ihl != 0x45)
 			goto rare;
-		return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers);
+		return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers, increments);
 	}
 	if (ethernet->type == TYPE_IPV6) {
 		if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6)
@@ -245,17 +265,17 @@ static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 			at += sizeof(*ethernet);
 			goto classify;
 		}
-		return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers);
+		return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers, increments);
 	}
 	if (ethernet->type == TYPE_ARP)
-		return count(counts, SLOT_ARP, ctx, data, end, buffers);
+		return count(counts, SLOT_ARP, ctx, data, end, buffers, increments);
 	if (ethernet->type == TYPE_8021Q) {
 		ipv4 = (void *)(tag + 1);
 		ipv6 = (void *)(tag + 1);
 		if (tag->type == TYPE_IPV4) {
 			if ((void *)(ipv4 + 1) > end || ipv4->version_ihl != 0x45)
 				goto rare;
-			return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers);
+			return count(counts, SLOT_IPV4 + ipv4->protocol, ctx, data, end, buffers, increments);
 		}
 		if (tag->type == TYPE_IPV6) {
 			if ((void *)(ipv6 + 1) > end || ipv6->version >> 4 != 6)
@@ -266,24 +286,160 @@ static __always_inline int count_any(struct xdp_md *ctx, enum buffers buffers)
 				at += sizeof(*ethernet) + sizeof(*tag);
 				goto classify;
 			}
-			return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers);
+			return count(counts, SLOT_IPV6 + ipv6->next, ctx, data, end, buffers, increments);
 		}
 		goto rare;
 	}
 rare:
 	RENEW(at);
 classify:
-	return count(counts, classify(known, at, end), ctx, data, end, buffers);
+	return count(counts, classify(known, at, end), ctx, data, end, buffers, increments);
+}
+
+/*
+ * Packets that the node sends, in generic mode.
+ *
+ * The kernel gives a copy of a multicast or broadcast packet that the node sends to the node's own receivers, through
+ * the interface that sends it (net/core/dev.c, dev_loopback_xmit). The interface does not receive this copy, and
+ * rx_packets does not include it, but generic XDP sees it. It starts with the IP header instead of an Ethernet header,
+ * and nothing else in xdp_buff differs. So it is recognized by its content: it is a complete IP packet to a group, and
+ * no Ethernet frame can have this content.
+ */
+
+/*
+ * Reports whether the first 20 bytes are also the start of a frame that the node would accept as IPv4, IPv6 or ARP.
+ * Such a frame is always counted, so that no sender can hide packets by its choice of MAC addresses.
+ */
+static __always_inline int is_frame(struct ethernet *ethernet, void *end)
+{
+	struct ipv4 *ipv4 = (void *)(ethernet + 1);
+	struct ipv6 *ipv6 = (void *)(ethernet + 1);
+	struct arp *arp = (void *)(ethernet + 1);
+	struct tag *tag = (void *)(ethernet + 1);
+	long length = end - (void *)ethernet - sizeof(*ethernet);
+
+	switch (ethernet->type) {
+	case TYPE_IPV4:
+		return ipv4->version_ihl >> 4 == 4 && ntohs(ipv4->total_length) <= length;
+	case TYPE_IPV6:
+		return ipv6->version >> 4 == 6 && ntohs(ipv6->payload_length) + sizeof(*ipv6) <= length;
+	case TYPE_ARP:
+		return arp->hardware == ARP_ETHERNET && arp->protocol == TYPE_IPV4;
+	case TYPE_8021Q:
+	case TYPE_8021AD:
+	case TYPE_9100:
+		return is_tag(tag->type) || tag->type == TYPE_IPV4 || tag->type == TYPE_IPV6 || tag->type == TYPE_ARP;
+	default:
+		return 0;
+	}
+}
+
+/* Reports whether the header's checksum is right (RFC 1071, which also says that the order of bytes does not matter).
+ */
+static __always_inline int has_valid_checksum(struct ipv4 *ipv4, void *end)
+{
+	__u32 words = ipv4->version_ihl & 0xF;
+	void *behind = ipv4;
+	__u64 sum = 0;
+
+#pragma clang loop unroll(full)
+	for (int i = 0; i < 15; i++) {
+		behind += sizeof(__u32);
+		RENEW(behind); /* a register for the end of the word, and none for others */
+		if (i < words) {
+			if (behind > end)
+				return 0;
+			sum += *((__u32 *)behind - 1);
+		}
+	}
+	sum = (sum & 0xFFFFFFFF) + (sum >> 32);
+	sum = (sum & 0xFFFF) + (sum >> 16);
+	sum = (sum & 0xFFFF) + (sum >> 16);
+	sum = (sum & 0xFFFF) + (sum >> 16);
+	return sum == 0xFFFF;
+}
+
+/*
+ * Any destination is accepted, because a route can make any address a broadcast address. The first byte, 0x45 to 0x4F,
+ * is that of an Ethernet frame's destination. If it is odd, this is a group address, and there is no group like this.
+ * If it is even, there are options. Then the packet must have Router Alert (RFC 2113), which IGMP uses. In an Ethernet
+ * frame these two bytes are the fragment offset of IPv4 with the reserved bit, or a next header of IPv6 that is not
+ * assigned.
+ */
+static __always_inline int is_own_ipv4(struct ipv4 *ipv4, void *end)
+{
+	__u16 *option = (void *)(ipv4 + 1);
+
+	if ((ipv4->version_ihl & 0xF) < 5 || ntohs(ipv4->total_length) != end - (void *)ipv4)
+		return 0;
+	if (!(ipv4->version_ihl & 1) && ((void *)(option + 1) > end || *option != ROUTER_ALERT))
+		return 0;
+	return has_valid_checksum(ipv4, end);
+}
+
+/*
+ * The first byte, 0x60 to 0x6F, can be that of a card's address. But the next header would be the first byte of the
+ * source address. If it is odd, as that of UDP is, this would be a group address, and no frame has a group as its
+ * source. If it is even, as those of ICMPv6, of a fragment and of hop-by-hop options are, the source must have zeros
+ * where an Ethernet frame has its type, as link-local addresses have.
+ */
+static __always_inline int is_own_ipv6(struct ipv6 *ipv6, void *end)
+{
+	if ((void *)(ipv6 + 1) > end || ntohs(ipv6->payload_length) + sizeof(*ipv6) != end - (void *)ipv6)
+		return 0;
+	return ipv6->destination[0] == 0xFF && (ipv6->next & 1 || ((struct ethernet *)ipv6)->type == 0);
+}
+
+/* Reports whether this is a packet that the node itself sends. */
+static __always_inline int is_own_packet(void *data, void *end)
+{
+	struct ipv4 *ipv4 = data;
+
+	if ((void *)(ipv4 + 1) > end)
+		return 0;
+	/* Version 4 or 6. For most frames this is the only comparison. */
+	if (likely((ipv4->version_ihl & 0xD0) != 0x40) || is_frame(data, end))
+		return 0;
+	RENEW(ipv4); /* the first byte is loaded again instead of kept in a register */
+	return ipv4->version_ihl >> 4 == 4 ? is_own_ipv4(ipv4, end) : is_own_ipv6((void *)ipv4, end);
+}
+
+static __always_inline int count_received(struct xdp_md *ctx, enum increments increments)
+{
+	if (unlikely(is_own_packet((void *)(long)ctx->data, (void *)(long)ctx->data_end)))
+		return XDP_PASS;
+	return count_any(ctx, ONE_BUFFER, increments);
 }
 
 SEC("xdp") int count_frame(struct xdp_md *ctx)
 {
-	return count_any(ctx, ONE_BUFFER);
+	return count_any(ctx, ONE_BUFFER, PLAIN);
 }
 
 SEC("xdp.frags") int count_frame_frags(struct xdp_md *ctx)
 {
-	return count_any(ctx, MANY_BUFFERS);
+	return count_any(ctx, MANY_BUFFERS, PLAIN);
+}
+
+SEC("xdp") int count_frame_generic(struct xdp_md *ctx)
+{
+	return count_received(ctx, PLAIN);
+}
+
+/* The same for kernels with PREEMPT_RT. */
+SEC("xdp") int count_frame_rt(struct xdp_md *ctx)
+{
+	return count_any(ctx, ONE_BUFFER, ATOMIC);
+}
+
+SEC("xdp.frags") int count_frame_frags_rt(struct xdp_md *ctx)
+{
+	return count_any(ctx, MANY_BUFFERS, ATOMIC);
+}
+
+SEC("xdp") int count_frame_generic_rt(struct xdp_md *ctx)
+{
+	return count_received(ctx, ATOMIC);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -23,7 +23,8 @@ const maxFrame = 1514
 const corpusFolder = "testdata/fuzz/FuzzProgram"
 
 // generator returns frames that are hard to classify. Half of them are built from headers, which sometimes have errors. The
-// other half are known frames with a few bytes changed. A frame is valid until the next call of next.
+// other half are known frames with a few bytes changed. A few are packets without an Ethernet header, as generic XDP sees them.
+// A frame is valid until the next call of next.
 type generator struct {
 	*rand.Rand
 	known  [][]byte
@@ -34,12 +35,15 @@ func newGenerator(seed, stream uint64, known [][]byte) *generator {
 	return &generator{Rand: rand.New(rand.NewPCG(seed, stream)), known: known, buffer: make([]byte, 0, 2*maxFrame)}
 }
 
-// knownFrames returns the frames of test/util/frames and of the corpus.
+// knownFrames returns the frames and packets of test/util/frames, and the frames of the corpus.
 func knownFrames(t testing.TB) [][]byte {
 	t.Helper()
 	var known [][]byte
 	for _, f := range frames.All() {
 		known = append(known, f.Data)
+	}
+	for _, p := range frames.SentByNode() {
+		known = append(known, p.Data)
 	}
 	corpus, err := readCorpus()
 	if err != nil {
@@ -78,9 +82,12 @@ func readCorpus() ([][]byte, error) {
 
 func (g *generator) next() []byte {
 	g.buffer = g.buffer[:0]
-	if g.IntN(2) == 0 {
+	switch n := g.IntN(32); {
+	case n < 2:
+		g.packet()
+	case n < 16:
 		g.build()
-	} else {
+	default:
 		g.mutate()
 	}
 	for len(g.buffer) < minFrame {
@@ -287,6 +294,73 @@ func (g *generator) mutate() {
 			}
 		}
 		g.buffer = g.buffer[:min(len(g.buffer), maxFrame)]
+	}
+}
+
+// packet returns an IP packet without an Ethernet header, mostly to a group. In one of eight something is wrong with it: the
+// length, the checksum or a single bit. In others the source address looks like an EtherType and what follows it.
+func (g *generator) packet() {
+	inner := []byte{}
+	if g.oneIn(4) { // where an Ethernet frame has its type
+		inner = binary.BigEndian.AppendUint16(inner, pick(g, append(types, tpids...)))
+		inner = append(inner, pick(g, bytesLike), pick(g, bytesLike), byte(g.IntN(4)), byte(g.Uint32()), byte(g.IntN(2)), byte(g.Uint32()))
+	}
+	if g.oneIn(2) {
+		g.packet4(inner)
+	} else {
+		g.packet6(inner)
+	}
+	if g.oneIn(8) {
+		g.buffer[g.IntN(len(g.buffer))] ^= 1 << g.IntN(8)
+	}
+	if g.oneIn(16) {
+		g.random(1 + g.IntN(8))
+	}
+}
+
+func (g *generator) packet4(from12 []byte) {
+	ihl := 5
+	if g.oneIn(2) {
+		ihl = g.IntN(16)
+	}
+	g.random(max(20, ihl*4) + g.IntN(80))
+	p := g.buffer
+	p[0] = 4<<4 | byte(ihl)
+	binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
+	p[9] = g.protocol()
+	if !g.oneIn(4) {
+		p[16] = 0xE0 | p[16]&0xF
+	}
+	copy(p[12:20], from12)
+	if ihl > 5 && !g.oneIn(4) {
+		p[20], p[21] = 0x94, 4
+	}
+	if g.oneIn(16) {
+		return // the checksum is most probably wrong
+	}
+	p[10], p[11] = 0, 0
+	sum := 0
+	for at := 0; at < max(20, ihl*4); at += 2 {
+		sum += int(binary.BigEndian.Uint16(p[at:]))
+	}
+	for sum > 0xFFFF {
+		sum = sum&0xFFFF + sum>>16
+	}
+	binary.BigEndian.PutUint16(p[10:], ^uint16(sum))
+}
+
+func (g *generator) packet6(from12 []byte) {
+	g.random(40 + g.IntN(80))
+	p := g.buffer
+	p[0] = 6<<4 | p[0]&0xF
+	binary.BigEndian.PutUint16(p[4:], uint16(len(p)-40))
+	p[6] = g.protocol()
+	if g.oneIn(2) {
+		copy(p[8:16], []byte{0xFE, 0x80, 0, 0, 0, 0, 0, 0})
+	}
+	copy(p[12:20], from12)
+	if !g.oneIn(8) {
+		p[24] = 0xFF
 	}
 }
 

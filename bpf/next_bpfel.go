@@ -53,13 +53,17 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	counterProgCountFrame      = "count_frame"
-	counterProgCountFrameFrags = "count_frame_frags"
-	counterVarDepth            = "depth"
-	counterVarLayout           = "layout"
-	counterVarMachine          = "machine"
-	counterVarSlots            = "slots"
-	counterVarTable            = "table"
+	counterProgCountFrame          = "count_frame"
+	counterProgCountFrameFrags     = "count_frame_frags"
+	counterProgCountFrameFragsRt   = "count_frame_frags_rt"
+	counterProgCountFrameGeneric   = "count_frame_generic"
+	counterProgCountFrameGenericRt = "count_frame_generic_rt"
+	counterProgCountFrameRt        = "count_frame_rt"
+	counterVarDepth                = "depth"
+	counterVarLayout               = "layout"
+	counterVarMachine              = "machine"
+	counterVarSlots                = "slots"
+	counterVarTable                = "table"
 )
 
 // loadCounter returns the embedded CollectionSpec for counter.
@@ -104,8 +108,12 @@ type counterSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type counterProgramSpecs struct {
-	CountFrame      *ebpf.ProgramSpec `ebpf:"count_frame"`
-	CountFrameFrags *ebpf.ProgramSpec `ebpf:"count_frame_frags"`
+	CountFrame          *ebpf.ProgramSpec `ebpf:"count_frame"`
+	CountFrameFrags     *ebpf.ProgramSpec `ebpf:"count_frame_frags"`
+	CountFrameFragsRt   *ebpf.ProgramSpec `ebpf:"count_frame_frags_rt"`
+	CountFrameGeneric   *ebpf.ProgramSpec `ebpf:"count_frame_generic"`
+	CountFrameGenericRt *ebpf.ProgramSpec `ebpf:"count_frame_generic_rt"`
+	CountFrameRt        *ebpf.ProgramSpec `ebpf:"count_frame_rt"`
 }
 
 // counterMapSpecs contains maps before they are loaded into the kernel.
@@ -166,14 +174,22 @@ type counterVariables struct {
 //
 // It can be passed to loadCounterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type counterPrograms struct {
-	CountFrame      *ebpf.Program `ebpf:"count_frame"`
-	CountFrameFrags *ebpf.Program `ebpf:"count_frame_frags"`
+	CountFrame          *ebpf.Program `ebpf:"count_frame"`
+	CountFrameFrags     *ebpf.Program `ebpf:"count_frame_frags"`
+	CountFrameFragsRt   *ebpf.Program `ebpf:"count_frame_frags_rt"`
+	CountFrameGeneric   *ebpf.Program `ebpf:"count_frame_generic"`
+	CountFrameGenericRt *ebpf.Program `ebpf:"count_frame_generic_rt"`
+	CountFrameRt        *ebpf.Program `ebpf:"count_frame_rt"`
 }
 
 func (p *counterPrograms) Close() error {
 	return _CounterClose(
 		p.CountFrame,
 		p.CountFrameFrags,
+		p.CountFrameFragsRt,
+		p.CountFrameGeneric,
+		p.CountFrameGenericRt,
+		p.CountFrameRt,
 	)
 }
 

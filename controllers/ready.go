@@ -95,6 +95,10 @@ func (s *nodeSummary) remarks() (remarks string) {
 	if len(s.fellBackToGeneric) > 0 {
 		remarks = fmt.Sprintf("; %d in generic mode because native mode was refused: %s", len(s.fellBackToGeneric), format.FirstFew(s.fellBackToGeneric))
 	}
+	if len(s.countDecrypted) > 0 {
+		remarks += fmt.Sprintf("; packets of IPsec tunnels count twice on %s in generic mode: %s",
+			format.Count(len(s.countDecrypted), "interface", "interfaces"), format.FirstFew(s.countDecrypted))
+	}
 	if n := int(s.interfaces.Skipped); n > 0 {
 		remarks += fmt.Sprintf("; the frames of %s already counted there: %s",
 			format.Count(n, "more interface are", "more interfaces are"), format.FirstFewOf(s.skipped, n))

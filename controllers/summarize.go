@@ -106,6 +106,7 @@ type nodeSummary struct {
 	unlisted          int           // failures of interfaces that their node states do not list
 	skipped           []string      // node/interface, those that the node states list
 	fellBackToGeneric []string      // interfaces in generic mode because native mode was refused
+	countDecrypted    []string      // interfaces on which packets of IPsec tunnels count twice
 	reportInterval    time.Duration // the longest
 }
 
@@ -139,6 +140,9 @@ func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.
 	}
 	for _, i := range onNode.fellBackToGeneric {
 		s.fellBackToGeneric = append(s.fellBackToGeneric, onNodeText(name, i.Name)+" ("+i.Reason+")")
+	}
+	for _, i := range onNode.countDecrypted {
+		s.countDecrypted = append(s.countDecrypted, onNodeText(name, i.Name))
 	}
 	switch {
 	case len(onNode.failed) > 0:
@@ -181,6 +185,7 @@ type interfaceSummary struct {
 	skipped           []v1alpha1.NodeInterface
 	empty             []string                   // bonds and teams without members
 	fellBackToGeneric []v1alpha1.NodeInterface   // in generic mode because native mode was refused
+	countDecrypted    []v1alpha1.NodeInterface   // in generic mode, where packets of IPsec tunnels count twice
 	omitted           v1alpha1.OmittedInterfaces // not in the lists above. There is at least one of each kind in them
 }
 
@@ -193,7 +198,11 @@ func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfa
 		switch {
 		case i.State == v1alpha1.InterfaceAttached && i.Mode == v1alpha1.AttachGeneric:
 			f.generic++
-			if i.Reason != "" {
+			switch i.Reason {
+			case "":
+			case v1alpha1.ReasonDecryptedPacketsCounted:
+				f.countDecrypted = append(f.countDecrypted, i)
+			default:
 				f.fellBackToGeneric = append(f.fellBackToGeneric, i)
 			}
 		case i.State == v1alpha1.InterfaceAttached:
@@ -220,7 +229,7 @@ func onNodeText(node, iface string) string { return node + "/" + format.Printabl
 
 // sort sorts all lists. Caches list objects in random order, and the status must not change with it.
 func (s *nodeSummary) sort() {
-	for _, names := range [][]string{s.pending, s.leaving, s.leftOut, s.late, s.skipped, s.fellBackToGeneric} {
+	for _, names := range [][]string{s.pending, s.leaving, s.leftOut, s.late, s.skipped, s.fellBackToGeneric, s.countDecrypted} {
 		slices.Sort(names)
 	}
 	slices.SortStableFunc(s.failures, func(a, b v1alpha1.Failure) int {

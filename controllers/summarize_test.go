@@ -57,6 +57,13 @@ func TestSummarizeReadyCondition(t *testing.T) {
 			"True AllInterfacesAttached: 3 interfaces are being counted on 2 nodes; 1 in generic mode because native mode was refused: n2/eth1 (MTUTooLarge)",
 			"2/2 0; 3 2 1 0", nil,
 		},
+		"interfaces in generic mode that count packets of IPsec tunnels twice are counted and mentioned": {
+			counter("a").Pool("edge"), objs(good("n1").FellBack("br0", v1alpha1.ReasonDecryptedPacketsCounted, "a"),
+				good("n2").FellBack("eth1", v1alpha1.ReasonMTUTooLarge, "a").FellBack("br0", v1alpha1.ReasonDecryptedPacketsCounted, "a")),
+			"True AllInterfacesAttached: 5 interfaces are being counted on 2 nodes; 1 in generic mode because native mode was refused: n2/eth1 (MTUTooLarge); " +
+				"packets of IPsec tunnels count twice on 2 interfaces in generic mode: n1/br0, n2/br0",
+			"2/2 0; 5 2 3 0", nil,
+		},
 		"no node is selected": {
 			counter("a").Pool("none"), objs(state("n1").For("a", 5)),
 			"False NoNodesSelected: spec.nodeSelector selects no node", "0/0 0; 0 0 0 0", nil,

@@ -78,7 +78,7 @@ func (d *Datapath) attach(a plan.Attachment) error {
 		return err
 	}
 	delete(d.mtus, present.Map) // stored again by the next look: if the update fails, it is not repeated for the same MTU
-	return d.update(f, l, counts)
+	return d.update(f, l, counts, d.modes[present.Map])
 }
 
 // attachNew creates the folder and the pins in it. The order makes the state after a crash unambiguous: a link is pinned
@@ -119,9 +119,10 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 	return nil
 }
 
-// update replaces the running program by ours, over the same map. No frame is missed: the kernel exchanges a pointer.
-func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
-	program, err := choose(d.spec, counts, func(program *ebpf.Program) error {
+// update replaces the program, which runs in this mode, by ours, over the same map. No frame is missed: the kernel exchanges a
+// pointer.
+func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map, mode plan.Mode) error {
+	program, err := choose(d.spec, counts, mode, func(program *ebpf.Program) error {
 		if err := l.Update(program); err != nil {
 			return xdp.WrapErrno(fmt.Errorf("update the program: %w", err))
 		}
@@ -139,19 +140,16 @@ func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map) error {
 // refused is then the error of native mode.
 func attachLink(listener *extackListener, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.Attachment) (l link.Link, program *ebpf.Program, refused, err error) {
 	switch a.Mode {
-	case plan.Native:
-		l, program, err = attachNative(listener, spec, counts, a.Index)
-		return l, program, nil, err
-	case plan.Generic:
-		l, program, err = attachGeneric(listener, spec, counts, a.Index)
+	case plan.Native, plan.Generic:
+		l, program, err = attachIn(a.Mode, listener, spec, counts, a.Index)
 		return l, program, nil, err
 	case plan.Auto:
 		// Without a mode in the flags the kernel does not try generic mode after an error.
-		l, program, native := attachNative(listener, spec, counts, a.Index)
+		l, program, native := attachIn(plan.Native, listener, spec, counts, a.Index)
 		if native == nil || !xdp.AnotherVariantMayWork(native) {
 			return l, program, nil, native
 		}
-		l, program, err := attachGeneric(listener, spec, counts, a.Index)
+		l, program, err := attachIn(plan.Generic, listener, spec, counts, a.Index)
 		if err != nil {
 			// Only the error of generic mode is wrapped; that of native mode is added as text.
 			return nil, nil, nil, fmt.Errorf("generic: %w (native: %v)", err, native) //nolint:errorlint // on purpose: see above
@@ -162,24 +160,17 @@ func attachLink(listener *extackListener, spec *ebpf.CollectionSpec, counts *ebp
 	}
 }
 
-func attachNative(listener *extackListener, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
-	program, err = choose(spec, counts, func(program *ebpf.Program) (err error) {
-		l, err = attachXDP(listener, program, index, link.XDPDriverMode)
+// attachIn attaches in native or generic mode.
+func attachIn(mode plan.Mode, listener *extackListener, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
+	flags := link.XDPDriverMode
+	if mode == plan.Generic {
+		flags = link.XDPGenericMode
+	}
+	program, err = choose(spec, counts, mode, func(program *ebpf.Program) (err error) {
+		l, err = attachXDP(listener, program, index, flags)
 		return err
 	})
 	return l, program, err
-}
-
-// attachGeneric uses one variant only: in generic mode the kernel makes one buffer of every frame.
-func attachGeneric(listener *extackListener, spec *ebpf.CollectionSpec, counts *ebpf.Map, index int) (l link.Link, program *ebpf.Program, err error) {
-	if program, err = oneBuffer.load(spec, counts); err != nil {
-		return nil, nil, err
-	}
-	if l, err = attachXDP(listener, program, index, link.XDPGenericMode); err != nil {
-		program.Close()
-		return nil, nil, err
-	}
-	return l, program, nil
 }
 
 func attachXDP(listener *extackListener, program *ebpf.Program, index int, mode link.XDPAttachFlags) (l link.Link, err error) {

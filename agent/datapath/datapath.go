@@ -65,6 +65,8 @@ type Datapath struct {
 
 	// mtus has, by map ID, the MTU that the interface had when its program was chosen, or when this process first read it.
 	mtus map[uint32]int
+	// modes has, by map ID, the mode of the attachment, which does not change.
+	modes map[uint32]plan.Mode
 
 	mu     sync.Mutex
 	tables map[uint32]table // by map ID, mapped at the first read
@@ -89,7 +91,10 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Datapath{bpffs: bpffs, netns: netns, bootID: bootID, cpus: cpus, layouts: layouts(), spec: spec, mtus: map[uint32]int{}, tables: map[uint32]table{}}
+	d := &Datapath{
+		bpffs: bpffs, netns: netns, bootID: bootID, cpus: cpus, layouts: layouts(), spec: spec,
+		mtus: map[uint32]int{}, modes: map[uint32]plan.Mode{}, tables: map[uint32]table{},
+	}
 	d.tags = sync.OnceValues(d.findTags)
 	return d, nil
 }
@@ -105,7 +110,7 @@ func (d *Datapath) Close() error {
 	return errors.Join(append(errs, d.extack.Close())...)
 }
 
-// ProgramTag returns the kernel's tag of the program that Attach loads for an ordinary MTU: 16 hexadecimal digits that
+// ProgramTag returns the kernel's tag of the program that Attach loads for native mode and an ordinary MTU: 16 hexadecimal digits that
 // depend on its instructions. It is "" if the program cannot be loaded.
 func (d *Datapath) ProgramTag() string {
 	tags, err := d.tags()
@@ -154,9 +159,11 @@ func (d *Datapath) listAttached() ([]plan.Attachment, error) {
 			attached = append(attached, a)
 		}
 	}
-	maps.DeleteFunc(d.mtus, func(id uint32, _ int) bool {
+	gone := func(id uint32) bool {
 		return !slices.ContainsFunc(attached, func(a plan.Attachment) bool { return a.Map == id })
-	})
+	}
+	maps.DeleteFunc(d.mtus, func(id uint32, _ int) bool { return gone(id) })
+	maps.DeleteFunc(d.modes, func(id uint32, _ plan.Mode) bool { return gone(id) })
 	return attached, nil
 }
 
@@ -170,7 +177,12 @@ func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attach
 		a.Outdated, err = d.otherMember(f, a)
 		return a, err
 	}
-	other, err := d.otherVersion(f, a.Program)
+	if d.modes[a.Map] == "" {
+		if d.modes[a.Map], err = modeOf(a.Index, a.Program); err != nil {
+			return a, nil //nolint:nilerr // the interface is being deleted, or another process has detached the link
+		}
+	}
+	other, err := d.otherVersion(f, a.Program, d.modes[a.Map])
 	a.Outdated = d.mtuChanged(a, interfaces) || other || f.layout != d.current()
 	if then, refused := f.loadFallbackReason(); refused != nil {
 		a.Improved = then.improved(refused, readDeviceFacts(a.Index))

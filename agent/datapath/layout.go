@@ -51,7 +51,7 @@ func (d *Datapath) adopt(a plan.Attachment) error {
 		}
 		state, err := stateOf(l)
 		if err == nil && state.index == a.Index {
-			err = d.move(l, old, d.folder(a.Index))
+			err = d.move(l, state, old, d.folder(a.Index))
 			return errors.Join(err, l.Close())
 		}
 		if err := errors.Join(err, l.Close()); err != nil {
@@ -63,13 +63,17 @@ func (d *Datapath) adopt(a plan.Attachment) error {
 
 // move gives the link a program with a new map. The program is pinned before it runs, so that finishMoves can detect a move
 // that a crash has interrupted.
-func (d *Datapath) move(l link.Link, old, to folder) (err error) {
+func (d *Datapath) move(l link.Link, state linkState, old, to folder) (err error) {
+	mode, err := modeOf(state.index, state.program)
+	if err != nil {
+		return err
+	}
 	counts, err := d.makeCounts(to)
 	if err != nil {
 		return err
 	}
 	defer counts.Close()
-	program, err := choose(d.spec, counts, func(program *ebpf.Program) error {
+	program, err := choose(d.spec, counts, mode, func(program *ebpf.Program) error {
 		if err := to.pinProgram(program); err != nil {
 			return err
 		}

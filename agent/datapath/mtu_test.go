@@ -78,7 +78,7 @@ func (h *host) jumbo(t *testing.T, mtu int) {
 	}
 }
 
-// expectVariant looks at what is attached, and that it is in native mode.
+// expectVariant looks at what is attached, and that it is in the mode that the variant is for.
 func (h *host) expectVariant(t *testing.T, v variant) plan.Attachment {
 	t.Helper()
 	a := h.onlyAttached(t)
@@ -89,7 +89,11 @@ func (h *host) expectVariant(t *testing.T, v variant) plan.Attachment {
 	if _, tag, err := h.folder(a.Index).program(); err != nil || tag != tags[v] {
 		t.Fatalf("the pinned program has the tag %s (%v), %s would be %s", tag, err, v, tags[v])
 	}
-	if hook := h.hook(t, h.index); a.Outdated || hook.AttachMode != drv || hook.ProgId != a.Program {
+	mode := uint32(drv)
+	if v == genericMode {
+		mode = skb
+	}
+	if hook := h.hook(t, h.index); a.Outdated || hook.AttachMode != mode || hook.ProgId != a.Program {
 		t.Fatalf("%+v, the hook says %+v", a, hook)
 	}
 	return a

@@ -6,35 +6,39 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 
 	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/agent/xdp"
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
-// variant is one of the two programs, which count in the same way.
+// variant is one of the three programs, which count in the same way.
 type variant string
 
 const (
 	oneBuffer   variant = "one buffer"   // bpf.NewProgram: cheaper
 	manyBuffers variant = "many buffers" // bpf.NewFragsProgram: any MTU
+	genericMode variant = "generic mode" // bpf.NewGenericProgram: does not count what the node itself sends
 )
 
-// variants are the programs for native mode, in the order in which they are tried. Only the driver knows which one an
-// interface needs: drivers differ in the largest MTU that fits into one buffer, and a veth checks its peer's MTU.
-var variants = []variant{oneBuffer, manyBuffers}
+// variantsFor has the programs for each mode, in the order in which they are tried. For native mode only the driver knows
+// which one an interface needs: drivers differ in the largest MTU that fits into one buffer, and a veth checks its peer's MTU.
+// In generic mode the kernel makes one buffer of every frame.
+var variantsFor = map[plan.Mode][]variant{
+	plan.Native:  {oneBuffer, manyBuffers},
+	plan.Generic: {genericMode},
+}
 
 // load returns the variant as a program that counts into the map.
 func (v variant) load(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
-	load := bpf.NewProgram
-	if v == manyBuffers {
-		load = bpf.NewFragsProgram
-	}
+	load := map[variant]func(*ebpf.CollectionSpec, *ebpf.Map) (*ebpf.Program, error){
+		oneBuffer: bpf.NewProgram, manyBuffers: bpf.NewFragsProgram, genericMode: bpf.NewGenericProgram,
+	}[v]
 	program, err := load(spec, counts)
 	if err != nil {
 		return nil, permission(fmt.Errorf("load the program for %s: %w", v, err))
@@ -42,11 +46,11 @@ func (v variant) load(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Progra
 	return program, nil
 }
 
-// choose calls try with each variant until one succeeds, and returns its program. If none does, it returns the error of the
-// first one, or that of the second if the first failed because of the MTU.
-func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, try func(*ebpf.Program) error) (*ebpf.Program, error) {
+// choose calls try with each variant for the mode until one succeeds, and returns its program. If none does, it returns the
+// error of the first one, or that of the second if the first failed because of the MTU.
+func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, mode plan.Mode, try func(*ebpf.Program) error) (*ebpf.Program, error) {
 	var refused error
-	for _, v := range variants {
+	for _, v := range variantsFor[mode] {
 		program, err := v.load(spec, counts)
 		if err != nil {
 			refused = cmp.Or(refused, err)
@@ -69,7 +73,7 @@ func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, try func(*ebpf.Program)
 type tags map[variant]string
 
 // findTags loads the programs only to read their tags, since kernels compute them differently (SHA-1, from 6.18 on SHA-256).
-// The error is that of the variant that every kernel has to accept.
+// The error is that of a variant that every kernel has to accept.
 func (d *Datapath) findTags() (tags, error) {
 	counts, err := bpf.NewMap(d.spec)
 	if err != nil {
@@ -77,7 +81,7 @@ func (d *Datapath) findTags() (tags, error) {
 	}
 	defer counts.Close()
 	found := tags{}
-	for _, v := range variants {
+	for _, v := range slices.Concat(variantsFor[plan.Native], variantsFor[plan.Generic]) {
 		program, err := v.load(d.spec, counts)
 		if err != nil && v == manyBuffers {
 			continue // before Linux 5.18
@@ -95,9 +99,14 @@ func (d *Datapath) findTags() (tags, error) {
 	return found, nil
 }
 
-// otherVersion reports whether the link runs a program that is no variant of the one that Attach loads, or that is not the
-// pinned one.
-func (d *Datapath) otherVersion(f folder, runs uint32) (bool, error) {
+// has reports whether the tag is that of a variant for the mode.
+func (t tags) has(mode plan.Mode, tag string) bool {
+	return slices.ContainsFunc(variantsFor[mode], func(v variant) bool { return t[v] == tag })
+}
+
+// otherVersion reports whether the link runs a program that is no variant of the one that Attach loads for this mode, or that
+// is not the pinned one.
+func (d *Datapath) otherVersion(f folder, runs uint32, mode plan.Mode) (bool, error) {
 	ours, err := d.tags()
 	if err != nil {
 		return false, nil //nolint:nilerr // a program that cannot be loaded cannot replace it
@@ -106,5 +115,19 @@ func (d *Datapath) otherVersion(f folder, runs uint32) (bool, error) {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {
 		return true, nil
 	}
-	return id != runs || !slices.Contains(slices.Collect(maps.Values(ours)), tag), err
+	return id != runs || !ours.has(mode, tag), err
+}
+
+// modeOf returns the mode in which the program is attached to the interface. The link's information does not include it. The
+// error wraps plan.ErrInterfaceGone if the interface is gone or has another program.
+func modeOf(index int, program uint32) (plan.Mode, error) {
+	l, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", plan.ErrInterfaceGone, err)
+	}
+	hook := xdp.HookOf(l)
+	if hook.Program != program || hook.Mode == "" {
+		return "", fmt.Errorf("%w: program %d is not attached to interface %d", plan.ErrInterfaceGone, program, index)
+	}
+	return hook.Mode, nil
 }

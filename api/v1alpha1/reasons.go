@@ -44,6 +44,11 @@ const (
 	ReasonAttachFailed          = "AttachFailed"          // any other error, which is in the message
 )
 
+// Reasons of an interface that is Attached and counted, in XDPNodeState.status.interfaces.
+const (
+	ReasonDecryptedPacketsCounted = "DecryptedPacketsCounted" // no failure: in generic mode, packets that the node decrypts from IPsec tunnels count twice
+)
+
 // Reasons why a driver refuses native XDP. If attachMode is Native, the interface is not counted. If it is Auto, the
 // interface is Attached in Generic mode, which is no failure, and the reason says why.
 const (
@@ -232,6 +237,12 @@ var reasonTable = []ReasonInfo{
 		Meaning: "any other error, which is in the message",
 		Remedy:  "read the log of the agent; the agent retries",
 		Kubectl: showAgentLogs,
+	},
+	{
+		Reason: ReasonDecryptedPacketsCounted, Scope: ScopeInterface,
+		Meaning: "no failure: in generic mode, packets that the node decrypts from IPsec tunnels count twice",
+		Remedy:  "use attachMode Native if the driver supports it, or count the interface below",
+		Kubectl: editCounter, OnNode: "ip xfrm policy",
 	},
 	{
 		Reason: ReasonNativeUnsupported, Scope: ScopeDriver,

@@ -97,8 +97,8 @@ type NodeInterface struct {
 	Coexistence Coexistence `json:"coexistence,omitempty"`
 	// state is Attached, Failed, Skipped or Detaching.
 	State InterfaceState `json:"state"`
-	// reason is one of the documented reasons. It says why the interface is not counted, or why it is counted in generic
-	// mode if Auto was requested. It is not set otherwise.
+	// reason is one of the documented reasons. It says why the interface is not counted, why it is counted in generic mode
+	// if Auto was requested, or what it counts twice. It is not set otherwise.
 	// +optional
 	Reason string `json:"reason,omitempty"`
 	// message describes the failure and its remedy, or names the interface on which the frames are counted.

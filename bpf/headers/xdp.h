@@ -4,7 +4,7 @@
  * generated object depends on clang alone and comes out the same on every machine.
  *
  * Kernel: include/uapi/linux/bpf.h. Formats: Ethernet II and 802.1Q (IEEE 802.3, 802.1Q), RFC 791, RFC 8200,
- * RFC 4302 and RFC 826. All are read straight from the frame: fields are in network byte order.
+ * RFC 4302, RFC 2113 and RFC 826. All are read straight from the frame: fields are in network byte order.
  */
 #ifndef XDP_OPERATOR_XDP_H
 #define XDP_OPERATOR_XDP_H
@@ -22,6 +22,7 @@ typedef unsigned long long __u64;
 
 /* Both targets, amd64 and arm64, are little endian. */
 #define htons(x) __builtin_bswap16(x)
+#define ntohs(x) __builtin_bswap16(x)
 
 #define XDP_PASS 2
 
@@ -79,6 +80,13 @@ struct extension {
 	__u32 id;
 };
 
+/* The start of an ARP packet. */
+struct arp {
+	__u16 hardware;
+	__u16 protocol;
+};
+
+#define ARP_ETHERNET htons(1)
 #define ARP_SIZE 8 /* the fixed part; the addresses' sizes depend on the hardware */
 
 #define TYPE_IPV4 htons(0x0800)
@@ -94,6 +102,8 @@ struct extension {
 #define NEXT_AH 51
 #define NEXT_ICMPV6 58
 #define NEXT_OPTIONS 60
+
+#define ROUTER_ALERT htons(0x9404) /* the option and its length, RFC 2113 */
 
 #define FRAGMENT_OFFSET htons(0xFFF8)
 

@@ -19,7 +19,7 @@ import (
 
 // kernel is one to test on, in the cache.
 type kernel struct {
-	wanted  string // "6.1"
+	wanted  string // "6.1", or "7.3-rt" with PREEMPT_RT
 	version string // "6.1.192-2"
 	image   string // vmlinuz
 	modules string // a folder with those that are to be loaded
@@ -39,8 +39,11 @@ var suites = []suite{
 // keyring is that of package debian-archive-keyring.
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// cloud is the flavour without drivers of hardware, which is enough in an emulator.
-const cloud = "-cloud-amd64"
+// The flavours: without drivers of hardware, which is enough in an emulator, and with PREEMPT_RT, whose versions end in -rt.
+const (
+	cloud    = "-cloud-amd64"
+	realtime = "-rt-amd64"
+)
 
 // shelf is where kernels are kept from one run to the next.
 type shelf struct {
@@ -186,9 +189,13 @@ func (a apt) run(ctx context.Context, name string, args ...string) (string, erro
 	return stdout.String(), nil
 }
 
-// newest returns the name of the package with the newest kernel of a version such as 6.1, and the package's version.
+// newest returns the name of the package with the newest kernel of a version such as 6.1 or 7.3-rt, and the package's version.
 func (a apt) newest(ctx context.Context, wanted string) (name, version string, err error) {
-	pattern := "^linux-image-" + regexp.QuoteMeta(wanted) + `\..*` + cloud + "$"
+	flavour := cloud
+	if version, isRealtime := strings.CutSuffix(wanted, "-rt"); isRealtime {
+		wanted, flavour = version, realtime
+	}
+	pattern := "^linux-image-" + regexp.QuoteMeta(wanted) + `\..*` + flavour + "$"
 	found, err := a.run(ctx, "apt-cache", "pkgnames", "linux-image-"+wanted+".")
 	if err != nil {
 		return "", "", err

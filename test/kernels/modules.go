@@ -19,6 +19,8 @@ var modules = []string{
 	"veth", "virtio_pci", "virtio_net",
 	// what can be stacked on an interface, and what has no Ethernet header
 	"bonding", "bridge", "dummy", "8021q", "ipvlan", "macvlan", "macvtap", "team_mode_roundrobin", "tun", "vrf", "vxlan", "wireguard",
+	// an IPsec tunnel without encryption
+	"xfrm_user", "esp4", "authenc", "crypto_null", "ecb",
 }
 
 // copyModules copies the modules out of a kernel's tree into a folder, not compressed, and named in the order in which

@@ -7,6 +7,7 @@ package reasons
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -210,6 +211,9 @@ var situations = []struct {
 		})
 		n.foreign("br0", passes(n.t), unix.XDP_FLAGS_SKB_MODE)
 	}},
+	{"IPsec tunnels end on the node", []v1alpha1.AttachMode{auto}, tunnel(veth)},
+	{"IPsec tunnels end on the node", []v1alpha1.AttachMode{generic}, tunnel(veth)},
+	{"IPsec tunnels end on the node, and the driver has no native XDP", []v1alpha1.AttachMode{auto}, tunnel(bridge)},
 	{"two counters agree", []v1alpha1.AttachMode{auto, native}, veth},
 	{"two counters disagree", []v1alpha1.AttachMode{native, generic}, veth},
 	{"two counters disagree", []v1alpha1.AttachMode{auto, generic}, veth},
@@ -219,6 +223,26 @@ var situations = []struct {
 
 func veth(n *node)   { n.net.Veth(n.t, "eth0", "peer") }
 func bridge(n *node) { n.net.Bridge(n.t, "eth0") }
+
+// tunnel adds the policy of an IPsec tunnel to the node.
+func tunnel(interfaces func(*node)) func(*node) {
+	return func(n *node) {
+		interfaces(n)
+		n.net.Do(func() {
+			err := netlink.XfrmPolicyAdd(&netlink.XfrmPolicy{
+				Src: &net.IPNet{IP: net.IPv4(10, 1, 0, 0).To4(), Mask: net.CIDRMask(16, 32)},
+				Dst: &net.IPNet{IP: net.IPv4(10, 2, 0, 0).To4(), Mask: net.CIDRMask(16, 32)},
+				Dir: netlink.XFRM_DIR_IN,
+				Tmpls: []netlink.XfrmPolicyTmpl{{
+					Src: net.IPv4(192, 0, 2, 1), Dst: net.IPv4(192, 0, 2, 2), Proto: netlink.XFRM_PROTO_ESP, Mode: netlink.XFRM_MODE_TUNNEL,
+				}},
+			})
+			if err != nil {
+				n.t.Fatal(err)
+			}
+		})
+	}
+}
 
 func held(flags int) func(*node) {
 	return func(n *node) {

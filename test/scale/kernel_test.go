@@ -45,6 +45,9 @@ type pin struct {
 	since uint64 // the tick in which it was attached
 }
 
+// DecryptsTunnels implements agent.Links: there are none.
+func (k *kernel) DecryptsTunnels() bool { return false }
+
 // List implements agent.Links.
 func (k *kernel) List() ([]plan.Interface, error) {
 	list := []plan.Interface{

@@ -402,7 +402,7 @@ func TestAProgramBelowAnother(t *testing.T) {
 	})
 }
 
-// What a tun carries begins with the IP header, which the program would take for an Ethernet header.
+// What a tun carries begins with the IP header, like a packet that the node itself sends to a group.
 func TestWhatHasNoEthernetHeaderIsNotCounted(t *testing.T) {
 	netns.New(t).Do(func() {
 		tun := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN, Flags: netlink.TUNTAP_NO_PI, Queues: 1}
@@ -436,8 +436,8 @@ func TestWhatHasNoEthernetHeaderIsNotCounted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if readings[0].Totals.Sum().Packets != 1 || readings[0].Totals[f.Class].Packets != 0 {
-			t.Errorf("attached all the same it counts right: %v", readings[0].Totals)
+		if sum := readings[0].Totals.Sum(); sum.Packets != 0 {
+			t.Errorf("attached all the same it counts %+v", sum)
 		}
 	})
 }

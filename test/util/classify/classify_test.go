@@ -77,3 +77,22 @@ func TestDissectSaysHowTheClassComesAbout(t *testing.T) {
 		}
 	}
 }
+
+func TestPacketsThatTheNodeSendsAreNoFrames(t *testing.T) {
+	for _, p := range frames.SentByNode() {
+		if !SentByNode(p.Data) {
+			t.Errorf("%s: taken for a frame", p.Name)
+		}
+		if got := Frame(p.Data); got != p.Class {
+			t.Errorf("%s: as a frame it is %s, want %s", p.Name, got, p.Class)
+		}
+	}
+	for _, f := range append(frames.All(), frames.LikeSentByNode()...) {
+		if SentByNode(f.Data) {
+			t.Errorf("%s: taken for a packet that the node sends", f.Name)
+		}
+		if got := Frame(f.Data); got != f.Class {
+			t.Errorf("%s: got %s, want %s", f.Name, got, f.Class)
+		}
+	}
+}

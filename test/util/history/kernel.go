@@ -123,6 +123,9 @@ func (k *Kernel) Primary() (map[int]bool, error) {
 	return primary, nil
 }
 
+// DecryptsTunnels implements agent.Links: there are none.
+func (k *Kernel) DecryptsTunnels() bool { return false }
+
 // Attached implements agent.Datapath.
 func (k *Kernel) Attached() (list []plan.Attachment, _ error) {
 	if err := k.Between("before the attachments are listed"); err != nil {

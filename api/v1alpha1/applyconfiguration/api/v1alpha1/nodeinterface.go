@@ -30,8 +30,8 @@ type NodeInterfaceApplyConfiguration struct {
 	Coexistence *apiv1alpha1.Coexistence `json:"coexistence,omitempty"`
 	// state is Attached, Failed, Skipped or Detaching.
 	State *apiv1alpha1.InterfaceState `json:"state,omitempty"`
-	// reason is one of the documented reasons. It says why the interface is not counted, or why it is counted in generic
-	// mode if Auto was requested. It is not set otherwise.
+	// reason is one of the documented reasons. It says why the interface is not counted, why it is counted in generic mode
+	// if Auto was requested, or what it counts twice. It is not set otherwise.
 	Reason *string `json:"reason,omitempty"`
 	// message describes the failure and its remedy, or names the interface on which the frames are counted.
 	Message *string `json:"message,omitempty"`
