@@ -180,7 +180,7 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 	var o outcome
 	o.want, o.selected, o.rejected = plan.Desired(asked, s.interfaces, s.attached)
 	if s.hidden != nil {
-		return s, o.allFailed(s.hidden), nil
+		return s, o.allFailed(s.hidden), nil //nolint:nilerr // the outcome has the error
 	}
 	attach, detach := plan.Diff(s.attached, o.want, s.interfaces)
 	o.detach, o.failed = detach, map[int]error{}
@@ -194,7 +194,7 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 	// The mode that Auto attained is known only now, and so is which counters agree with it.
 	_, o.selected, o.rejected = plan.Desired(asked, s.interfaces, s.attached)
 	if s.hidden != nil {
-		return s, o.allFailed(s.hidden), nil
+		return s, o.allFailed(s.hidden), nil //nolint:nilerr // the outcome has the error
 	}
 	return s, o, nil
 }

@@ -88,9 +88,9 @@ func FuzzHighestCPU(f *testing.F) {
 	f.Add("0,2-3\n", []byte{0b1101})
 	f.Add("0-\n", []byte{})
 	f.Add("9-7,,1", []byte{0xff, 0, 0x80})
-	f.Fuzz(func(t *testing.T, any string, set []byte) {
-		if highest, err := highestCPU(any); err == nil && !strings.Contains(any, strconv.Itoa(highest)) {
-			t.Errorf("highestCPU(%q) = %d, which is not in the list", any, highest)
+	f.Fuzz(func(t *testing.T, text string, set []byte) {
+		if highest, err := highestCPU(text); err == nil && !strings.Contains(text, strconv.Itoa(highest)) {
+			t.Errorf("highestCPU(%q) = %d, which is not in the list", text, highest)
 		}
 		list, want := listOf(set[:min(len(set), 1024)])
 		if want < 0 {

@@ -3,10 +3,13 @@
 package controllers
 
 import (
+	"maps"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 )
@@ -55,5 +58,93 @@ func TestNextSilenceIsThatOfTheAgentThatIsLateFirst(t *testing.T) {
 		if got := untilNextLate(seenInTime(nodes, states), now); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
+	}
+}
+
+func TestAttachStates(t *testing.T) {
+	entry := func(name string, state v1alpha1.InterfaceState, reason string, id int64, uids ...types.UID) v1alpha1.NodeInterface {
+		return v1alpha1.NodeInterface{Name: name, State: state, Reason: reason, Map: id, Counters: uids}
+	}
+	var states [1]v1alpha1.XDPNodeState
+	states[0].Name = "n1"
+	states[0].Status.Interfaces = []v1alpha1.NodeInterface{
+		entry("other", v1alpha1.InterfaceAttached, "", 1, "b"),
+		entry("skipped", v1alpha1.InterfaceSkipped, v1alpha1.ReasonCountedElsewhere, 0, "a"),
+		entry("counted", v1alpha1.InterfaceAttached, "", 2, "a"),
+		entry("failed", v1alpha1.InterfaceFailed, v1alpha1.ReasonXDPHookInUse, 0, "a"),
+		entry("pending", v1alpha1.InterfaceFailed, v1alpha1.ReasonPending, 0, "a"),
+		entry("replaced", v1alpha1.InterfaceAttached, "", 3, "a"),
+		entry("replaced", v1alpha1.InterfaceDetaching, "", 4, "a"),
+		entry("detaching", v1alpha1.InterfaceDetaching, "", 5, "a"),
+		entry("", v1alpha1.InterfaceDetaching, "", 6, "a"), // its interface is gone
+	}
+	got := attachStates("a", states[:])
+	want := map[interfaceRef]attachState{
+		{"n1", "counted"}: {mapID: 2}, {"n1", "failed"}: {failed: v1alpha1.ReasonXDPHookInUse}, {"n1", "pending"}: {},
+		{"n1", "replaced"}: {mapID: 3}, {"n1", "detaching"}: {},
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v\nwant %v", got, want)
+	}
+}
+
+func TestNotifiedBefore(t *testing.T) {
+	counted, failed := interfaceRef{"n1", "counted"}, interfaceRef{"n1", "failed"}
+	now := map[interfaceRef]attachState{counted: {mapID: 2}, failed: {failed: v1alpha1.ReasonXDPHookInUse}, {"n1", "pending"}: {}}
+	status := func(attached int32, failures int) v1alpha1.XDPCounterStatus {
+		s := v1alpha1.XDPCounterStatus{Interfaces: &v1alpha1.InterfaceNumbers{Attached: attached}}
+		for range failures {
+			s.Failures = append(s.Failures, v1alpha1.Failure{Node: "n2"}) // of a whole node
+		}
+		return s
+	}
+	for name, tc := range map[string]struct {
+		was  v1alpha1.XDPCounterStatus
+		want []interfaceRef
+	}{
+		"no status":                                  {v1alpha1.XDPCounterStatus{}, nil},
+		"nothing was counted":                        {status(0, 0), nil},
+		"something was counted":                      {status(1, 0), []interfaceRef{counted}},
+		"not all failures were listed":               {status(0, maxFailures), []interfaceRef{failed}},
+		"all failures were listed, none of this one": {status(0, maxFailures-1), nil},
+	} {
+		got := notifiedBefore(tc.was, now)
+		want := map[interfaceRef]attachState{}
+		for _, ref := range tc.want {
+			want[ref] = now[ref]
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
+func TestDeletedStatesWithoutAShareAreNotKept(t *testing.T) {
+	with := func(change func(*v1alpha1.XDPNodeState)) bool {
+		s := state("n1").For("a", 5).Obj()
+		change(&s)
+		var d deletedStates
+		return d.add(&s)
+	}
+	if !with(func(*v1alpha1.XDPNodeState) {}) {
+		t.Error("a state with a share is not kept")
+	}
+	if with(func(s *v1alpha1.XDPNodeState) { s.Status.Accounts = nil }) {
+		t.Error("a state without accounts is kept")
+	}
+	if with(func(s *v1alpha1.XDPNodeState) { metav1.SetMetaDataAnnotation(&s.ObjectMeta, v1alpha1.AnnotationRetiring, "true") }) {
+		t.Error("a state whose share is retired is kept")
+	}
+}
+
+func TestNumberOfNodesChangesSeldom(t *testing.T) {
+	var c nodeCount
+	c.add(1000)
+	rounded := c.get()
+	if c.add(rounded - 1000) || c.get() != rounded {
+		t.Errorf("%d nodes are %d", rounded, c.get())
+	}
+	if !c.add(1) || c.get() <= rounded {
+		t.Errorf("%d nodes are %d", rounded+1, c.get())
 	}
 }

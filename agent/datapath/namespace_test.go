@@ -444,7 +444,7 @@ func TestSharedHooksOfTwoNetworkNamespaces(t *testing.T) {
 	}
 	for range 2 {
 		for _, h := range []*host{a, b} {
-			if attached := h.onlyAttached(t); !attached.ViaDispatcher || attached.Index != h.index || attached.Program != uint32(h.hook(t, h.index).ProgId) {
+			if attached := h.onlyAttached(t); !attached.ViaDispatcher || attached.Index != h.index || attached.Program != h.hook(t, h.index).ProgId {
 				t.Errorf("attached is %+v, the hook has %+v", attached, h.hook(t, h.index))
 			}
 			h.traffic(t, 3)

@@ -101,12 +101,12 @@ func TestRoutesAreReadAgainWhenTheyAreOld(t *testing.T) {
 		time.Sleep(c.maxAge / 2)
 		c.apply(changes{routes: true})
 		get(t, c) // from now on
-		time.Sleep(c.maxAge - 1)
+		time.Sleep(c.maxAge - time.Nanosecond)
 		synctest.Wait()
 		if get(t, c); *readings != 2 {
 			t.Errorf("%d readings before the routes are old", *readings)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if get(t, c); *readings != 3 {
 			t.Errorf("%d readings when the routes are old", *readings)
