@@ -132,7 +132,9 @@ func TestDeletedStatesWithoutAShareAreNotKept(t *testing.T) {
 	if with(func(s *v1alpha1.XDPNodeState) { s.Status.Accounts = nil }) {
 		t.Error("a state without accounts is kept")
 	}
-	if with(func(s *v1alpha1.XDPNodeState) { metav1.SetMetaDataAnnotation(&s.ObjectMeta, v1alpha1.AnnotationRetiring, "true") }) {
+	if with(func(s *v1alpha1.XDPNodeState) {
+		metav1.SetMetaDataAnnotation(&s.ObjectMeta, v1alpha1.AnnotationRetiring, "true")
+	}) {
 		t.Error("a state whose share is retired is kept")
 	}
 }
@@ -141,7 +143,7 @@ func TestNumberOfNodesChangesSeldom(t *testing.T) {
 	var c nodeCount
 	c.add(1000)
 	rounded := c.get()
-	if c.add(rounded - 1000) || c.get() != rounded {
+	if c.add(rounded-1000) || c.get() != rounded {
 		t.Errorf("%d nodes are %d", rounded, c.get())
 	}
 	if !c.add(1) || c.get() <= rounded {
