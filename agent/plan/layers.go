@@ -63,52 +63,22 @@ type layering struct {
 // hv_netvsc with its virtual function.
 func (s stack) layers(selected []Interface, onHook func(Interface) owner) layering {
 	l := layering{elsewhere: map[int][]string{}, empty: map[int]bool{}}
+	all := s.withMembers(selected)
+	slices.SortStableFunc(all, func(a, b Interface) int { return cmp.Compare(s.height(a.Index), s.height(b.Index)) })
 	counted := map[int]bool{}
-	all := slices.Clone(selected)
-	for n := 0; n < len(all); n++ { // all grows
-		i := all[n]
-		if counted[i.Index] {
-			continue
-		}
+	for _, i := range all {
 		counted[i.Index] = true
-		if !isBond(i) {
-			continue
-		}
-		members := s.members(i)
-		if len(members) == 0 {
+		if isBond(i) && len(s.members(i)) == 0 {
 			delete(counted, i.Index)
 			l.empty[i.Index] = true
 		}
-		for _, m := range members {
-			all = append(all, s.byIndex[m])
-		}
 	}
-	above := map[int]int{} // by the index of a member that is not counted: its master
-	slices.SortStableFunc(all, func(a, b Interface) int { return cmp.Compare(s.height(a.Index), s.height(b.Index)) })
-	for _, i := range all {
-		if !counted[i.Index] || i.Kind != "" && !isBond(i) {
-			continue
-		}
-		members := s.members(i)
-		others := onHook(i) == somebodyElse || onHook(i) == shared ||
-			slices.ContainsFunc(members, func(m int) bool { return onHook(s.byIndex[m]) == somebodyElse })
-		if isBond(i) && !others {
-			continue
-		}
-		for _, m := range members {
-			if counted[m] {
-				delete(counted, m)
-				above[m] = i.Index
-			}
-		}
-	}
+	above := s.dropMembers(all, counted, onHook)
 	for _, i := range all {
 		if counted[i.Index] && s.any(i.Index, counted) {
 			delete(counted, i.Index)
 		}
-	}
-	for _, i := range all {
-		if counted[i.Index] && !slices.ContainsFunc(l.counted, func(c Interface) bool { return c.Index == i.Index }) {
+		if counted[i.Index] {
 			l.counted = append(l.counted, i)
 		}
 	}
@@ -118,6 +88,55 @@ func (s stack) layers(selected []Interface, onHook func(Interface) owner) layeri
 		}
 	}
 	return l
+}
+
+// withMembers returns the interfaces and the members of the bonds and teams among them, each once.
+func (s stack) withMembers(selected []Interface) (all []Interface) {
+	seen := map[int]bool{}
+	for todo := slices.Clone(selected); len(todo) > 0; todo = todo[1:] {
+		i := todo[0]
+		if seen[i.Index] {
+			continue
+		}
+		seen[i.Index] = true
+		all = append(all, i)
+		if isBond(i) {
+			for _, m := range s.members(i) {
+				todo = append(todo, s.byIndex[m])
+			}
+		}
+	}
+	return all
+}
+
+// dropMembers removes from the counted interfaces the members of those that are counted themselves. It returns the master of
+// each such member.
+func (s stack) dropMembers(all []Interface, counted map[int]bool, onHook func(Interface) owner) (above map[int]int) {
+	above = map[int]int{}
+	for _, i := range all {
+		if !counted[i.Index] || !s.countedItself(i, onHook) {
+			continue
+		}
+		for _, m := range s.members(i) {
+			if counted[m] {
+				delete(counted, m)
+				above[m] = i.Index
+			}
+		}
+	}
+	return above
+}
+
+// countedItself reports whether an interface that has members is counted itself, and not its members.
+func (s stack) countedItself(i Interface, onHook func(Interface) owner) bool {
+	switch {
+	case !isBond(i):
+		return i.Kind == ""
+	case onHook(i) == shared || onHook(i) == somebodyElse:
+		return true
+	default:
+		return slices.ContainsFunc(s.members(i), func(m int) bool { return onHook(s.byIndex[m]) == somebodyElse })
+	}
 }
 
 // CountedAt returns the interfaces at which the frames of i are counted if nothing else is selected: the members of a bond or
