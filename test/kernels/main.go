@@ -25,6 +25,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/xdp-operator/xdp-operator/internal/format"
 	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
 	"github.com/xdp-operator/xdp-operator/test/kernels/report"
 )
@@ -126,7 +127,7 @@ func run(ctx context.Context, versions []string, some, write bool, logs string, 
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stdout, "%d kernels, every test passed, %.0f s\n", len(results), time.Since(began).Seconds())
+	fmt.Fprintf(os.Stdout, "%s, every test passed, %.0f s\n", format.Count(len(results), "kernel", "kernels"), time.Since(began).Seconds())
 	if write && !some {
 		return replaceTable(document, table(results))
 	}
