@@ -135,7 +135,7 @@ func expect(t *testing.T, got, want result) {
 
 func expectPins(t *testing.T, want int) {
 	t.Helper()
-	pins, err := filepath.Glob(filepath.Join(nodeMount, "xdp-operator", "v*", "*", "link"))
+	pins, err := filepath.Glob(filepath.Join(nodeMount, "xdp-operator", "v*", "*", "*", "link"))
 	if err != nil || len(pins) != want {
 		t.Errorf("the node has the pins %q, error %v, want %d", pins, err, want)
 	}
