@@ -89,10 +89,13 @@ func stateChanged(before, after v1alpha1.XDPNodeStateStatus) bool {
 	return !equality.Semantic.DeepEqual(before.WithoutTotals(), after.WithoutTotals())
 }
 
-// turnAfter returns the node's first turn after a moment, if it has one turn in each period.
+// turnAfter returns the node's first turn after a moment, if it has one turn in each period. The turns of a multiple of the period
+// are turns of the period too. So when reports become larger and periods longer, no node gets an additional turn.
 func turnAfter(moment time.Time, period time.Duration, node string) time.Time {
+	if period <= 0 {
+		return moment
+	}
 	hash := sha256.Sum256([]byte(node))
-	share := float64(binary.BigEndian.Uint32(hash[:])) / (1 << 32)
-	phase := time.Duration(share * float64(period))
+	phase := time.Duration(binary.BigEndian.Uint64(hash[:]) % uint64(period))
 	return moment.Add(-phase).Truncate(period).Add(period + phase)
 }

@@ -219,3 +219,28 @@ func TestTurnsOfNodesAreSpread(t *testing.T) {
 		}
 	}
 }
+
+func TestTurnsOfALongerPeriodAreTurnsOfTheShorter(t *testing.T) {
+	start := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	const period = 40 * time.Second
+	if at := turnAfter(start, 0, "n1"); !at.Equal(start) {
+		t.Errorf("without a period the turn is at %v", at)
+	}
+	for _, node := range []string{"n1", "n2", "node-17.example", ""} {
+		turns := map[time.Time]bool{}
+		for at := start; at.Before(start.Add(time.Hour)); {
+			at = turnAfter(at, period, node)
+			turns[at] = true
+		}
+		if len(turns) != 91 {
+			t.Errorf("%s has %d turns until the first one after an hour, want 91", node, len(turns))
+		}
+		for _, n := range []time.Duration{2, 4, 10} {
+			for at := turnAfter(start, n*period, node); at.Before(start.Add(time.Hour)); at = turnAfter(at, n*period, node) {
+				if !turns[at] {
+					t.Errorf("%s has a turn at %v for %v, and none for %v", node, at, n*period, period)
+				}
+			}
+		}
+	}
+}
