@@ -57,7 +57,7 @@ func newNode(t *testing.T, counters ...v1alpha1.NodeCounter) *node {
 	t.Helper()
 	n := &node{
 		t:          t,
-		clock:      testclock.NewFakeClock(turnAfter(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 10*time.Second, "n1")),
+		clock:      testclock.NewFakeClock(turnAfter(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 100*time.Second, "n1")),
 		interfaces: []plan.Interface{{Name: "lo", Index: 1}, {Name: "eth0", Index: 2, MTU: 1500, Driver: "virtio_net", Primary: true}, {Name: "eth1", Index: 3}},
 		counts:     map[uint32]uint64{},
 		nextID:     100,
