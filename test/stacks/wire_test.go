@@ -277,6 +277,55 @@ func (w *wire) expect(t *testing.T, protocol uint8, mtu int) {
 	}
 }
 
+// vxlan makes a VXLAN between sender and receiver, with the receiver's address in it.
+func (w *wire) vxlan(t *testing.T, mtu int) {
+	t.Helper()
+	outside := func(n *netns.Namespace, name string) (ip net.IP) {
+		n.Do(func() {
+			list, err := netlink.AddrList(link(t, name), netlink.FAMILY_V4)
+			check(t, err)
+			ip = list[0].IP
+		})
+		return ip
+	}
+	ends := []struct {
+		at   *netns.Namespace
+		ip   net.IP
+		mine net.IP
+		mac  net.HardwareAddr
+	}{
+		{w.sender, outside(w.sender, "s0"), net.IPv4(10, 4, 0, 1), net.HardwareAddr{2, 0, 0, 0, 0, 1}},
+		{w.receiver, outside(w.receiver, "r0"), net.IPv4(10, 4, 0, 2), net.HardwareAddr{2, 0, 0, 0, 0, 2}},
+	}
+	for i, end := range ends {
+		far := ends[1-i]
+		end.at.Do(func() {
+			err := netlink.LinkAdd(&netlink.Vxlan{
+				LinkAttrs: netlink.LinkAttrs{Name: "vxlan0", MTU: mtu - 50, HardwareAddr: end.mac}, VxlanId: 7, SrcAddr: end.ip, Group: far.ip, Port: 4789,
+			})
+			if errors.Is(err, unix.EOPNOTSUPP) && os.Getenv(report.Guest) == "" {
+				t.Skip("this kernel has no VXLAN")
+			}
+			check(t, err)
+		})
+		end.at.Up(t, "vxlan0")
+		end.at.Do(func() {
+			l := link(t, "vxlan0")
+			check(t, netlink.AddrAdd(l, &netlink.Addr{IPNet: subnet(end.mine, 24)}))
+			check(t, netlink.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: far.mine, HardwareAddr: far.mac, State: netlink.NUD_PERMANENT}))
+		})
+	}
+	w.address = net.JoinHostPort(ends[1].mine.String(), "5000")
+}
+
+// The frames are of the class of the tunnel, and repeat all headers.
+func TestWireFramesOfATunnel(t *testing.T) {
+	w := newWire(t, wireOptions{mtu: 1500, family: traffic.IPv4})
+	w.vxlan(t, 1500)
+	w.tcp(t, 8<<20, 100_000)
+	w.expect(t, unix.IPPROTO_UDP, 1500)
+}
+
 // In generic mode, too, a packet is a frame on the wire, also if the sender hands over many frames in one piece.
 func TestWireFramesInGenericMode(t *testing.T) {
 	for _, family := range []traffic.Family{traffic.IPv4, traffic.IPv6} {
