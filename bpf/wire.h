@@ -2,9 +2,9 @@
 /*
  * Frames as they were on the wire, in generic mode. A part of counter.bpf.c.
  *
- * The kernel passes an aggregate to generic XDP as one packet: what a sender on the same machine hands over in one piece
- * (TSO and GSO over veth, tap and virtio), and what GRO or a NIC (LRO) has put together. On a wire it is several frames,
- * and each of them has the headers of the aggregate.
+ * The kernel passes an aggregate to generic XDP as one packet: what a sender on the same machine hands over in one
+ * piece (TSO and GSO over veth, tap and virtio), and what GRO or a NIC (LRO) has put together. On a wire it is several
+ * frames, and each of them has the headers of the aggregate.
  */
 #ifndef XDP_OPERATOR_WIRE_H
 #define XDP_OPERATOR_WIRE_H
@@ -67,7 +67,8 @@ static __always_inline struct aggregate find_aggregate(struct xdp_md *ctx, enum 
 
 /* What the frames of an aggregate repeat. */
 struct headers {
-	__u32 length;  /* in the aggregate, from the Ethernet header to the end of the innermost TCP, UDP or SCTP header */
+	__u32 length;  /* in the aggregate, from the Ethernet header to the end of the innermost TCP, UDP or SCTP header
+			*/
 	__u32 removed; /* part of length that is in no frame on the wire */
 };
 
@@ -78,7 +79,8 @@ struct headers {
 /* A kind of header is an ethertype, or this plus an IP protocol number. */
 #define PROTOCOL 0x10000
 
-/* Returns 0, as a value that for the verifier is any value up to MAX_POSITION: one of two successive numbers is even. */
+/* Returns 0, as a value that for the verifier is any value up to MAX_POSITION: one of two successive numbers is even.
+ */
 static __always_inline __u64 any_zero(__u64 number)
 {
 	__u64 next = number + 1;
@@ -97,9 +99,9 @@ static __always_inline __u64 any_zero(__u64 number)
  * An aggregate of IPv6 with more than 64 KiB has a jumbo option, which the kernel removes when it makes frames of it
  * (net/ipv6/ip6_offload.c, include/net/ipv6.h: ipv6_has_hopopt_jumbo).
  *
- * This is a loop over single headers, after each of which the verifier knows the same of the position. So it follows only
- * one of the many combinations of headers. It would reject a second parser like classify, and a position whose value it
- * knows, because of too many states. Aggregates are large, so that the time for this does not matter.
+ * This is a loop over single headers, after each of which the verifier knows the same of the position. So it follows
+ * only one of the many combinations of headers. It would reject a second parser like classify, and a position whose
+ * value it knows, because of too many states. Aggregates are large, so that the time for this does not matter.
  */
 static __always_inline struct headers parse_headers(void *data, void *end, struct aggregate aggregate)
 {

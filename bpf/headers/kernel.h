@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What wire.h needs of the kernel's internal structures. Only the members that are read are declared. The loader
- * replaces their offsets, the size, the type's number and the values of the enumeration by those of the running kernel,
+ * replaces their offsets, the size of the structure and the number of its type by those of the running kernel,
  * from its BTF.
  */
 #ifndef XDP_OPERATOR_KERNEL_H

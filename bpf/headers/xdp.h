@@ -4,7 +4,8 @@
  * generated object depends on clang alone and comes out the same on every machine.
  *
  * Kernel: include/uapi/linux/bpf.h. Formats: Ethernet II and 802.1Q (IEEE 802.3, 802.1Q), RFC 791, RFC 8200,
- * RFC 4302, RFC 2113, RFC 826 and those named below. All are read straight from the frame: fields are in network byte order.
+ * RFC 4302, RFC 2113, RFC 826 and those named below. All are read straight from the frame: fields are in network byte
+ * order.
  */
 #ifndef XDP_OPERATOR_XDP_H
 #define XDP_OPERATOR_XDP_H
