@@ -116,6 +116,8 @@ func TestControlCharactersInNamesAreEscapedInMessages(t *testing.T) {
 type refusingDriver struct {
 	*node
 	refused error
+
+	countsAggregates bool
 }
 
 func (d refusingDriver) Attach(a plan.Attachment) error {
@@ -123,6 +125,7 @@ func (d refusingDriver) Attach(a plan.Attachment) error {
 		return err
 	}
 	d.attached[len(d.attached)-1].Refused = d.refused
+	d.attached[len(d.attached)-1].CountsAggregates = d.countsAggregates
 	return nil
 }
 
@@ -132,7 +135,7 @@ func TestWhyNativeModeWasRefusedIsReportedForAutoOnly(t *testing.T) {
 		c.AttachMode = mode
 		n := newNode(t, c)
 		n.generic = true
-		n.agent.Datapath = refusingDriver{n, plan.ErrMTUTooLarge}
+		n.agent.Datapath = refusingDriver{node: n, refused: plan.ErrMTUTooLarge}
 		n.settle()
 		i := n.state().Status.Interfaces[0]
 		if i.State != v1alpha1.InterfaceAttached || i.Mode != v1alpha1.AttachGeneric || i.Reason != want {
@@ -142,12 +145,16 @@ func TestWhyNativeModeWasRefusedIsReportedForAutoOnly(t *testing.T) {
 }
 
 // Only generic mode sees decrypted packets, so only there is it asked for, and reported.
-func TestTunnelsAreReportedInGenericModeOnly(t *testing.T) {
+func TestWhatIsNotExactIsReportedInGenericModeOnly(t *testing.T) {
 	const twice = "packets that the node decrypts from IPsec tunnels here are counted twice: encrypted, and decrypted"
 	const remedy = "; remedy: use attachMode Native if the driver supports it, or count the interface below; on the node: ip xfrm policy"
+	const one = "several frames that arrive as one aggregate are counted as one packet"
+	const oneRemedy = "; remedy: use attachMode Native if the driver supports it, or a kernel with BTF that is not locked down, best Linux 6.2 or later; " +
+		"on the node: cat /sys/kernel/security/lockdown"
 	for name, tc := range map[string]struct {
 		mode             v1alpha1.AttachMode
 		generic, tunnels bool
+		aggregates       bool
 		refused          error
 		asked            bool
 		reason, message  string
@@ -168,13 +175,25 @@ func TestTunnelsAreReportedInGenericModeOnly(t *testing.T) {
 			message: twice + "; counted in generic mode, because native mode was refused: the MTU is too large for native XDP; the MTU is 1500; " +
 				"native mode is tried again when the MTU is lowered" + remedy,
 		},
+		"generic mode, and aggregates count as one packet": {
+			mode: v1alpha1.AttachGeneric, generic: true, aggregates: true, asked: true, reason: v1alpha1.ReasonAggregatedFrames,
+			message: one + oneRemedy,
+		},
+		"generic mode because native mode was refused, and aggregates count as one packet": {
+			generic: true, refused: plan.ErrNativeUnsupported, aggregates: true, asked: true, reason: v1alpha1.ReasonAggregatedFrames,
+			message: one + "; counted in generic mode, because native mode was refused: the driver has no native XDP" + oneRemedy,
+		},
+		"generic mode, aggregates and tunnels": {
+			mode: v1alpha1.AttachGeneric, generic: true, aggregates: true, tunnels: true, asked: true,
+			reason: v1alpha1.ReasonDecryptedPacketsCounted, message: twice + "; " + one + remedy,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := counter("a")
 			c.AttachMode = tc.mode
 			n := newNode(t, c)
 			n.generic, n.tunnels = tc.generic, tc.tunnels
-			n.agent.Datapath = refusingDriver{n, tc.refused}
+			n.agent.Datapath = refusingDriver{node: n, refused: tc.refused, countsAggregates: tc.aggregates}
 			n.settle()
 			i := n.state().Status.Interfaces[0]
 			if i.State != v1alpha1.InterfaceAttached || i.Reason != tc.reason || i.Message != tc.message {

@@ -59,19 +59,40 @@ func failureMessage(reason string, err error, i plan.Interface) string {
 }
 
 // attachedRemark returns the reason and the message of an interface that is counted, "" if there is nothing to say. tunnels
-// says that the node decrypts packets of IPsec tunnels, which the kernel passes to a program in generic mode twice.
+// says that the node decrypts packets of IPsec tunnels, which the kernel passes to a program in generic mode twice. If there is
+// more than one remark, the reason is that of the first, and the message has all.
 func attachedRemark(h plan.Attachment, i plan.Interface, tunnels bool) (reason, message string) {
 	if h.Refused != nil {
 		reason, message = fallback(h.Refused, i)
 	}
-	if !tunnels || i.Hook.Mode != plan.Generic {
+	if i.Hook.Mode != plan.Generic {
 		return reason, message
 	}
-	const cause = "packets that the node decrypts from IPsec tunnels here are counted twice: encrypted, and decrypted"
-	if message != "" {
-		message = "; " + message
+	// A dispatcher calls a program for native mode.
+	if h.CountsAggregates || h.ViaDispatcher {
+		reason, message = v1alpha1.ReasonAggregatedFrames, andMore(aggregated, message)
 	}
-	return v1alpha1.ReasonDecryptedPacketsCounted, v1alpha1.FailureMessage(v1alpha1.ReasonDecryptedPacketsCounted, cause+message, i.Name)
+	if tunnels {
+		reason, message = v1alpha1.ReasonDecryptedPacketsCounted, andMore(decrypted, message)
+	}
+	if reason == v1alpha1.ReasonAggregatedFrames || reason == v1alpha1.ReasonDecryptedPacketsCounted {
+		message = v1alpha1.FailureMessage(reason, message, i.Name)
+	}
+	return reason, message
+}
+
+// What is not exact on an interface that is counted.
+const (
+	decrypted  = "packets that the node decrypts from IPsec tunnels here are counted twice: encrypted, and decrypted"
+	aggregated = "several frames that arrive as one aggregate are counted as one packet"
+)
+
+// andMore adds a message, which may be "".
+func andMore(message, more string) string {
+	if more == "" {
+		return message
+	}
+	return message + "; " + more
 }
 
 // fallback returns the reason and the message of an interface that Auto counts in generic mode because native mode was

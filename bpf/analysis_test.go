@@ -82,6 +82,7 @@ type analysis struct {
 	code     asm.Instructions
 	isCounts func(asm.Instruction) bool // whether a map load is of the map of counts
 	helpers  []asm.BuiltinFunc          // allowed helpers; nil allows any, because they have no numbers after rewriting
+	kfuncs   []string                   // allowed functions of the kernel that are no helpers
 
 	offset  []int       // raw offset of each instruction
 	index   map[int]int // the inverse of offset
@@ -96,9 +97,9 @@ type analysis struct {
 }
 
 // analyse follows the program from its first instruction. It returns an error for instructions that it does not know.
-func analyse(code asm.Instructions, isCounts func(asm.Instruction) bool, helpers []asm.BuiltinFunc) (f *finding, err error) {
+func analyse(code asm.Instructions, isCounts func(asm.Instruction) bool, helpers []asm.BuiltinFunc, kfuncs []string) (f *finding, err error) {
 	a := &analysis{
-		code: code, isCounts: isCounts, helpers: helpers,
+		code: code, isCounts: isCounts, helpers: helpers, kfuncs: kfuncs,
 		index: map[int]int{}, symbols: map[string]int{}, before: map[int]machine{}, owner: map[int]int{},
 		returns: map[int]value{}, callers: map[int]map[int]bool{}, found: map[int][]string{},
 	}
@@ -357,6 +358,13 @@ func (a *analysis) call(function, i int, ins asm.Instruction, m machine) error {
 			a.violate(i, "calls a helper that is not in the list")
 			result = value{kind: unknown}
 		}
+		if to := m.registers[asm.R1].kind; to == stack {
+			clear(m.slots) // the helper may write there
+		} else if a.helpers != nil && asm.BuiltinFunc(ins.Constant) == asm.FnProbeReadKernel {
+			a.violate(i, "reads to another place than the stack")
+		}
+	case ins.IsKfuncCall() && slices.Contains(a.kfuncs, ins.Reference()):
+		result = value{kind: unknown} // an address that is only read: the verifier rejects writing through it
 	case ins.IsFunctionCall():
 		to, err := a.callee(i, ins)
 		if err != nil {

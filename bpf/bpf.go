@@ -31,7 +31,7 @@ const (
 	mapName = "xdp_counts"
 )
 
-// Spec returns the three variants of the program, and its maps, for a machine with the number of possible CPUs
+// Spec returns the variants of the program, and its maps, for a machine with the number of possible CPUs
 // (PossibleCPUs). Older kernels, including 5.10, reject map values of more than 4 MiB (E2BIG), which is more than 508
 // CPUs. With PREEMPT_RT the variants are those that increase counts by atomic instructions (counter.bpf.c says why).
 func Spec(cpus int) (*ebpf.CollectionSpec, error) {
@@ -53,7 +53,13 @@ var realtimeVariants = map[string]string{
 	counterProgCountFrame:        counterProgCountFrameRt,
 	counterProgCountFrameFrags:   counterProgCountFrameFragsRt,
 	counterProgCountFrameGeneric: counterProgCountFrameGenericRt,
+
+	counterProgCountFrameWireKfunc:  counterProgCountFrameWireKfuncRt,
+	counterProgCountFrameWireHelper: counterProgCountFrameWireHelperRt,
 }
+
+// wirePrograms are those that count the frames of an aggregate.
+var wirePrograms = []string{counterProgCountFrameWireKfunc, counterProgCountFrameWireHelper}
 
 func specFor(cpus int, realtime bool) (*ebpf.CollectionSpec, error) {
 	spec, err := loadCounter()
@@ -67,8 +73,12 @@ func specFor(cpus int, realtime bool) (*ebpf.CollectionSpec, error) {
 		delete(spec.Programs, variant)
 	}
 	for _, program := range spec.Programs {
-		if n := setCPUs(program.Instructions, cpus); n != 1 {
-			return nil, fmt.Errorf("%s has %d comparisons with the number of CPUs instead of one", program.Name, n)
+		want := 1
+		if slices.Contains(wirePrograms, program.Name) || slices.ContainsFunc(wirePrograms, func(name string) bool { return realtimeVariants[name] == program.Name }) {
+			want = 2 // one for aggregates
+		}
+		if n := setCPUs(program.Instructions, cpus); n != want {
+			return nil, fmt.Errorf("%s has %d comparisons with the number of CPUs instead of %d", program.Name, n, want)
 		}
 	}
 	counts := spec.Maps[section]
@@ -127,9 +137,22 @@ func NewFragsProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program
 }
 
 // NewGenericProgram is NewProgram for generic mode, with any MTU, because generic XDP copies each frame into one buffer. It
-// does not count copies of the multicast and broadcast packets that the node itself sends, which only generic XDP sees.
+// does not count copies of the multicast and broadcast packets that the node itself sends, which only generic XDP sees. It
+// counts an aggregate of several frames as one packet.
 func NewGenericProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
 	return newProgram(spec, counts, counterProgCountFrameGeneric)
+}
+
+// NewWireKfuncProgram is NewGenericProgram, but counts the frames of an aggregate as they are on the wire. It requires Linux
+// 6.2 with BTF, and returns an error otherwise.
+func NewWireKfuncProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
+	return newProgram(spec, counts, counterProgCountFrameWireKfunc)
+}
+
+// NewWireHelperProgram counts as NewWireKfuncProgram does, with more instructions per frame. It requires Linux with BTF, and
+// without lockdown=confidentiality, and returns an error otherwise.
+func NewWireHelperProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
+	return newProgram(spec, counts, counterProgCountFrameWireHelper)
 }
 
 // A Place is a function of a dispatcher that a program can replace.

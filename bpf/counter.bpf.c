@@ -8,12 +8,14 @@
  *
  * Requires Linux 5.10, and CAP_PERFMON to load, because it computes the length of a frame as data_end - data.
  *
- * There are three variants of the program. The loader selects one for each interface. count_frame is for native mode
+ * There are several variants of the program. The loader selects one for each interface. count_frame is for native mode
  * and frames that fit into one buffer. A driver passes only such frames to a program without fragment support, and the
  * length is a subtraction. count_frame_frags (xdp.frags, Linux 5.18) is for native mode and interfaces with a larger
- * MTU. It parses the first buffer, and gets the length of all buffers from a helper. count_frame_generic is for generic
- * mode. The kernel copies every frame into one buffer for it, but also passes packets that the interface has not
- * received. Kernels with PREEMPT_RT have variants of their own of these three.
+ * MTU. It parses the first buffer, and gets the length of all buffers from a helper. The others are for generic mode.
+ * The kernel copies every frame into one buffer for them, but also passes packets that the interface has not received,
+ * and aggregates of many frames. count_frame_wire_kfunc (Linux 6.2) and count_frame_wire_helper count the frames of an
+ * aggregate, and count_frame_generic, for kernels that load neither of them, counts it as one. Kernels with PREEMPT_RT
+ * have variants of their own of all these.
  *
  * This structure was the fastest in measurements. Frequent kinds of frames (plain IPv4 and IPv6, untagged or with one
  * 802.1Q tag, and ARP) are recognized by a few comparisons at fixed offsets, and counted right there. All other frames
@@ -404,6 +406,8 @@ static __always_inline int is_own_packet(void *data, void *end)
 	return ipv4->version_ihl >> 4 == 4 ? is_own_ipv4(ipv4, end) : is_own_ipv6((void *)ipv4, end);
 }
 
+#include "wire.h"
+
 static __always_inline int count_received(struct xdp_md *ctx, enum increments increments)
 {
 	if (unlikely(is_own_packet((void *)(long)ctx->data, (void *)(long)ctx->data_end)))
@@ -426,6 +430,16 @@ SEC("xdp") int count_frame_generic(struct xdp_md *ctx)
 	return count_received(ctx, PLAIN);
 }
 
+SEC("xdp") int count_frame_wire_kfunc(struct xdp_md *ctx)
+{
+	return count_wire(ctx, KFUNCS, PLAIN);
+}
+
+SEC("xdp") int count_frame_wire_helper(struct xdp_md *ctx)
+{
+	return count_wire(ctx, HELPER, PLAIN);
+}
+
 /* The same for kernels with PREEMPT_RT. */
 SEC("xdp") int count_frame_rt(struct xdp_md *ctx)
 {
@@ -440,6 +454,16 @@ SEC("xdp.frags") int count_frame_frags_rt(struct xdp_md *ctx)
 SEC("xdp") int count_frame_generic_rt(struct xdp_md *ctx)
 {
 	return count_received(ctx, ATOMIC);
+}
+
+SEC("xdp") int count_frame_wire_kfunc_rt(struct xdp_md *ctx)
+{
+	return count_wire(ctx, KFUNCS, ATOMIC);
+}
+
+SEC("xdp") int count_frame_wire_helper_rt(struct xdp_md *ctx)
+{
+	return count_wire(ctx, HELPER, ATOMIC);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -53,17 +53,21 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	counterProgCountFrame          = "count_frame"
-	counterProgCountFrameFrags     = "count_frame_frags"
-	counterProgCountFrameFragsRt   = "count_frame_frags_rt"
-	counterProgCountFrameGeneric   = "count_frame_generic"
-	counterProgCountFrameGenericRt = "count_frame_generic_rt"
-	counterProgCountFrameRt        = "count_frame_rt"
-	counterVarDepth                = "depth"
-	counterVarLayout               = "layout"
-	counterVarMachine              = "machine"
-	counterVarSlots                = "slots"
-	counterVarTable                = "table"
+	counterProgCountFrame             = "count_frame"
+	counterProgCountFrameFrags        = "count_frame_frags"
+	counterProgCountFrameFragsRt      = "count_frame_frags_rt"
+	counterProgCountFrameGeneric      = "count_frame_generic"
+	counterProgCountFrameGenericRt    = "count_frame_generic_rt"
+	counterProgCountFrameRt           = "count_frame_rt"
+	counterProgCountFrameWireHelper   = "count_frame_wire_helper"
+	counterProgCountFrameWireHelperRt = "count_frame_wire_helper_rt"
+	counterProgCountFrameWireKfunc    = "count_frame_wire_kfunc"
+	counterProgCountFrameWireKfuncRt  = "count_frame_wire_kfunc_rt"
+	counterVarDepth                   = "depth"
+	counterVarLayout                  = "layout"
+	counterVarMachine                 = "machine"
+	counterVarSlots                   = "slots"
+	counterVarTable                   = "table"
 )
 
 // loadCounter returns the embedded CollectionSpec for counter.
@@ -108,12 +112,16 @@ type counterSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type counterProgramSpecs struct {
-	CountFrame          *ebpf.ProgramSpec `ebpf:"count_frame"`
-	CountFrameFrags     *ebpf.ProgramSpec `ebpf:"count_frame_frags"`
-	CountFrameFragsRt   *ebpf.ProgramSpec `ebpf:"count_frame_frags_rt"`
-	CountFrameGeneric   *ebpf.ProgramSpec `ebpf:"count_frame_generic"`
-	CountFrameGenericRt *ebpf.ProgramSpec `ebpf:"count_frame_generic_rt"`
-	CountFrameRt        *ebpf.ProgramSpec `ebpf:"count_frame_rt"`
+	CountFrame             *ebpf.ProgramSpec `ebpf:"count_frame"`
+	CountFrameFrags        *ebpf.ProgramSpec `ebpf:"count_frame_frags"`
+	CountFrameFragsRt      *ebpf.ProgramSpec `ebpf:"count_frame_frags_rt"`
+	CountFrameGeneric      *ebpf.ProgramSpec `ebpf:"count_frame_generic"`
+	CountFrameGenericRt    *ebpf.ProgramSpec `ebpf:"count_frame_generic_rt"`
+	CountFrameRt           *ebpf.ProgramSpec `ebpf:"count_frame_rt"`
+	CountFrameWireHelper   *ebpf.ProgramSpec `ebpf:"count_frame_wire_helper"`
+	CountFrameWireHelperRt *ebpf.ProgramSpec `ebpf:"count_frame_wire_helper_rt"`
+	CountFrameWireKfunc    *ebpf.ProgramSpec `ebpf:"count_frame_wire_kfunc"`
+	CountFrameWireKfuncRt  *ebpf.ProgramSpec `ebpf:"count_frame_wire_kfunc_rt"`
 }
 
 // counterMapSpecs contains maps before they are loaded into the kernel.
@@ -174,12 +182,16 @@ type counterVariables struct {
 //
 // It can be passed to loadCounterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type counterPrograms struct {
-	CountFrame          *ebpf.Program `ebpf:"count_frame"`
-	CountFrameFrags     *ebpf.Program `ebpf:"count_frame_frags"`
-	CountFrameFragsRt   *ebpf.Program `ebpf:"count_frame_frags_rt"`
-	CountFrameGeneric   *ebpf.Program `ebpf:"count_frame_generic"`
-	CountFrameGenericRt *ebpf.Program `ebpf:"count_frame_generic_rt"`
-	CountFrameRt        *ebpf.Program `ebpf:"count_frame_rt"`
+	CountFrame             *ebpf.Program `ebpf:"count_frame"`
+	CountFrameFrags        *ebpf.Program `ebpf:"count_frame_frags"`
+	CountFrameFragsRt      *ebpf.Program `ebpf:"count_frame_frags_rt"`
+	CountFrameGeneric      *ebpf.Program `ebpf:"count_frame_generic"`
+	CountFrameGenericRt    *ebpf.Program `ebpf:"count_frame_generic_rt"`
+	CountFrameRt           *ebpf.Program `ebpf:"count_frame_rt"`
+	CountFrameWireHelper   *ebpf.Program `ebpf:"count_frame_wire_helper"`
+	CountFrameWireHelperRt *ebpf.Program `ebpf:"count_frame_wire_helper_rt"`
+	CountFrameWireKfunc    *ebpf.Program `ebpf:"count_frame_wire_kfunc"`
+	CountFrameWireKfuncRt  *ebpf.Program `ebpf:"count_frame_wire_kfunc_rt"`
 }
 
 func (p *counterPrograms) Close() error {
@@ -190,6 +202,10 @@ func (p *counterPrograms) Close() error {
 		p.CountFrameGeneric,
 		p.CountFrameGenericRt,
 		p.CountFrameRt,
+		p.CountFrameWireHelper,
+		p.CountFrameWireHelperRt,
+		p.CountFrameWireKfunc,
+		p.CountFrameWireKfuncRt,
 	)
 }
 

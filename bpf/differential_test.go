@@ -44,7 +44,7 @@ type comparison struct {
 func newJudge(t testing.TB, v variant) *comparison {
 	t.Helper()
 	c := load(t, v)
-	return &comparison{counter: c, cpus: len(c.table) / BytesPerCPU, generic: v.name == generic.name}
+	return &comparison{counter: c, cpus: len(c.table) / BytesPerCPU, generic: v.seesOwnPackets()}
 }
 
 // check runs the program on the frame. It returns an error if the program does not pass the frame unchanged, or does not

@@ -35,7 +35,7 @@ func TestVariantsForPreemptRT(t *testing.T) {
 			got[name] = program.Name
 		}
 		want := map[string]string{}
-		for _, v := range []variant{ordinary, generic, frags} {
+		for _, v := range []variant{ordinary, generic, frags, byKfunc, byHelper} {
 			want[v.name] = v.name + suffix
 		}
 		if diff := cmp.Diff(want, got); diff != "" {

@@ -99,6 +99,10 @@ func (s *nodeSummary) remarks() (remarks string) {
 		remarks += fmt.Sprintf("; packets of IPsec tunnels count twice on %s in generic mode: %s",
 			format.Count(len(s.countDecrypted), "interface", "interfaces"), format.FirstFew(s.countDecrypted))
 	}
+	if len(s.countAggregates) > 0 {
+		remarks += fmt.Sprintf("; several frames can count as one packet on %s in generic mode: %s",
+			format.Count(len(s.countAggregates), "interface", "interfaces"), format.FirstFew(s.countAggregates))
+	}
 	if n := int(s.interfaces.Skipped); n > 0 {
 		remarks += fmt.Sprintf("; the frames of %s already counted there: %s",
 			format.Count(n, "more interface are", "more interfaces are"), format.FirstFewOf(s.skipped, n))

@@ -107,6 +107,7 @@ type nodeSummary struct {
 	skipped           []string      // node/interface, those that the node states list
 	fellBackToGeneric []string      // interfaces in generic mode because native mode was refused
 	countDecrypted    []string      // interfaces on which packets of IPsec tunnels count twice
+	countAggregates   []string      // interfaces on which several frames can count as one packet
 	reportInterval    time.Duration // the longest
 }
 
@@ -143,6 +144,9 @@ func (s *nodeSummary) node(c *v1alpha1.XDPCounter, name string, state *v1alpha1.
 	}
 	for _, i := range onNode.countDecrypted {
 		s.countDecrypted = append(s.countDecrypted, onNodeText(name, i.Name))
+	}
+	for _, i := range onNode.countAggregates {
+		s.countAggregates = append(s.countAggregates, onNodeText(name, i.Name))
 	}
 	switch {
 	case len(onNode.failed) > 0:
@@ -186,6 +190,7 @@ type interfaceSummary struct {
 	empty             []string                   // bonds and teams without members
 	fellBackToGeneric []v1alpha1.NodeInterface   // in generic mode because native mode was refused
 	countDecrypted    []v1alpha1.NodeInterface   // in generic mode, where packets of IPsec tunnels count twice
+	countAggregates   []v1alpha1.NodeInterface   // in generic mode, where several frames can count as one packet
 	omitted           v1alpha1.OmittedInterfaces // not in the lists above. There is at least one of each kind in them
 }
 
@@ -202,6 +207,8 @@ func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfa
 			case "":
 			case v1alpha1.ReasonDecryptedPacketsCounted:
 				f.countDecrypted = append(f.countDecrypted, i)
+			case v1alpha1.ReasonAggregatedFrames:
+				f.countAggregates = append(f.countAggregates, i)
 			default:
 				f.fellBackToGeneric = append(f.fellBackToGeneric, i)
 			}
@@ -229,7 +236,7 @@ func onNodeText(node, iface string) string { return node + "/" + format.Printabl
 
 // sort sorts all lists. Caches list objects in random order, and the status must not change with it.
 func (s *nodeSummary) sort() {
-	for _, names := range [][]string{s.pending, s.leaving, s.leftOut, s.late, s.skipped, s.fellBackToGeneric, s.countDecrypted} {
+	for _, names := range [][]string{s.pending, s.leaving, s.leftOut, s.late, s.skipped, s.fellBackToGeneric, s.countDecrypted, s.countAggregates} {
 		slices.Sort(names)
 	}
 	slices.SortStableFunc(s.failures, func(a, b v1alpha1.Failure) int {

@@ -64,6 +64,11 @@ func TestSummarizeReadyCondition(t *testing.T) {
 				"packets of IPsec tunnels count twice on 2 interfaces in generic mode: n1/br0, n2/br0",
 			"2/2 0; 5 2 3 0", nil,
 		},
+		"interfaces in generic mode that count aggregates as one packet are counted and mentioned": {
+			counter("a").Pool("edge"), objs(good("n1").FellBack("br0", v1alpha1.ReasonAggregatedFrames, "a"), good("n2")),
+			"True AllInterfacesAttached: 3 interfaces are being counted on 2 nodes; several frames can count as one packet on 1 interface in generic mode: n1/br0",
+			"2/2 0; 3 2 1 0", nil,
+		},
 		"no node is selected": {
 			counter("a").Pool("none"), objs(state("n1").For("a", 5)),
 			"False NoNodesSelected: spec.nodeSelector selects no node", "0/0 0; 0 0 0 0", nil,

@@ -184,6 +184,7 @@ func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attach
 	}
 	other, err := d.otherVersion(f, a.Program, d.modes[a.Map])
 	a.Outdated = d.mtuChanged(a, interfaces) || other || f.layout != d.current()
+	a.CountsAggregates = d.countsAggregates(f, d.modes[a.Map])
 	if then, refused := f.loadFallbackReason(); refused != nil {
 		a.Improved = then.improved(refused, readDeviceFacts(a.Index))
 	}

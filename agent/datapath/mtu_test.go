@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -90,7 +91,7 @@ func (h *host) expectVariant(t *testing.T, v variant) plan.Attachment {
 		t.Fatalf("the pinned program has the tag %s (%v), %s would be %s", tag, err, v, tags[v])
 	}
 	mode := uint32(drv)
-	if v == genericMode {
+	if slices.Contains(variantsFor[plan.Generic], v) {
 		mode = skb
 	}
 	if hook := h.hook(t, h.index); a.Outdated || hook.AttachMode != mode || hook.ProgId != a.Program {

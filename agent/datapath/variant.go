@@ -11,19 +11,24 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/agent/xdp"
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
-// variant is one of the three programs, which count in the same way.
+// variant is one of the programs, which count in the same way.
 type variant string
 
 const (
 	oneBuffer   variant = "one buffer"   // bpf.NewProgram: cheaper
 	manyBuffers variant = "many buffers" // bpf.NewFragsProgram: any MTU
 	genericMode variant = "generic mode" // bpf.NewGenericProgram: does not count what the node itself sends
+
+	// For generic mode, too. These count the frames of an aggregate, which genericMode counts as one.
+	wireByKfunc  variant = "generic mode, by kfuncs"   // bpf.NewWireKfuncProgram
+	wireByHelper variant = "generic mode, by a helper" // bpf.NewWireHelperProgram
 )
 
 // variantsFor has the programs for each mode, in the order in which they are tried. For native mode only the driver knows
@@ -31,13 +36,19 @@ const (
 // In generic mode the kernel makes one buffer of every frame.
 var variantsFor = map[plan.Mode][]variant{
 	plan.Native:  {oneBuffer, manyBuffers},
-	plan.Generic: {genericMode},
+	plan.Generic: {wireByKfunc, wireByHelper, genericMode},
 }
+
+// optional reports whether there are kernels that do not load the variant, and another one is used there.
+func (v variant) optional() bool { return v == manyBuffers || v.countsWireFrames() }
+
+func (v variant) countsWireFrames() bool { return v == wireByKfunc || v == wireByHelper }
 
 // load returns the variant as a program that counts into the map.
 func (v variant) load(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
 	load := map[variant]func(*ebpf.CollectionSpec, *ebpf.Map) (*ebpf.Program, error){
 		oneBuffer: bpf.NewProgram, manyBuffers: bpf.NewFragsProgram, genericMode: bpf.NewGenericProgram,
+		wireByKfunc: bpf.NewWireKfuncProgram, wireByHelper: bpf.NewWireHelperProgram,
 	}[v]
 	program, err := load(spec, counts)
 	if err != nil {
@@ -52,6 +63,9 @@ func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, mode plan.Mode, try fun
 	var refused error
 	for _, v := range variantsFor[mode] {
 		program, err := v.load(spec, counts)
+		if err != nil && v.countsWireFrames() {
+			continue // genericMode has the same error if it is not that of the variant
+		}
 		if err != nil {
 			refused = cmp.Or(refused, err)
 		} else if err = try(program); err == nil {
@@ -83,8 +97,8 @@ func (d *Datapath) findTags() (tags, error) {
 	found := tags{}
 	for _, v := range slices.Concat(variantsFor[plan.Native], variantsFor[plan.Generic]) {
 		program, err := v.load(d.spec, counts)
-		if err != nil && v == manyBuffers {
-			continue // before Linux 5.18
+		if err != nil && v.optional() && !isTransient(err) {
+			continue
 		}
 		if err != nil {
 			return nil, err
@@ -99,9 +113,41 @@ func (d *Datapath) findTags() (tags, error) {
 	return found, nil
 }
 
-// has reports whether the tag is that of a variant for the mode.
+// isTransient reports whether the same program may be loaded later.
+func isTransient(err error) bool {
+	return errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)
+}
+
+// has reports whether the tag is that of a variant which Attach loads for the mode. In generic mode this is only the first that
+// can be loaded, so that an earlier version's program, which counts aggregates as one packet, is replaced.
 func (t tags) has(mode plan.Mode, tag string) bool {
-	return slices.ContainsFunc(variantsFor[mode], func(v variant) bool { return t[v] == tag })
+	for _, v := range variantsFor[mode] {
+		if t[v] == tag {
+			return true
+		}
+		if t[v] != "" && mode == plan.Generic {
+			return false
+		}
+	}
+	return false
+}
+
+// countWireFrames reports whether the tag is that of a variant for generic mode that counts the frames of an aggregate.
+func (t tags) countWireFrames(tag string) bool {
+	return tag != "" && (tag == t[wireByKfunc] || tag == t[wireByHelper])
+}
+
+// countsAggregates reports whether the folder's program counts an aggregate of several frames as one packet.
+func (d *Datapath) countsAggregates(f folder, mode plan.Mode) bool {
+	if mode != plan.Generic {
+		return false
+	}
+	ours, err := d.tags()
+	if err != nil {
+		return true // nothing can be loaded, and what runs is not known
+	}
+	_, tag, err := f.program()
+	return err != nil || !ours.countWireFrames(tag)
 }
 
 // otherVersion reports whether the link runs a program that is no variant of the one that Attach loads for this mode, or that

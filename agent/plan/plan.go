@@ -52,6 +52,10 @@ type Attachment struct {
 	// MTU. Attach replaces it over the same map.
 	Outdated bool
 
+	// CountsAggregates is set if the attached program counts an aggregate of several frames as one packet, because the kernel
+	// loads no program that can tell the frames. It is not known of a program that a dispatcher calls, and never set for it.
+	CountsAggregates bool
+
 	// Refused is the error of native mode, if Auto was asked for and the attachment is generic. It wraps one of the errors of
 	// this package. It is nil if native mode was not tried or is attached.
 	Refused error

@@ -47,6 +47,7 @@ const (
 // Reasons of an interface that is Attached and counted, in XDPNodeState.status.interfaces.
 const (
 	ReasonDecryptedPacketsCounted = "DecryptedPacketsCounted" // no failure: in generic mode, packets that the node decrypts from IPsec tunnels count twice
+	ReasonAggregatedFrames        = "AggregatedFrames"        // no failure: in generic mode, several frames that arrive as one aggregate count as one packet
 )
 
 // Reasons why a driver refuses native XDP. If attachMode is Native, the interface is not counted. If it is Auto, the
@@ -243,6 +244,12 @@ var reasonTable = []ReasonInfo{
 		Meaning: "no failure: in generic mode, packets that the node decrypts from IPsec tunnels count twice",
 		Remedy:  "use attachMode Native if the driver supports it, or count the interface below",
 		Kubectl: editCounter, OnNode: "ip xfrm policy",
+	},
+	{
+		Reason: ReasonAggregatedFrames, Scope: ScopeInterface,
+		Meaning: "no failure: in generic mode, several frames that arrive as one aggregate count as one packet",
+		Remedy:  "use attachMode Native if the driver supports it, or a kernel with BTF that is not locked down, best Linux 6.2 or later",
+		Kubectl: editCounter, OnNode: "cat /sys/kernel/security/lockdown",
 	},
 	{
 		Reason: ReasonNativeUnsupported, Scope: ScopeDriver,

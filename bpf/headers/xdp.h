@@ -4,7 +4,8 @@
  * generated object depends on clang alone and comes out the same on every machine.
  *
  * Kernel: include/uapi/linux/bpf.h. Formats: Ethernet II and 802.1Q (IEEE 802.3, 802.1Q), RFC 791, RFC 8200,
- * RFC 4302, RFC 2113 and RFC 826. All are read straight from the frame: fields are in network byte order.
+ * RFC 4302, RFC 2113, RFC 826 and those named below. All are read straight from the frame: fields are in network byte
+ * order.
  */
 #ifndef XDP_OPERATOR_XDP_H
 #define XDP_OPERATOR_XDP_H
@@ -80,6 +81,38 @@ struct extension {
 	__u32 id;
 };
 
+struct tcp {
+	__u16 source;
+	__u16 destination;
+	__u32 sequence;
+	__u32 acknowledgment;
+	__u8 offset; /* length of the header in 4 bytes << 4 */
+	__u8 flags;
+	__u16 window;
+	__u16 checksum;
+	__u16 urgent;
+};
+
+struct udp {
+	__u16 source;
+	__u16 destination;
+	__u16 length;
+	__u16 checksum;
+};
+
+/* The start of VXLAN, where the protocol is 0, and of Geneve. */
+struct encapsulation {
+	__u8 version_length; /* Geneve: version << 6 | length of the options in 4 bytes */
+	__u8 flags;
+	__u16 protocol;
+	__u32 network;
+};
+
+struct gre {
+	__u16 flags;
+	__u16 protocol;
+};
+
 /* The start of an ARP packet. */
 struct arp {
 	__u16 hardware;
@@ -96,12 +129,26 @@ struct arp {
 #define TYPE_8021AD htons(0x88A8)
 #define TYPE_9100 htons(0x9100)
 
+#define TYPE_ETHERNET htons(0x6558) /* Ethernet in GRE or Geneve */
+
 #define NEXT_HOP_BY_HOP 0
+#define NEXT_IPV4 4
+#define NEXT_TCP 6
+#define NEXT_UDP 17
+#define NEXT_IPV6 41
 #define NEXT_ROUTING 43
 #define NEXT_FRAGMENT 44
+#define NEXT_GRE 47
 #define NEXT_AH 51
 #define NEXT_ICMPV6 58
 #define NEXT_OPTIONS 60
+#define NEXT_SCTP 132
+
+#define OPTION_JUMBO 194 /* RFC 2675 */
+
+#define GRE_CHECKSUM htons(0x8000)
+#define GRE_KEY htons(0x2000)
+#define GRE_SEQUENCE htons(0x1000)
 
 #define ROUTER_ALERT htons(0x9404) /* the option and its length, RFC 2113 */
 

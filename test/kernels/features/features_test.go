@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/bpf" //nolint:depguard // what the kernel makes of the program itself
 	"github.com/xdp-operator/xdp-operator/test/kernels/report"
+	"github.com/xdp-operator/xdp-operator/test/util/bpffs"
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
@@ -279,4 +281,30 @@ func TestFastcall(t *testing.T) {
 	default:
 		t.Errorf("%d stores onto the stack where one is written:\n%v", stack, code[:8])
 	}
+}
+
+// Where neither kfuncs nor reading kernel memory is allowed, aggregates count as one packet, and the attachment says so.
+func TestAggregatesInGenericMode(t *testing.T) {
+	n := netns.New(t)
+	index, _ := n.Veth(t, "eth0", "peer")
+	locked, _ := os.ReadFile("/sys/kernel/security/lockdown")
+	confidential := strings.Contains(string(locked), "[confidentiality]")
+	n.Do(func() {
+		d, err := datapath.Open(bpffs.Mount(t), "boot")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if err := d.Attach(plan.Attachment{Index: index, Name: "eth0", Mode: plan.Generic}); err != nil {
+			t.Fatal(err)
+		}
+		attached, err := d.Attached()
+		if err != nil || len(attached) != 1 {
+			t.Fatal(attached, err)
+		}
+		t.Logf("lockdown %q: %+v", locked, attached[0])
+		if attached[0].Outdated || attached[0].CountsAggregates && !confidential {
+			t.Errorf("lockdown %q: %+v", locked, attached[0])
+		}
+	})
 }
