@@ -235,10 +235,10 @@ func TestTurnsOfALongerPeriodAreTurnsOfTheShorter(t *testing.T) {
 		if len(turns) != 91 {
 			t.Errorf("%s has %d turns until the first one after an hour, want 91", node, len(turns))
 		}
-		for _, n := range []time.Duration{2, 4, 10} {
-			for at := turnAfter(start, n*period, node); at.Before(start.Add(time.Hour)); at = turnAfter(at, n*period, node) {
+		for _, longer := range []time.Duration{80 * time.Second, 160 * time.Second, 400 * time.Second} {
+			for at := turnAfter(start, longer, node); at.Before(start.Add(time.Hour)); at = turnAfter(at, longer, node) {
 				if !turns[at] {
-					t.Errorf("%s has a turn at %v for %v, and none for %v", node, at, n*period, period)
+					t.Errorf("%s has a turn at %v for %v, and none for %v", node, at, longer, period)
 				}
 			}
 		}
