@@ -205,7 +205,7 @@ func test(ctx context.Context, k kernel, programs, toolFolder, logs string, prog
 	}
 	defer output.Close()
 	r := newResult(k, progress)
-	g := guest{kernel: k, initrd: image, console: filepath.Join(logs, "console"), memory: "1G", timeout: 15 * time.Minute}
+	g := guest{kernel: k, initrd: image, console: filepath.Join(logs, "console"), memory: "1G", timeout: 40 * time.Minute}
 	began := time.Now()
 	err = g.boot(ctx, func(line string) {
 		fmt.Fprintln(output, line)

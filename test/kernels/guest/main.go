@@ -161,7 +161,7 @@ func runTests(ctx context.Context, out io.Writer, test report.Test) error {
 	if err := report.Write(out, report.Line{Begin: test.Name()}); err != nil {
 		return err
 	}
-	args := append([]string{"-test.v=test2json", "-test.short", "-test.timeout=10m"}, test.Args...)
+	args := append([]string{"-test.v=test2json", "-test.short", "-test.timeout=20m"}, test.Args...)
 	cmd := exec.CommandContext(ctx, test.Binary(), args...)
 	cmd.Dir, cmd.Env = test.Folder(), append(environment(), test.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
