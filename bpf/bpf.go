@@ -161,7 +161,7 @@ type Place struct {
 	Function   string
 }
 
-// The names of the programs of which there are extensions.
+// The names of the programs that can be loaded as extensions.
 const (
 	Program      = counterProgCountFrame
 	FragsProgram = counterProgCountFrameFrags

@@ -95,7 +95,7 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 		bpffs: bpffs, netns: netns, bootID: bootID, cpus: cpus, layouts: layouts(), spec: spec,
 		mtus: map[uint32]int{}, modes: map[uint32]plan.Mode{}, tables: map[uint32]table{},
 	}
-	d.tags = sync.OnceValues(d.findTags)
+	d.tags = keepFirstSuccess(d.findTags)
 	return d, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -18,7 +19,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/bpf"
 )
 
-// variant is one of the programs, which count in the same way.
+// variant is one of the programs. All have the same classes and maps; only some count the frames of an aggregate (countsWireFrames).
 type variant string
 
 const (
@@ -111,6 +112,23 @@ func (d *Datapath) findTags() (tags, error) {
 		found[v] = info.Tag
 	}
 	return found, nil
+}
+
+// keepFirstSuccess returns a function that calls find until it succeeds, and then returns that result. An error is not kept: a
+// lack of memory passes. It may be called concurrently.
+func keepFirstSuccess(find func() (tags, error)) func() (tags, error) {
+	var mu sync.Mutex
+	var found tags
+	return func() (tags, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if found != nil {
+			return found, nil
+		}
+		var err error
+		found, err = find()
+		return found, err
+	}
 }
 
 // isTransient reports whether the same program may be loaded later.
