@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/prometheus/procfs"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,9 @@ func furnish() error {
 	// What is mounted from here on is not seen outside.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the mounts private: %w", err)
+	}
+	if err := unmountBPFFS(); err != nil {
+		return err
 	}
 	for _, m := range []struct{ kind, dir string }{
 		{"proc", "/proc"},
@@ -49,6 +53,25 @@ func furnish() error {
 	}
 	if err != nil {
 		return fmt.Errorf("set lo up: %w", err)
+	}
+	return nil
+}
+
+// unmountBPFFS removes every bpffs that is mounted from this mount namespace. A bpffs lives as long as it is mounted anywhere,
+// and with it the programs attached by its pins: those of a test outside would stay attached after the test has unmounted it.
+func unmountBPFFS() error {
+	mounts, err := procfs.GetMounts()
+	if err != nil {
+		return fmt.Errorf("list the mounts: %w", err)
+	}
+	for _, m := range mounts {
+		if m.FSType != "bpf" {
+			continue
+		}
+		// EINVAL: another mount at a directory above hides it.
+		if err := unix.Unmount(m.MountPoint, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("unmount %s: %w", m.MountPoint, err)
+		}
 	}
 	return nil
 }

@@ -20,9 +20,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/test/env/controlplane"
+	"github.com/xdp-operator/xdp-operator/test/util/bpffs"
 	wait "github.com/xdp-operator/xdp-operator/test/util/eventually"
 )
 
@@ -119,6 +121,19 @@ func programs() map[string]func(*Sandbox) int {
 			states, err := filepath.Glob("/proc/[0-9]*/status")
 			if err != nil || len(states) != 2 {
 				fmt.Fprintln(os.Stdout, "there are other processes than pid 1 and this one:", states, err)
+			}
+			return 0
+		},
+		// Prints where a bpffs is mounted.
+		"bpffs": func(*Sandbox) int {
+			mounts, err := procfs.GetMounts()
+			for _, m := range mounts {
+				if m.FSType == "bpf" {
+					fmt.Fprintln(os.Stdout, m.MountPoint)
+				}
+			}
+			if err != nil {
+				return 1
 			}
 			return 0
 		},
@@ -249,6 +264,19 @@ func TestStatusAndOutputPassThrough(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// Else the programs of a test outside would stay attached after it has unmounted their bpffs.
+func TestBPFFSOfOutsideIsNotMountedInside(t *testing.T) {
+	outside := bpffs.Mount(t)
+	if err := unix.Mount("bpf", outside, "bpf", 0, ""); err != nil { // a second one over the first
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(outside, unix.MNT_DETACH) })
+	out, err := command(t, "bpffs").CombinedOutput()
+	if err != nil || string(out) != "/sys/fs/bpf\n" {
+		t.Errorf("got %q, %v", out, err)
 	}
 }
 
