@@ -11,6 +11,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 )
 
@@ -146,6 +147,14 @@ func NewGenericProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Progr
 // NewWireKfuncProgram is NewGenericProgram, but counts the frames of an aggregate as they are on the wire. It requires Linux
 // 6.2 with BTF, and returns an error otherwise.
 func NewWireKfuncProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
+	// The library would search the types of all modules for a kfunc that the kernel does not have.
+	kernel, err := kernelTypes.Kernel()
+	if err != nil {
+		return nil, fmt.Errorf("read the kernel's types: %w", err)
+	}
+	if _, err := kernel.AnyTypeByName(castToKernelContext); err != nil {
+		return nil, fmt.Errorf("%s: %w", castToKernelContext, ebpf.ErrNotSupported)
+	}
 	return newProgram(spec, counts, counterProgCountFrameWireKfunc)
 }
 
@@ -154,6 +163,13 @@ func NewWireKfuncProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Pro
 func NewWireHelperProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
 	return newProgram(spec, counts, counterProgCountFrameWireHelper)
 }
+
+// castToKernelContext is the newer one of the kfuncs in wire.h.
+const castToKernelContext = "bpf_cast_to_kern_ctx"
+
+// kernelTypes keeps the kernel's types (BTF), which take the library longer to read than the rest of loading a program. They
+// are read for the programs that count the frames of an aggregate.
+var kernelTypes = btf.NewCache()
 
 // A Place is a function of a dispatcher that a program can replace.
 type Place struct {
@@ -193,6 +209,7 @@ func newProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map, name string) (*ebpf
 	spec.Programs = map[string]*ebpf.ProgramSpec{name: spec.Programs[name]}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{section: counts},
+		Cache:           kernelTypes,
 	})
 	if err != nil {
 		return nil, err

@@ -59,7 +59,7 @@ type Datapath struct {
 	layouts []*layout // those that can be read, the current one last
 	spec    *ebpf.CollectionSpec
 
-	tags func() (tags, error) // of the programs of spec, read once
+	tags *tags // of the programs of spec
 
 	extack extackListener // of the kernel, when it refuses
 
@@ -95,7 +95,7 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 		bpffs: bpffs, netns: netns, bootID: bootID, cpus: cpus, layouts: layouts(), spec: spec,
 		mtus: map[uint32]int{}, modes: map[uint32]plan.Mode{}, tables: map[uint32]table{},
 	}
-	d.tags = keepFirstSuccess(d.findTags)
+	d.tags = d.newTags()
 	return d, nil
 }
 
@@ -113,11 +113,11 @@ func (d *Datapath) Close() error {
 // ProgramTag returns the kernel's tag of the program that Attach loads for native mode and an ordinary MTU: 16 hexadecimal digits that
 // depend on its instructions. It is "" if the program cannot be loaded.
 func (d *Datapath) ProgramTag() string {
-	tags, err := d.tags()
+	tag, err := d.tags.of(oneBuffer)
 	if err != nil {
 		return ""
 	}
-	return tags[oneBuffer]
+	return tag
 }
 
 // Attached returns one attachment per folder that has counts, also if the link or the interface is gone. Folders without

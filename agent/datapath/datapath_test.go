@@ -307,7 +307,7 @@ func TestCapabilities(t *testing.T) {
 			}
 			h := host{Datapath: d}
 			h.otherVersion(t)
-			d.tags = d.findTags
+			d.tags = d.newTags()
 			if err := d.Attach(a); err != nil {
 				t.Errorf("update: %v", err)
 			}

@@ -35,12 +35,15 @@ func (d *Datapath) state(f folder, counts uint32) (linkState, error) {
 // otherMember reports whether the dispatcher calls a version of our program that Attach does not load, or one with an earlier
 // layout. Attach loads the variants for native mode in any mode: a dispatcher's mode can be another program's choice.
 func (d *Datapath) otherMember(f folder, a plan.Attachment) (bool, error) {
-	ours, err := d.tags()
+	m, err := d.hook(f, a.Map).Membership()
+	if err != nil || m.Program == 0 {
+		return f.layout != d.current(), err
+	}
+	current, err := d.tags.has(plan.Native, m.Tag)
 	if err != nil {
 		return false, nil //nolint:nilerr // a program that cannot be loaded cannot replace it
 	}
-	m, err := d.hook(f, a.Map).Membership()
-	return m.Program != 0 && !ours.has(plan.Native, m.Tag) || f.layout != d.current(), err
+	return !current || f.layout != d.current(), nil
 }
 
 // attachToDispatcher makes a dispatcher call a program that counts the interface.

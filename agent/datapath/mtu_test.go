@@ -83,12 +83,12 @@ func (h *host) jumbo(t *testing.T, mtu int) {
 func (h *host) expectVariant(t *testing.T, v variant) plan.Attachment {
 	t.Helper()
 	a := h.onlyAttached(t)
-	tags, err := h.tags()
+	want, err := h.tags.of(v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, tag, err := h.folder(a.Index).program(); err != nil || tag != tags[v] {
-		t.Fatalf("the pinned program has the tag %s (%v), %s would be %s", tag, err, v, tags[v])
+	if _, tag, err := h.folder(a.Index).program(); err != nil || tag != want {
+		t.Fatalf("the pinned program has the tag %s (%v), %s would be %s", tag, err, v, want)
 	}
 	mode := uint32(drv)
 	if slices.Contains(variantsFor[plan.Generic], v) {

@@ -5,26 +5,28 @@ package datapath
 import (
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
-func TestAnErrorOfReadingTheTagsIsNotKept(t *testing.T) {
-	calls := 0
-	read := keepFirstSuccess(func() (tags, error) {
+func TestAnErrorOfReadingATagIsNotKept(t *testing.T) {
+	h := newHost(t)
+	calls, load := 0, h.tags.load
+	h.tags.load = func(v variant) (*ebpf.Program, error) {
 		if calls++; calls == 1 {
 			return nil, unix.ENOMEM
 		}
-		return tags{oneBuffer: "0123456789abcdef"}, nil
-	})
-	if _, err := read(); err == nil {
-		t.Error("the first call has no error")
+		return load(v)
+	}
+	if tag, err := h.tags.of(oneBuffer); err == nil {
+		t.Errorf("the first call returns %q", tag)
 	}
 	for range 2 {
-		if found, err := read(); err != nil || found[oneBuffer] == "" {
-			t.Errorf("got %v, %v", found, err)
+		if tag, err := h.tags.of(oneBuffer); err != nil || tag == "" {
+			t.Errorf("got %q, %v", tag, err)
 		}
 	}
 	if calls != 2 {
-		t.Errorf("the programs are loaded %d times, want 2", calls)
+		t.Errorf("the program is loaded %d times, want 2", calls)
 	}
 }

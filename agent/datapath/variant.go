@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -84,51 +83,49 @@ func choose(spec *ebpf.CollectionSpec, counts *ebpf.Map, mode plan.Mode, try fun
 	return nil, refused
 }
 
-// tags are the kernel's tags of those variants that can be loaded.
-type tags map[variant]string
+// tags reads the kernel's tags of the variants by loading them, since kernels compute tags differently (SHA-1, from 6.18 on
+// SHA-256). Each variant is loaded only when its tag is needed, and once. It may be used concurrently.
+type tags struct {
+	load func(variant) (*ebpf.Program, error)
 
-// findTags loads the programs only to read their tags, since kernels compute them differently (SHA-1, from 6.18 on SHA-256).
-// The error is that of a variant that every kernel has to accept.
-func (d *Datapath) findTags() (tags, error) {
-	counts, err := bpf.NewMap(d.spec)
-	if err != nil {
-		return nil, err
-	}
-	defer counts.Close()
-	found := tags{}
-	for _, v := range slices.Concat(variantsFor[plan.Native], variantsFor[plan.Generic]) {
-		program, err := v.load(d.spec, counts)
-		if err != nil && v.optional() && !isTransient(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		info, err := program.Info()
-		program.Close()
-		if err != nil {
-			return nil, err
-		}
-		found[v] = info.Tag
-	}
-	return found, nil
+	mu    sync.Mutex
+	found map[variant]string // "" if the kernel does not load the variant
 }
 
-// keepFirstSuccess returns a function that calls find until it succeeds, and then returns that result. An error is not kept: a
-// lack of memory passes. It may be called concurrently.
-func keepFirstSuccess(find func() (tags, error)) func() (tags, error) {
-	var mu sync.Mutex
-	var found tags
-	return func() (tags, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if found != nil {
-			return found, nil
+func (d *Datapath) newTags() *tags {
+	return &tags{found: map[variant]string{}, load: func(v variant) (*ebpf.Program, error) {
+		counts, err := bpf.NewMap(d.spec)
+		if err != nil {
+			return nil, err
 		}
-		var err error
-		found, err = find()
-		return found, err
+		defer counts.Close()
+		return v.load(d.spec, counts)
+	}}
+}
+
+// of returns the tag of the variant, "" if it is optional and the kernel does not load it. Another error is not kept: a lack of
+// memory passes.
+func (t *tags) of(v variant) (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if tag, ok := t.found[v]; ok {
+		return tag, nil
 	}
+	program, err := t.load(v)
+	if err != nil && v.optional() && !isTransient(err) {
+		t.found[v] = ""
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer program.Close()
+	info, err := program.Info()
+	if err != nil {
+		return "", err
+	}
+	t.found[v] = info.Tag
+	return info.Tag, nil
 }
 
 // isTransient reports whether the same program may be loaded later.
@@ -138,21 +135,17 @@ func isTransient(err error) bool {
 
 // has reports whether the tag is that of a variant which Attach loads for the mode. In generic mode this is only the first that
 // can be loaded, so that an earlier version's program, which counts aggregates as one packet, is replaced.
-func (t tags) has(mode plan.Mode, tag string) bool {
+func (t *tags) has(mode plan.Mode, tag string) (bool, error) {
 	for _, v := range variantsFor[mode] {
-		if t[v] == tag {
-			return true
+		own, err := t.of(v)
+		if err != nil || own == tag {
+			return err == nil, err
 		}
-		if t[v] != "" && mode == plan.Generic {
-			return false
+		if own != "" && mode == plan.Generic {
+			return false, nil
 		}
 	}
-	return false
-}
-
-// countWireFrames reports whether the tag is that of a variant for generic mode that counts the frames of an aggregate.
-func (t tags) countWireFrames(tag string) bool {
-	return tag != "" && (tag == t[wireByKfunc] || tag == t[wireByHelper])
+	return false, nil
 }
 
 // countsAggregates reports whether the folder's program counts an aggregate of several frames as one packet.
@@ -160,26 +153,33 @@ func (d *Datapath) countsAggregates(f folder, mode plan.Mode) bool {
 	if mode != plan.Generic {
 		return false
 	}
-	ours, err := d.tags()
-	if err != nil {
-		return true // nothing can be loaded, and what runs is not known
-	}
 	_, tag, err := f.program()
-	return err != nil || !ours.countWireFrames(tag)
+	if err != nil || tag == "" {
+		return true // what runs is not known
+	}
+	for _, v := range variantsFor[mode] {
+		if own, err := d.tags.of(v); v.countsWireFrames() && err == nil && own == tag {
+			return false
+		}
+	}
+	return true
 }
 
 // otherVersion reports whether the link runs a program that is no variant of the one that Attach loads for this mode, or that
 // is not the pinned one.
 func (d *Datapath) otherVersion(f folder, runs uint32, mode plan.Mode) (bool, error) {
-	ours, err := d.tags()
-	if err != nil {
-		return false, nil //nolint:nilerr // a program that cannot be loaded cannot replace it
-	}
 	id, tag, err := f.program()
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errForeign) {
 		return true, nil
 	}
-	return id != runs || !ours.has(mode, tag), err
+	if err != nil {
+		return false, err
+	}
+	current, err := d.tags.has(mode, tag)
+	if err != nil {
+		return false, nil //nolint:nilerr // a program that cannot be loaded cannot replace it
+	}
+	return id != runs || !current, nil
 }
 
 // modeOf returns the mode in which the program is attached to the interface. The link's information does not include it. The

@@ -15,12 +15,10 @@ import (
 // best returns the first variant for the mode that this kernel loads.
 func (h *host) best(t *testing.T, mode plan.Mode) variant {
 	t.Helper()
-	tags, err := h.tags()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, v := range variantsFor[mode] {
-		if tags[v] != "" {
+		if tag, err := h.tags.of(v); err != nil {
+			t.Fatal(err)
+		} else if tag != "" {
 			return v
 		}
 	}
