@@ -36,6 +36,8 @@ type Datapath interface {
 	Detach(plan.Attachment) error
 	// Read returns what each pinned map holds.
 	Read() ([]traffic.Reading, error)
+	// CountsWireFrames reports whether the kernel loads a program for generic mode that counts the frames of an aggregate.
+	CountsWireFrames() bool
 	// NewestMap returns an ID that is newer than those of all maps that exist. It does not need the pins.
 	NewestMap() (traffic.MapID, error)
 }
@@ -179,6 +181,11 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 	}
 	var o outcome
 	o.want, o.selected, o.rejected = plan.Desired(asked, s.interfaces, s.attached)
+	if !a.genericIsExact(o.want) {
+		for i := range o.want {
+			o.want[i].First = ""
+		}
+	}
 	if s.hidden != nil {
 		return s, o.allFailed(s.hidden), nil //nolint:nilerr // the outcome has the error
 	}
@@ -197,6 +204,13 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 		return s, o.allFailed(s.hidden), nil //nolint:nilerr // the outcome has the error
 	}
 	return s, o, nil
+}
+
+// genericIsExact reports whether Auto may choose generic mode because it costs less: whether the frames of aggregates and the
+// packets of IPsec tunnels are counted as they are on the wire. It reads nothing if nothing depends on it.
+func (a *Agent) genericIsExact(want []plan.Attachment) bool {
+	return slices.ContainsFunc(want, func(w plan.Attachment) bool { return w.First == plan.Generic }) &&
+		a.Datapath.CountsWireFrames() && !a.Links.DecryptsTunnels()
 }
 
 // book reads all maps and adds what they counted to the accounts. If the pins are not visible, it books nothing.

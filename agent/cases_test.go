@@ -149,8 +149,8 @@ func TestWhatIsNotExactIsReportedInGenericModeOnly(t *testing.T) {
 	const twice = "packets that the node decrypts from IPsec tunnels here are counted twice: encrypted, and decrypted"
 	const remedy = "; remedy: use attachMode Native if the driver supports it, or count the interface below; on the node: ip xfrm policy"
 	const one = "several frames that arrive as one aggregate are counted as one packet"
-	const oneRemedy = "; remedy: use attachMode Native if the driver supports it, or a kernel with BTF that is not locked down, best Linux 6.2 or later; " +
-		"on the node: cat /sys/kernel/security/lockdown"
+	const oneRemedy = "; remedy: use attachMode Auto, or on a tap interface Generic; generic mode needs a kernel with BTF that is not locked down, " +
+		"best Linux 6.2 or later; on the node: cat /sys/kernel/security/lockdown"
 	for name, tc := range map[string]struct {
 		mode             v1alpha1.AttachMode
 		generic, tunnels bool
@@ -201,6 +201,69 @@ func TestWhatIsNotExactIsReportedInGenericModeOnly(t *testing.T) {
 			}
 			if n.asked != tc.asked {
 				t.Errorf("the agent has asked for tunnels: %t, want %t", n.asked, tc.asked)
+			}
+		})
+	}
+}
+
+// Auto takes generic mode where it costs less, if it is exact there, and changes no mode of an interface that is counted.
+func TestModeThatAutoChooses(t *testing.T) {
+	const cost = "in native mode: the other end loses segmentation offload, so large segments are cut into frames: 70 % of bulk TCP"
+	const segments = "several frames that arrive as one aggregate are counted as one packet"
+	const remedy = "; remedy: use attachMode Auto, or on a tap interface Generic; generic mode needs a kernel with BTF that is not locked down, " +
+		"best Linux 6.2 or later; on the node: cat /sys/kernel/security/lockdown"
+	for name, tc := range map[string]struct {
+		driver                        string
+		mode                          v1alpha1.AttachMode
+		before                        v1alpha1.AttachMode // what was asked for before
+		noWireFrames, tunnels, shared bool
+		want                          v1alpha1.AttachMode
+		reason, message               string
+	}{
+		"a NIC": {driver: "ixgbe", want: v1alpha1.AttachNative},
+		"a veth": {
+			driver: "veth", want: v1alpha1.AttachGeneric, reason: v1alpha1.ReasonGenericIsCheaper, message: cost,
+		},
+		"a veth, and Native is asked for":                            {driver: "veth", mode: v1alpha1.AttachNative, want: v1alpha1.AttachNative},
+		"a veth, and Generic is asked for":                           {driver: "veth", mode: v1alpha1.AttachGeneric, want: v1alpha1.AttachGeneric},
+		"a veth, where generic mode counts aggregates as one packet": {driver: "veth", noWireFrames: true, want: v1alpha1.AttachNative},
+		"a veth, where generic mode counts packets of tunnels twice": {driver: "veth", tunnels: true, want: v1alpha1.AttachNative},
+		"a veth, by a dispatcher":                                    {driver: "veth", shared: true, want: v1alpha1.AttachNative},
+		"a veth that is attached in native mode": {
+			driver: "veth", before: v1alpha1.AttachNative, want: v1alpha1.AttachNative, reason: v1alpha1.ReasonGenericIsCheaper,
+			message: cost + "; it was attached in native mode before, and Auto changes no mode while it counts",
+		},
+		"a veth that is attached in generic mode": {
+			driver: "veth", before: v1alpha1.AttachGeneric, want: v1alpha1.AttachGeneric, reason: v1alpha1.ReasonGenericIsCheaper, message: cost,
+		},
+		"a tap, whose driver passes large segments to a program for native mode": {
+			driver: "tun", mode: v1alpha1.AttachNative, want: v1alpha1.AttachNative, reason: v1alpha1.ReasonAggregatedFrames, message: segments + remedy,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := counter("a")
+			if c.AttachMode = tc.mode; tc.before != "" {
+				c.AttachMode = tc.before
+			}
+			if tc.shared {
+				c.Coexistence = v1alpha1.CoexistenceDispatcher
+			}
+			n := newNode(t, c)
+			n.interfaces[1].Driver, n.noWireFrames, n.tunnels = tc.driver, tc.noWireFrames, tc.tunnels
+			n.generic = c.AttachMode == v1alpha1.AttachGeneric
+			n.settle()
+			if tc.before != "" {
+				n.generic = false
+				n.edit(func(state *v1alpha1.XDPNodeState) { state.Spec.Counters[0].AttachMode = tc.mode })
+				n.steps = nil
+				n.settle()
+				if slices.ContainsFunc(n.steps, func(step string) bool { return strings.HasPrefix(step, "detach") }) {
+					t.Errorf("the mode was changed: %q", n.steps)
+				}
+			}
+			i := n.state().Status.Interfaces[0]
+			if i.State != v1alpha1.InterfaceAttached || i.Mode != tc.want || i.Reason != tc.reason || i.Message != tc.message {
+				t.Errorf("%s %s %q %q, want %s %q %q", i.State, i.Mode, i.Reason, i.Message, tc.want, tc.reason, tc.message)
 			}
 		})
 	}

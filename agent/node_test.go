@@ -28,22 +28,23 @@ import (
 // node is a kernel and an API server of a test: interfaces, what is attached to them, and the steps that the agent
 // takes, in order. It is the agent's Datapath and Links.
 type node struct {
-	t          *testing.T
-	client     client.Client
-	clock      *testclock.FakeClock
-	agent      *Agent
-	steps      []string
-	interfaces []plan.Interface
-	attached   []plan.Attachment
-	counts     map[uint32]uint64 // packets by map
-	nextID     uint32
-	refuse     map[string]error // Attach's answer by the interface's name
-	generic    bool             // no driver has native XDP
-	hidden     bool             // the pins are not visible
-	tunnels    bool             // IPsec decrypts tunnels
-	asked      bool             // the agent has asked for tunnels
-	saveError  error
-	routeReads int // calls of Primary
+	t            *testing.T
+	client       client.Client
+	clock        *testclock.FakeClock
+	agent        *Agent
+	steps        []string
+	interfaces   []plan.Interface
+	attached     []plan.Attachment
+	counts       map[uint32]uint64 // packets by map
+	nextID       uint32
+	refuse       map[string]error // Attach's answer by the interface's name
+	generic      bool             // no driver has native XDP
+	hidden       bool             // the pins are not visible
+	noWireFrames bool             // the kernel loads no program that counts the frames of an aggregate
+	tunnels      bool             // IPsec decrypts tunnels
+	asked        bool             // the agent has asked for tunnels
+	saveError    error
+	routeReads   int // calls of Primary
 
 	detachError error
 }
@@ -114,6 +115,8 @@ func (n *node) Attached() ([]plan.Attachment, error) {
 	return slices.Clone(n.attached), nil
 }
 
+func (n *node) CountsWireFrames() bool { return !n.noWireFrames }
+
 func (n *node) NewestMap() (traffic.MapID, error) {
 	n.nextID++
 	return traffic.MapID{Boot: "boot", ID: n.nextID}, nil
@@ -137,7 +140,7 @@ func (n *node) Attach(a plan.Attachment) error {
 	for i := range n.interfaces {
 		if n.interfaces[i].Index == a.Index {
 			n.interfaces[i].Hook = plan.Hook{Program: n.nextID, Mode: plan.Native}
-			if n.generic {
+			if n.generic || a.Mode == plan.Auto && a.First == plan.Generic {
 				n.interfaces[i].Hook.Mode = plan.Generic
 			}
 		}

@@ -60,12 +60,18 @@ func failureMessage(reason string, err error, i plan.Interface) string {
 
 // attachedRemark returns the reason and the message of an interface that is counted, "" if there is nothing to say. tunnels
 // says that the node decrypts packets of IPsec tunnels, which the kernel passes to a program in generic mode twice. If there is
-// more than one remark, the reason is that of the first, and the message has all.
-func attachedRemark(h plan.Attachment, i plan.Interface, tunnels bool) (reason, message string) {
-	if h.Refused != nil {
+// more than one remark, the reason is that of the most important one, and the message has all.
+func attachedRemark(h, wanted plan.Attachment, i plan.Interface, tunnels bool) (reason, message string) {
+	switch {
+	case h.Refused != nil:
 		reason, message = fallback(h.Refused, i)
+	case wanted.First == plan.Generic:
+		reason, message = v1alpha1.ReasonGenericIsCheaper, cheaper(i)
 	}
-	if i.Hook.Mode != plan.Generic {
+	if i.Hook.Mode == plan.Native {
+		if plan.SegmentsInNative(i) {
+			reason, message = v1alpha1.ReasonAggregatedFrames, v1alpha1.FailureMessage(v1alpha1.ReasonAggregatedFrames, andMore(aggregated, message), i.Name)
+		}
 		return reason, message
 	}
 	// A dispatcher calls a program for native mode.
@@ -86,6 +92,15 @@ const (
 	decrypted  = "packets that the node decrypts from IPsec tunnels here are counted twice: encrypted, and decrypted"
 	aggregated = "several frames that arrive as one aggregate are counted as one packet"
 )
+
+// cheaper is the message of an interface with Auto on which generic mode costs less.
+func cheaper(i plan.Interface) string {
+	message := "in native mode: " + plan.CostOf(i).Native
+	if i.Hook.Mode == plan.Native {
+		message += "; it was attached in native mode before, and Auto changes no mode while it counts"
+	}
+	return message
+}
 
 // andMore adds a message, which may be "".
 func andMore(message, more string) string {

@@ -119,7 +119,7 @@ func (a *Agent) entries(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1al
 			if w.Mode != plan.Auto {
 				h.Refused = nil // nobody asks for native mode any more
 			}
-			e.Reason, e.Message = attachedRemark(h, i, s.tunnels)
+			e.Reason, e.Message = attachedRemark(h, w, i, s.tunnels)
 			if h.ViaDispatcher {
 				e.Coexistence = v1alpha1.CoexistenceDispatcher
 			}

@@ -100,7 +100,7 @@ func (s *nodeSummary) remarks() (remarks string) {
 			format.Count(len(s.countDecrypted), "interface", "interfaces"), format.FirstFew(s.countDecrypted))
 	}
 	if len(s.countAggregates) > 0 {
-		remarks += fmt.Sprintf("; several frames can count as one packet on %s in generic mode: %s",
+		remarks += fmt.Sprintf("; several frames can count as one packet on %s: %s",
 			format.Count(len(s.countAggregates), "interface", "interfaces"), format.FirstFew(s.countAggregates))
 	}
 	if n := int(s.interfaces.Skipped); n > 0 {

@@ -190,7 +190,7 @@ type interfaceSummary struct {
 	empty             []string                   // bonds and teams without members
 	fellBackToGeneric []v1alpha1.NodeInterface   // in generic mode because native mode was refused
 	countDecrypted    []v1alpha1.NodeInterface   // in generic mode, where packets of IPsec tunnels count twice
-	countAggregates   []v1alpha1.NodeInterface   // in generic mode, where several frames can count as one packet
+	countAggregates   []v1alpha1.NodeInterface   // where several frames can count as one packet
 	omitted           v1alpha1.OmittedInterfaces // not in the lists above. There is at least one of each kind in them
 }
 
@@ -204,7 +204,7 @@ func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfa
 		case i.State == v1alpha1.InterfaceAttached && i.Mode == v1alpha1.AttachGeneric:
 			f.generic++
 			switch i.Reason {
-			case "":
+			case "", v1alpha1.ReasonGenericIsCheaper:
 			case v1alpha1.ReasonDecryptedPacketsCounted:
 				f.countDecrypted = append(f.countDecrypted, i)
 			case v1alpha1.ReasonAggregatedFrames:
@@ -214,6 +214,9 @@ func summarizeInterfaces(state *v1alpha1.XDPNodeState, uid types.UID) (f interfa
 			}
 		case i.State == v1alpha1.InterfaceAttached:
 			f.native++
+			if i.Reason == v1alpha1.ReasonAggregatedFrames {
+				f.countAggregates = append(f.countAggregates, i)
+			}
 		case i.Reason == v1alpha1.ReasonNoMembers: // it receives no frames
 			f.empty = append(f.empty, i.Name)
 		case i.State == v1alpha1.InterfaceSkipped:

@@ -66,8 +66,12 @@ func TestSummarizeReadyCondition(t *testing.T) {
 		},
 		"interfaces in generic mode that count aggregates as one packet are counted and mentioned": {
 			counter("a").Pool("edge"), objs(good("n1").FellBack("br0", v1alpha1.ReasonAggregatedFrames, "a"), good("n2")),
-			"True AllInterfacesAttached: 3 interfaces are being counted on 2 nodes; several frames can count as one packet on 1 interface in generic mode: n1/br0",
+			"True AllInterfacesAttached: 3 interfaces are being counted on 2 nodes; several frames can count as one packet on 1 interface: n1/br0",
 			"2/2 0; 3 2 1 0", nil,
+		},
+		"interfaces on which generic mode costs less are not mentioned": {
+			counter("a").Pool("edge"), objs(good("n1").FellBack("veth0", v1alpha1.ReasonGenericIsCheaper, "a"), good("n2")),
+			"True AllInterfacesAttached: 3 interfaces are being counted on 2 nodes", "2/2 0; 3 2 1 0", nil,
 		},
 		"no node is selected": {
 			counter("a").Pool("none"), objs(state("n1").For("a", 5)),

@@ -136,14 +136,19 @@ func (d *Datapath) update(f folder, l link.Link, counts *ebpf.Map, mode plan.Mod
 	return f.pinProgram(program)
 }
 
-// attachLink attaches the program in the mode. Auto is native mode if the driver accepts it, and otherwise generic mode;
-// refused is then the error of native mode.
+// attachLink attaches the program in the mode. Auto is the mode a.First, or native mode, if it is possible, and otherwise the
+// other one. refused is the error of native mode if Auto attached in generic mode because of it.
 func attachLink(listener *extackListener, spec *ebpf.CollectionSpec, counts *ebpf.Map, a plan.Attachment) (l link.Link, program *ebpf.Program, refused, err error) {
 	switch a.Mode {
 	case plan.Native, plan.Generic:
 		l, program, err = attachIn(a.Mode, listener, spec, counts, a.Index)
 		return l, program, nil, err
 	case plan.Auto:
+		if a.First == plan.Generic {
+			if l, program, err := attachIn(plan.Generic, listener, spec, counts, a.Index); err == nil || !xdp.AnotherVariantMayWork(err) {
+				return l, program, nil, err
+			}
+		}
 		// Without a mode in the flags the kernel does not try generic mode after an error.
 		l, program, native := attachIn(plan.Native, listener, spec, counts, a.Index)
 		if native == nil || !xdp.AnotherVariantMayWork(native) {

@@ -89,3 +89,26 @@ func TestNativeModeCountsNoAggregates(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// Auto attaches in the mode that plan says to try first.
+func TestAutoTriesTheFirstMode(t *testing.T) {
+	for name, test := range map[string]struct{ first, want plan.Mode }{
+		"native mode, if nothing else is said": {"", plan.Native},
+		"generic mode":                         {plan.Generic, plan.Generic},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.net.Do(func() {
+				if err := h.Attach(plan.Attachment{Index: h.index, Name: nasty, Mode: plan.Auto, First: test.first}); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if a := h.onlyAttached(t); a.Refused != nil {
+				t.Errorf("native mode was refused: %v", a.Refused)
+			}
+			h.expectVariant(t, h.best(t, test.want))
+			h.traffic(t, 5)
+			h.expectCounted(t)
+		})
+	}
+}

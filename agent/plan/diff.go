@@ -10,9 +10,10 @@ package plan
 // other way round. The interface is attached again in a later pass, because the counts of the earlier attachment have to be
 // saved first.
 //
-// Auto returns from generic to native mode if native mode was not tried, which is so if Generic was asked for before, and if
-// the cause of the refusal has visibly changed. The kernel allows one mode at a time, so the program has to be detached for
-// this, and frames are missed meanwhile: it is not done only to try.
+// Auto changes no mode only because the other one costs less: the kernel allows one mode at a time, so the program has to be
+// detached for this, frames are missed meanwhile, and some drivers reset the device. What is attached natively stays so. Auto
+// returns from generic to native mode if generic mode is not the first choice and native mode was not tried, which is so if
+// Generic was asked for before; and if the cause of the refusal has visibly changed.
 func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Attachment) {
 	byIndex := map[int]Interface{}
 	for _, i := range interfaces {
@@ -25,7 +26,7 @@ func Diff(have, want []Attachment, interfaces []Interface) (attach, detach []Att
 	settled := map[int]bool{}
 	for _, h := range have {
 		w, ok := wanted[h.Index]
-		if !ok || !h.Live(byIndex[h.Index]) || !h.meets(w.Mode, byIndex[h.Index].Hook.Mode) || h.ViaDispatcher != w.ViaDispatcher {
+		if !ok || !h.Live(byIndex[h.Index]) || !h.meets(w, byIndex[h.Index].Hook.Mode) || h.ViaDispatcher != w.ViaDispatcher {
 			detach = append(detach, h)
 			settled[h.Index] = true
 			continue
@@ -49,10 +50,10 @@ func (a Attachment) Live(i Interface) bool {
 	return a.Index != 0 && a.Index == i.Index && a.Program != 0 && a.Program == i.Hook.Program
 }
 
-// meets reports whether an attachment in the attained mode is the best one for the mode that is asked for.
-func (a Attachment) meets(wish, attained Mode) bool {
-	if wish == Auto && attained == Generic && !a.ViaDispatcher { // the mode of a dispatcher may be another program's choice
-		return a.Refused != nil && !a.Improved
+// meets reports whether an attachment in the attained mode does what is wanted.
+func (a Attachment) meets(w Attachment, attained Mode) bool {
+	if w.Mode == Auto && attained == Generic && !a.ViaDispatcher { // the mode of a dispatcher may be another program's choice
+		return w.First == Generic || a.Refused != nil && !a.Improved
 	}
-	return wish == Auto || wish == attained
+	return w.Mode == Auto || w.Mode == attained
 }

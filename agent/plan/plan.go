@@ -9,7 +9,7 @@ type Mode string
 
 // The modes. Auto can only be asked for; a program is attached in one of the others.
 const (
-	Auto    Mode = "Auto"    // native if the driver accepts it, otherwise generic
+	Auto    Mode = "Auto"    // the mode that costs less on the interface (Costs), if it is possible, otherwise the other
 	Native  Mode = "Native"  // in the driver, before the kernel allocates an sk_buff
 	Generic Mode = "Generic" // in the kernel's receive path, for any interface
 )
@@ -37,12 +37,13 @@ type Hook struct {
 	Mode    Mode   // Native or Generic
 }
 
-// Attachment is the counting program on one interface. A wanted attachment has Index, Name, Mode and ViaDispatcher. A present
-// one, which was read from the pins, has all fields except Name and Mode.
+// Attachment is the counting program on one interface. A wanted attachment has Index, Name, Mode, First and ViaDispatcher. A
+// present one, which was read from the pins, has all fields except Name, Mode and First.
 type Attachment struct {
 	Index         int    // the interface; in a present attachment 0 if the interface or the link is gone and only the counts are left
 	Name          string // the interface's name, for messages
 	Mode          Mode   // the mode asked for
+	First         Mode   // in a wanted attachment with Auto: the mode to try first. Only Generic is different from ""
 	ViaDispatcher bool   // a dispatcher calls, or is to call, the program; otherwise a link attaches it
 	Program       uint32 // the kernel's ID of the attached program, which is the dispatcher if ViaDispatcher; 0 if none
 	Map           uint32 // the kernel's ID of the map that holds the counts, 0 if none

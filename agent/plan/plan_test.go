@@ -49,6 +49,7 @@ func TestWhatChangesAnAttachment(t *testing.T) {
 	eth0 := Interface{Name: "eth0", Index: 2, Hook: Hook{Program: 7, Mode: Native}}
 	ours := Attachment{Index: 2, Program: 7, Map: 70, Pin: "2"}
 	wish := func(mode Mode) []Attachment { return []Attachment{{Index: 2, Name: "eth0", Mode: mode}} }
+	cheaper := []Attachment{{Index: 2, Name: "eth0", Mode: Auto, First: Generic}}
 	changed := func(a Attachment, change func(*Attachment)) Attachment { change(&a); return a }
 	with := func(hook Hook) Interface { i := eth0; i.Hook = hook; return i }
 	refused := changed(ours, func(a *Attachment) { a.Refused = ErrMTUTooLarge })
@@ -73,6 +74,11 @@ func TestWhatChangesAnAttachment(t *testing.T) {
 		"generic was asked for and Auto is now: native was never tried": {
 			have: []Attachment{ours}, want: wish(Auto), i: with(Hook{7, Generic}), detach: []Attachment{ours},
 		},
+		"generic was asked for and Auto is now, which would choose it": {have: []Attachment{ours}, want: cheaper, i: with(Hook{7, Generic})},
+		"generic was taken because native was refused, and would be chosen now": {
+			have: []Attachment{improved}, want: cheaper, i: with(Hook{7, Generic}),
+		},
+		"native stays where Auto would choose generic now, as after an upgrade": {have: []Attachment{ours}, want: cheaper, i: eth0},
 		"generic is asked for now, which it is: what would help native is no matter": {
 			have: []Attachment{improved}, want: wish(Generic), i: with(Hook{7, Generic}),
 		},

@@ -120,7 +120,7 @@ type Rejected struct {
 //
 // The selections are sorted by age, the oldest first. If two counters ask for different modes on one interface, the older one
 // decides and the younger one is rejected there. A counter that asks for Auto agrees with any mode. If the older one asks for
-// Auto, its mode is the attained one of the live attachment in have; without one it is native. The oldest counter decides
+// Auto, its mode is the attained one of the live attachment in have; without one it is the first that Auto tries. The oldest counter decides
 // whether a dispatcher is used; this is no conflict.
 //
 // If selected interfaces are layers of one another, each counter counts one layer, and a bond is counted at its members: see layers. The wanted attachments are in
@@ -162,19 +162,23 @@ func Desired(selections []Selection, interfaces []Interface, have []Attachment) 
 		if len(wishes[i.Index]) == 0 {
 			continue
 		}
-		mode := wishes[i.Index][0].Mode
+		oldest := wishes[i.Index][0]
+		mode, first := oldest.Mode, Mode("")
+		if mode == Auto && !oldest.ViaDispatcher { // a dispatcher calls programs for native mode
+			first = FirstOf(i)
+		}
 		has := mode
 		if live[i.Index] && mode == Auto && i.Hook.Mode != "" {
 			has = i.Hook.Mode
 		}
 		for _, s := range wishes[i.Index] {
-			if s.Mode == Auto || s.Mode == has || s.Mode == Native && has == Auto {
+			if s.Mode == Auto || s.Mode == has || has == Auto && s.Mode == cmp.Or(first, Native) {
 				selected[i.Index] = append(selected[i.Index], s.Counter)
 			} else {
 				rejected = append(rejected, Rejected{Index: i.Index, Counter: s.Counter, Wants: s.Mode, Why: ErrModeConflict, Has: has})
 			}
 		}
-		want = append(want, Attachment{Index: i.Index, Name: i.Name, Mode: mode, ViaDispatcher: wishes[i.Index][0].ViaDispatcher})
+		want = append(want, Attachment{Index: i.Index, Name: i.Name, Mode: mode, First: first, ViaDispatcher: oldest.ViaDispatcher})
 	}
 	slices.SortFunc(want, func(a, b Attachment) int {
 		return cmp.Or(cmp.Compare(stack.height(a.Index), stack.height(b.Index)), cmp.Compare(a.Index, b.Index))

@@ -134,6 +134,7 @@ func TestWhatShallBeAttachedAndForWhom(t *testing.T) {
 	interfaces := []Interface{
 		{Name: "lo", Index: 1}, {Name: "eth1", Index: 3}, {Name: "eth0", Index: 2, Primary: true},
 		{Name: "gen0", Index: 4, Hook: Hook{40, Generic}}, {Name: "wg0", Index: 5, NoEthernet: true},
+		{Name: "pod0", Index: 6, Driver: "veth"},
 	}
 	type result struct {
 		Want     []Attachment
@@ -191,6 +192,24 @@ func TestWhatShallBeAttachedAndForWhom(t *testing.T) {
 				Want:     []Attachment{{Index: 4, Name: "gen0", Mode: Auto}},
 				Selected: map[int][]string{4: {"a", "b"}},
 			},
+		},
+		"on a veth Auto tries generic mode first, with which a younger Generic agrees, and a younger Native does not": {
+			selections: []Selection{
+				{Counter: "a", Names: []string{"pod0"}, Mode: Auto}, {Counter: "b", Names: []string{"pod0"}, Mode: Generic}, {Counter: "c", Names: []string{"pod0"}, Mode: Native},
+			},
+			want: result{
+				Want:     []Attachment{{Index: 6, Name: "pod0", Mode: Auto, First: Generic}},
+				Selected: map[int][]string{6: {"a", "b"}},
+				Rejected: []Rejected{{Index: 6, Counter: "c", Wants: Native, Why: ErrModeConflict, Has: Auto}},
+			},
+		},
+		"on a veth Native is an order": {
+			selections: []Selection{{Counter: "a", Names: []string{"pod0"}, Mode: Native}},
+			want:       result{Want: []Attachment{{Index: 6, Name: "pod0", Mode: Native}}, Selected: map[int][]string{6: {"a"}}},
+		},
+		"a dispatcher calls programs for native mode, also on a veth": {
+			selections: []Selection{{Counter: "a", Names: []string{"pod0"}, Mode: Auto, ViaDispatcher: true}},
+			want:       result{Want: []Attachment{{Index: 6, Name: "pod0", Mode: Auto, ViaDispatcher: true}}, Selected: map[int][]string{6: {"a"}}},
 		},
 		"what has no Ethernet header is rejected": {
 			selections: []Selection{{Counter: "a", Names: []string{"eth1", "wg*"}, Mode: Auto}},

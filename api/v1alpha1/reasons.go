@@ -47,7 +47,8 @@ const (
 // Reasons of an interface that is Attached and counted, in XDPNodeState.status.interfaces.
 const (
 	ReasonDecryptedPacketsCounted = "DecryptedPacketsCounted" // no failure: in generic mode, packets that the node decrypts from IPsec tunnels count twice
-	ReasonAggregatedFrames        = "AggregatedFrames"        // no failure: in generic mode, several frames that arrive as one aggregate count as one packet
+	ReasonAggregatedFrames        = "AggregatedFrames"        // no failure: several frames that arrive as one aggregate count as one packet
+	ReasonGenericIsCheaper        = "GenericIsCheaper"        // no failure: attachMode is Auto, and generic mode takes less of the interface's traffic than native mode
 )
 
 // Reasons why a driver refuses native XDP. If attachMode is Native, the interface is not counted. If it is Auto, the
@@ -247,9 +248,15 @@ var reasonTable = []ReasonInfo{
 	},
 	{
 		Reason: ReasonAggregatedFrames, Scope: ScopeInterface,
-		Meaning: "no failure: in generic mode, several frames that arrive as one aggregate count as one packet",
-		Remedy:  "use attachMode Native if the driver supports it, or a kernel with BTF that is not locked down, best Linux 6.2 or later",
+		Meaning: "no failure: several frames that arrive as one aggregate count as one packet",
+		Remedy:  "use attachMode Auto, or on a tap interface Generic; generic mode needs a kernel with BTF that is not locked down, best Linux 6.2 or later",
 		Kubectl: editCounter, OnNode: "cat /sys/kernel/security/lockdown",
+	},
+	{
+		Reason: ReasonGenericIsCheaper, Scope: ScopeInterface,
+		Meaning: "no failure: attachMode is Auto, and generic mode takes less of the interface's traffic than native mode",
+		Remedy:  "none needed; attachMode Generic changes an interface that was attached in native mode before, and misses frames meanwhile",
+		Kubectl: editCounter, OnNode: "ip -d link show dev {interface}",
 	},
 	{
 		Reason: ReasonNativeUnsupported, Scope: ScopeDriver,

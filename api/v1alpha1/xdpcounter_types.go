@@ -82,9 +82,10 @@ type XDPCounterSpec struct {
 	// +optional
 	Interfaces *InterfaceSelector `json:"interfaces,omitempty"`
 
-	// attachMode is Auto, Native or Generic. Auto uses native mode if the driver supports it, and generic mode
-	// otherwise. Native runs the program in the driver, and does not count an interface whose driver does not support
-	// XDP. Generic runs the program in the kernel's receive path, which works on any interface.
+	// attachMode is Auto, Native or Generic. Auto uses the mode in which the interface's traffic loses less, which is
+	// native mode for most drivers, and the other one if that is not possible. Native runs the program in the driver,
+	// and does not count an interface whose driver does not support XDP. Generic runs the program in the kernel's
+	// receive path, which works on any interface.
 	// +optional
 	// +kubebuilder:default=Auto
 	AttachMode AttachMode `json:"attachMode,omitempty"`

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/xdp-operator/xdp-operator/agent/datapath"
+	"github.com/xdp-operator/xdp-operator/agent/links"
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
@@ -61,6 +62,9 @@ func open(o options, list func() ([]plan.Interface, error)) (s source, shown []s
 		return nil, nil, err
 	}
 	for _, a := range planned {
+		if a.First == plan.Generic && (!u.CountsWireFrames() || links.Links{}.DecryptsTunnels()) {
+			a.First = "" // generic mode would not be exact
+		}
 		if err := u.Attach(a); err != nil {
 			return nil, nil, errors.Join(explain(err, a, list), u.Close())
 		}
@@ -104,7 +108,11 @@ func attachments(selected []plan.Interface, mode plan.Mode) ([]plan.Attachment, 
 		if i.Hook != (plan.Hook{}) {
 			busy = append(busy, fmt.Sprintf("%s has program id %d in %s mode", i.Name, i.Hook.Program, cmp.Or(i.Hook.Mode, "offload")))
 		}
-		planned = append(planned, plan.Attachment{Index: i.Index, Name: i.Name, Mode: mode})
+		a := plan.Attachment{Index: i.Index, Name: i.Name, Mode: mode}
+		if mode == plan.Auto {
+			a.First = plan.FirstOf(i)
+		}
+		planned = append(planned, a)
 	}
 	if busy != nil {
 		return nil, fmt.Errorf("%w: %s (bpftool prog show shows its owner; to read the counts of an agent, use --pinned)",

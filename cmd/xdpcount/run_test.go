@@ -36,8 +36,8 @@ func TestTotals(t *testing.T) {
 	}{
 		"native":                 {[]string{"-N", "eth0"}, plan.Native},
 		"generic":                {[]string{"-S", "eth0"}, plan.Generic},
-		"auto":                   {[]string{"eth0"}, plan.Native},
-		"by an alternative name": {[]string{"an-alternative-name-of-eth0"}, plan.Native},
+		"auto":                   {[]string{"eth0"}, plan.Generic},
+		"by an alternative name": {[]string{"an-alternative-name-of-eth0"}, plan.Generic},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
@@ -96,7 +96,7 @@ func TestInterfaceOrder(t *testing.T) {
 	for _, i := range last.Interfaces {
 		got = append(got, i.Name+" "+string(i.Mode))
 	}
-	want := []string{"br0 Generic", "peer Native", "eth0 Native", "lo Generic"}
+	want := []string{"br0 Generic", "peer Generic", "eth0 Generic", "lo Generic"}
 	if diff := cmp.Diff(want, got); diff != "" || status != 0 {
 		t.Errorf("status %d %s (-want +got):\n%s", status, p.stderr.String(), diff)
 	}
@@ -300,7 +300,7 @@ func TestSecondInstanceReportsFirst(t *testing.T) {
 	l.start(t, "eth0").untilCounting(t)
 	second := l.start(t, "eth0")
 	_, status := second.ended(t)
-	want := fmt.Sprintf("eth0 has program id %d in Native mode", l.hook(t, "eth0").Program)
+	want := fmt.Sprintf("eth0 has program id %d in Generic mode", l.hook(t, "eth0").Program)
 	if status != 4 || !strings.Contains(second.stderr.String(), want) {
 		t.Errorf("status %d: %s, want %s", status, second.stderr.String(), want)
 	}

@@ -130,7 +130,7 @@ func TestExactTotals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := x.Status.Summary.Nodes+" "+x.Status.Summary.Interfaces+" "+x.Status.Summary.Mode, "3/3 3/3 Native"; got != want {
+	if got, want := x.Status.Summary.Nodes+" "+x.Status.Summary.Interfaces+" "+x.Status.Summary.Mode, "3/3 3/3 Generic"; got != want {
 		t.Errorf("summary %q, want %q", got, want)
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/xdp-operator/xdp-operator/agent"
 	"github.com/xdp-operator/xdp-operator/agent/datapath"
 	"github.com/xdp-operator/xdp-operator/agent/links"
+	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/util/bpffs"
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
@@ -43,6 +44,24 @@ type node struct {
 	net    *netns.Namespace
 	client client.Client
 	agent  *agent.Agent
+	links  *nodeLinks
+}
+
+// nodeLinks are the links of the node. Unless showVeth is set, the agent does not see that an interface is a veth, which then
+// stands for a NIC: Auto tries native mode first.
+type nodeLinks struct {
+	links.Links
+	showVeth bool
+}
+
+func (l *nodeLinks) List() ([]plan.Interface, error) {
+	list, err := l.Links.List()
+	for i := range list {
+		if list[i].Driver == "veth" && !l.showVeth {
+			list[i].Driver = "nic"
+		}
+	}
+	return list, err
 }
 
 // newNode makes one. modes are what the counters ask for, the oldest first.
@@ -62,7 +81,7 @@ func newNodeOn(t *testing.T, bpffs string, modes ...v1alpha1.AttachMode) *node {
 			Name: name, UID: types.UID(name), Generation: 1, Names: []string{"eth0"}, AttachMode: mode,
 		})
 	}
-	n := &node{t: t, net: netns.New(t)}
+	n := &node{t: t, net: netns.New(t), links: &nodeLinks{}}
 	var d *datapath.Datapath
 	n.net.Do(func() {
 		var err error
@@ -72,7 +91,7 @@ func newNodeOn(t *testing.T, bpffs string, modes ...v1alpha1.AttachMode) *node {
 	})
 	t.Cleanup(func() { _ = d.Close() })
 	n.client = fake.NewClientBuilder().WithScheme(scheme.New()).WithStatusSubresource(state).WithObjects(state).Build()
-	n.agent = &agent.Agent{Client: n.client, Node: "n1", Info: v1alpha1.AgentInfo{BootID: "boot"}, Datapath: d, Links: links.Links{}, Clock: clock.RealClock{}}
+	n.agent = &agent.Agent{Client: n.client, Node: "n1", Info: v1alpha1.AgentInfo{BootID: "boot"}, Datapath: d, Links: n.links, Clock: clock.RealClock{}}
 	return n
 }
 
@@ -180,7 +199,7 @@ const (
 	generic = v1alpha1.AttachGeneric
 )
 
-// situations are in the order of the table. veth has native XDP, a bridge has none.
+// situations are in the order of the table. veth has native XDP and stands for a NIC, a bridge has no native XDP.
 var situations = []struct {
 	name  string
 	modes []v1alpha1.AttachMode // asked for, the oldest first
@@ -193,6 +212,8 @@ var situations = []struct {
 			n.do(end, func(l netlink.Link) error { return netlink.LinkSetMTU(l, 9000) })
 		}
 	}},
+	{"it is a veth, on which generic mode costs less", []v1alpha1.AttachMode{auto}, shown(veth)},
+	{"it is a veth, on which generic mode costs less", []v1alpha1.AttachMode{native}, shown(veth)},
 	{"the driver has no native XDP", []v1alpha1.AttachMode{auto}, bridge},
 	{"the driver has no native XDP", []v1alpha1.AttachMode{native}, bridge},
 	{"the driver has no native XDP", []v1alpha1.AttachMode{generic}, bridge},
@@ -213,6 +234,7 @@ var situations = []struct {
 	}},
 	{"IPsec tunnels end on the node", []v1alpha1.AttachMode{auto}, tunnel(veth)},
 	{"IPsec tunnels end on the node", []v1alpha1.AttachMode{generic}, tunnel(veth)},
+	{"IPsec tunnels end on the node, and it is a veth", []v1alpha1.AttachMode{auto}, tunnel(shown(veth))},
 	{"IPsec tunnels end on the node, and the driver has no native XDP", []v1alpha1.AttachMode{auto}, tunnel(bridge)},
 	{"two counters agree", []v1alpha1.AttachMode{auto, native}, veth},
 	{"two counters disagree", []v1alpha1.AttachMode{native, generic}, veth},
@@ -221,7 +243,16 @@ var situations = []struct {
 	{"the younger one takes what there is", []v1alpha1.AttachMode{generic, auto}, veth},
 }
 
-func veth(n *node)   { n.net.Veth(n.t, "eth0", "peer") }
+func veth(n *node) { n.net.Veth(n.t, "eth0", "peer") }
+
+// shown makes interfaces that the agent sees to be veths.
+func shown(interfaces func(*node)) func(*node) {
+	return func(n *node) {
+		interfaces(n)
+		n.links.showVeth = true
+	}
+}
+
 func bridge(n *node) { n.net.Bridge(n.t, "eth0") }
 
 // tunnel adds the policy of an IPsec tunnel to the node.
@@ -291,6 +322,18 @@ func TestTheHookIsTakenUpWhenItBecomesFree(t *testing.T) {
 			t.Errorf("%s: %+v", name, i)
 		}
 	}
+}
+
+// An earlier version attached veths in native mode. They stay so, and every packet is counted.
+func TestAutoChangesNoModeOfAVethThatIsCounted(t *testing.T) {
+	n := newNode(t, auto)
+	veth(n)
+	n.expect(native, "", 0)
+	n.send(5)
+	n.links.showVeth = true
+	n.expect(native, v1alpha1.ReasonGenericIsCheaper, 5)
+	n.send(5)
+	n.expect(native, v1alpha1.ReasonGenericIsCheaper, 10)
 }
 
 // Auto goes back to native mode once it can be had, and what was counted before adds up with what is counted then.

@@ -95,6 +95,8 @@ func (k *kernel) Detach(a plan.Attachment) error {
 }
 
 // NewestMap implements agent.Datapath.
+func (k *kernel) CountsWireFrames() bool { return true }
+
 func (k *kernel) NewestMap() (traffic.MapID, error) {
 	k.maps++
 	return traffic.MapID{Boot: k.boot, ID: k.maps}, nil

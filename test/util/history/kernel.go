@@ -141,6 +141,8 @@ func (k *Kernel) Attached() (list []plan.Attachment, _ error) {
 }
 
 // NewestMap implements agent.Datapath.
+func (k *Kernel) CountsWireFrames() bool { return true }
+
 func (k *Kernel) NewestMap() (traffic.MapID, error) {
 	if err := k.Between("before the newest map is asked for"); err != nil {
 		return traffic.MapID{}, err

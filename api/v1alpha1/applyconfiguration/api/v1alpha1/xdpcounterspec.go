@@ -21,9 +21,10 @@ type XDPCounterSpecApplyConfiguration struct {
 	NodeSelector *v1.LabelSelectorApplyConfiguration `json:"nodeSelector,omitempty"`
 	// interfaces selects interfaces on each selected node. If it is not set, the primary interfaces are selected.
 	Interfaces *InterfaceSelectorApplyConfiguration `json:"interfaces,omitempty"`
-	// attachMode is Auto, Native or Generic. Auto uses native mode if the driver supports it, and generic mode
-	// otherwise. Native runs the program in the driver, and does not count an interface whose driver does not support
-	// XDP. Generic runs the program in the kernel's receive path, which works on any interface.
+	// attachMode is Auto, Native or Generic. Auto uses the mode in which the interface's traffic loses less, which is
+	// native mode for most drivers, and the other one if that is not possible. Native runs the program in the driver,
+	// and does not count an interface whose driver does not support XDP. Generic runs the program in the kernel's
+	// receive path, which works on any interface.
 	AttachMode *apiv1alpha1.AttachMode `json:"attachMode,omitempty"`
 	// coexistence is Exclusive or Dispatcher. Exclusive allows one XDP program per interface: an interface that has
 	// another program is not counted. Dispatcher shares the interface with the programs of xdp-loader and of other
