@@ -30,3 +30,28 @@ func TestAnErrorOfReadingATagIsNotKept(t *testing.T) {
 		t.Errorf("the program is loaded %d times, want 2", calls)
 	}
 }
+
+func TestWhetherGenericModeCountsWireFrames(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error // of loading either program
+		want bool
+	}{
+		"the kernel loads them":           {nil, true},
+		"the kernel refuses them":         {unix.EINVAL, false},
+		"the kernel has no memory for it": {unix.ENOMEM, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			load := h.tags.load
+			h.tags.load = func(v variant) (*ebpf.Program, error) {
+				if test.err != nil {
+					return nil, test.err
+				}
+				return load(v)
+			}
+			if got := h.CountsWireFrames(); got != test.want {
+				t.Errorf("got %t, want %t", got, test.want)
+			}
+		})
+	}
+}

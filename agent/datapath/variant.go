@@ -134,10 +134,14 @@ func isTransient(err error) bool {
 	return errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)
 }
 
-// countsWireFrames reports whether the kernel loads a variant for generic mode that counts the frames of an aggregate.
+// countsWireFrames reports whether the kernel loads a variant for generic mode that counts the frames of an aggregate. It is true
+// if that cannot be tried now, so that a lack of memory changes no mode.
 func (t *tags) countsWireFrames() bool {
 	for _, v := range variantsFor[plan.Generic] {
-		if tag, err := t.of(v); v.countsWireFrames() && err == nil && tag != "" {
+		if !v.countsWireFrames() {
+			continue
+		}
+		if tag, err := t.of(v); err != nil || tag != "" {
 			return true
 		}
 	}

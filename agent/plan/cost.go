@@ -2,9 +2,14 @@
 
 package plan
 
+import (
+	"cmp"
+	"slices"
+)
+
 // A Cost is what a program in each mode takes from the traffic of a driver's interfaces, and the mode that Auto tries first.
 type Cost struct {
-	Drivers []string // by ethtool
+	Drivers []string // by ethtool; for virtual interfaces the kind by rtnetlink
 	Native  string   // what native mode takes away, a clause
 	Generic string   // what generic mode takes away, a clause
 	Source  string   // our measurement, or the files of the kernel's source
@@ -49,12 +54,12 @@ var Costs = []Cost{
 		Generic: noGRO + ", except where large segments arrive",
 		Source:  "`drivers/net/xen-netfront.c`, xennet_xdp_set",
 	}, {
-		Drivers: []string{"netkit", "bridge", "802.1Q VLAN Support", "macvlan", "dummy", "vxlan"}, First: Native,
+		Drivers: []string{"bridge", "dummy", "ipvlan", "macvlan", "netkit", "vlan", "vxlan"}, First: Native,
 		Native:  "is refused: there is none",
 		Generic: "little: large segments are copied into one buffer",
 		Source:  "`net/core/dev.c`, dev_xdp_attach and netif_receive_generic_xdp",
 	}, {
-		Drivers: []string{"bonding", "team"}, First: Native,
+		Drivers: []string{"bond", "team"}, First: Native,
 		Native:  "is attached to the members, with what it takes there",
 		Generic: "is attached to the members, with what it takes there",
 		Source:  "[stacked interfaces](#stacked-interfaces)",
@@ -72,11 +77,10 @@ var Costs = []Cost{
 // CostOf returns the cost of an interface. That of a driver that is not known has only First, which is Native: where single frames
 // arrive, as they do from a wire, native mode costs less.
 func CostOf(i Interface) Cost {
+	driver := i.driver()
 	for _, c := range Costs {
-		for _, driver := range c.Drivers {
-			if driver == i.Driver {
-				return c
-			}
+		if slices.Contains(c.Drivers, driver) {
+			return c
 		}
 	}
 	return Cost{First: Native}
@@ -90,6 +94,10 @@ func FirstOf(i Interface) Mode {
 	return ""
 }
 
+// driver returns the kind of a virtual interface, which is the name of its driver, and the driver of another one. Only the
+// kind is certain: the driver is read by the interface's name, which may just be changed.
+func (i Interface) driver() string { return cmp.Or(i.Kind, i.Driver) }
+
 // SegmentsInNative reports whether the interface's driver passes large segments, which are several frames on the wire, to a
 // program for native mode, which counts each as one packet. Other drivers cut them, or receive single frames.
-func SegmentsInNative(i Interface) bool { return i.Driver == "tun" }
+func SegmentsInNative(i Interface) bool { return i.driver() == "tun" }

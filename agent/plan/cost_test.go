@@ -13,7 +13,7 @@ import (
 func TestTheTableOfCosts(t *testing.T) {
 	const document, begin, end = "../../docs/interfaces.md", "<!-- This table is written by go test ./agent/plan -update. -->\n\n", "\n<!-- The end of this table. -->"
 	var table strings.Builder
-	table.WriteString("| driver (`ethtool -i`) | `Auto` tries first | native mode takes away | generic mode takes away | source |\n|---|---|---|---|---|\n")
+	table.WriteString("| driver (`ethtool -i`), or kind | `Auto` tries first | native mode takes away | generic mode takes away | source |\n|---|---|---|---|---|\n")
 	drivers := map[string]bool{}
 	for _, c := range Costs {
 		for _, driver := range c.Drivers {
@@ -28,6 +28,15 @@ func TestTheTableOfCosts(t *testing.T) {
 		fmt.Fprintf(&table, "| `%s` | %s | %s | %s | %s |\n", strings.Join(c.Drivers, "`, `"), c.First, c.Native, c.Generic, c.Source)
 	}
 	golden.CheckPart(t, document, begin, end, table.String())
+}
+
+// While an interface is renamed, its driver cannot be read.
+func TestTheKindOfAVirtualInterfaceDecides(t *testing.T) {
+	for _, i := range []Interface{{Kind: "veth", Driver: "veth"}, {Kind: "veth"}} {
+		if first := FirstOf(i); first != Generic {
+			t.Errorf("Auto tries %q first on %+v", first, i)
+		}
+	}
 }
 
 func TestUnknownDriversAreNative(t *testing.T) {

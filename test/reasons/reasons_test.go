@@ -57,8 +57,8 @@ type nodeLinks struct {
 func (l *nodeLinks) List() ([]plan.Interface, error) {
 	list, err := l.Links.List()
 	for i := range list {
-		if list[i].Driver == "veth" && !l.showVeth {
-			list[i].Driver = "nic"
+		if list[i].Kind == "veth" && !l.showVeth {
+			list[i].Kind, list[i].Driver = "", "nic"
 		}
 	}
 	return list, err
