@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"weak"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -148,7 +150,7 @@ func NewGenericProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Progr
 // 6.2 with BTF, and returns an error otherwise.
 func NewWireKfuncProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Program, error) {
 	// The library would search the types of all modules for a kfunc that the kernel does not have.
-	kernel, err := kernelTypes.Kernel()
+	kernel, err := kernelTypes().Kernel()
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel's types: %w", err)
 	}
@@ -167,9 +169,23 @@ func NewWireHelperProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map) (*ebpf.Pr
 // castToKernelContext is the newer one of the kfuncs in wire.h.
 const castToKernelContext = "bpf_cast_to_kern_ctx"
 
-// kernelTypes keeps the kernel's types (BTF), which take the library longer to read than the rest of loading a program. They
-// are read for the programs that count the frames of an aggregate.
-var kernelTypes = btf.NewCache()
+// cachedTypes has the kernel's types (BTF), which take the library longer to read than the rest of loading a program. They are
+// read for the programs that count the frames of an aggregate, and kept until the next garbage collection, because they take 9 MiB.
+var cachedTypes struct {
+	sync.Mutex
+	weak.Pointer[btf.Cache]
+}
+
+func kernelTypes() *btf.Cache {
+	cachedTypes.Lock()
+	defer cachedTypes.Unlock()
+	cache := cachedTypes.Value()
+	if cache == nil {
+		cache = btf.NewCache()
+		cachedTypes.Pointer = weak.Make(cache)
+	}
+	return cache
+}
 
 // A Place is a function of a dispatcher that a program can replace.
 type Place struct {
@@ -209,7 +225,7 @@ func newProgram(spec *ebpf.CollectionSpec, counts *ebpf.Map, name string) (*ebpf
 	spec.Programs = map[string]*ebpf.ProgramSpec{name: spec.Programs[name]}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{section: counts},
-		Cache:           kernelTypes,
+		Cache:           kernelTypes(),
 	})
 	if err != nil {
 		return nil, err

@@ -109,11 +109,19 @@ func newTags(spec **ebpf.CollectionSpec) *tags {
 func (t *tags) of(v variant) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.find(v)
+}
+
+func (t *tags) find(v variant) (string, error) {
 	if tag, ok := t.found[v]; ok {
 		return tag, nil
 	}
 	program, err := t.load(v)
 	if err != nil && v.optional() && !isTransient(err) {
+		// If this process may not load programs, nothing is known about the variant.
+		if _, err := t.find(oneBuffer); err != nil {
+			return "", err
+		}
 		t.found[v] = ""
 		return "", nil
 	}
@@ -135,7 +143,7 @@ func isTransient(err error) bool {
 }
 
 // countsWireFrames reports whether the kernel loads a variant for generic mode that counts the frames of an aggregate. It is true
-// if that cannot be tried now, so that a lack of memory changes no mode.
+// if that cannot be tried now, so that a lack of memory or of a capability changes no mode.
 func (t *tags) countsWireFrames() bool {
 	for _, v := range variantsFor[plan.Generic] {
 		if !v.countsWireFrames() {

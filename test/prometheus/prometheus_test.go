@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,6 +107,10 @@ func TestPrometheus(t *testing.T) {
 	step("nobody sends any more", func(t *testing.T) {
 		sender.held(func() { sender.weight["node-a"] = 0 })
 		p.fires(t, "XDPCounterTrafficStopped", model.LabelSet{"node": "node-a", "interface": "eth0"})
+	})
+	step("IPsec tunnels end on a node with an interface in generic mode", func(t *testing.T) {
+		addTunnelPolicy(t, a)
+		p.fires(t, "XDPCounterNotExact", model.LabelSet{"node": "node-a", "interface": "br0", "reason": v1alpha1.ReasonDecryptedPacketsCounted})
 	})
 	step("an agent cannot read its pins", func(t *testing.T) {
 		namespaces, err := filepath.Glob(filepath.Join(a.BPFFS, "xdp-operator/v*/n*"))
@@ -330,6 +335,19 @@ func addBridge(t *testing.T, n *netnscluster.Node) {
 		attributes := netlink.NewLinkAttrs()
 		attributes.Name = "br0"
 		return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attributes})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func addTunnelPolicy(t *testing.T, n *netnscluster.Node) {
+	t.Helper()
+	err := n.Do(func() error {
+		_, everything, err := net.ParseCIDR("10.2.0.0/16")
+		return errors.Join(err, netlink.XfrmPolicyAdd(&netlink.XfrmPolicy{Src: everything, Dst: everything, Dir: netlink.XFRM_DIR_IN, Tmpls: []netlink.XfrmPolicyTmpl{{
+			Src: net.IPv4(192, 0, 2, 1), Dst: net.IPv4(192, 0, 2, 2), Proto: netlink.XFRM_PROTO_ESP, Mode: netlink.XFRM_MODE_TUNNEL,
+		}}}))
 	})
 	if err != nil {
 		t.Fatal(err)
