@@ -95,7 +95,7 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 		bpffs: bpffs, netns: netns, bootID: bootID, cpus: cpus, layouts: layouts(), spec: spec,
 		mtus: map[uint32]int{}, modes: map[uint32]plan.Mode{}, tables: map[uint32]table{},
 	}
-	d.tags = d.newTags()
+	d.tags = newTags(&d.spec)
 	return d, nil
 }
 
@@ -119,6 +119,9 @@ func (d *Datapath) ProgramTag() string {
 	}
 	return tag
 }
+
+// CountsWireFrames reports whether the kernel loads a program for generic mode that counts the frames of an aggregate.
+func (d *Datapath) CountsWireFrames() bool { return d.tags.countsWireFrames() }
 
 // Attached returns one attachment per folder that has counts, also if the link or the interface is gone. Folders without
 // counts, which an Attach that was killed leaves, are removed. Folders of versions before 0.1.0 are moved. Pins of other

@@ -307,7 +307,7 @@ func TestCapabilities(t *testing.T) {
 			}
 			h := host{Datapath: d}
 			h.otherVersion(t)
-			d.tags = d.newTags()
+			d.tags = newTags(&d.spec)
 			if err := d.Attach(a); err != nil {
 				t.Errorf("update: %v", err)
 			}

@@ -30,3 +30,30 @@ func TestAnErrorOfReadingATagIsNotKept(t *testing.T) {
 		t.Errorf("the program is loaded %d times, want 2", calls)
 	}
 }
+
+func TestWhetherGenericModeCountsWireFrames(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error // of loading either program
+		all  bool  // or any other
+		want bool
+	}{
+		"the kernel loads them":            {nil, false, true},
+		"the kernel refuses them":          {unix.EINVAL, false, false},
+		"the kernel has no memory for it":  {unix.ENOMEM, false, true},
+		"the process has no right to load": {unix.EPERM, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			load := h.tags.load
+			h.tags.load = func(v variant) (*ebpf.Program, error) {
+				if test.err != nil && (v.optional() || test.all) {
+					return nil, test.err
+				}
+				return load(v)
+			}
+			if got := h.CountsWireFrames(); got != test.want {
+				t.Errorf("got %t, want %t", got, test.want)
+			}
+		})
+	}
+}

@@ -50,6 +50,9 @@ func OpenUnpinned(bootID string) (*Unpinned, error) {
 	return &Unpinned{bootID: bootID, layout: layouts()[len(layouts())-1], spec: spec}, nil
 }
 
+// CountsWireFrames is Datapath.CountsWireFrames.
+func (u *Unpinned) CountsWireFrames() bool { return newTags(&u.spec).countsWireFrames() }
+
 // Attach attaches the counting program to the interface a.Index in a.Mode. Unlike for Datapath.Attach, it is an error if the
 // interface is counted already, also by this Unpinned.
 //

@@ -92,14 +92,15 @@ type tags struct {
 	found map[variant]string // "" if the kernel does not load the variant
 }
 
-func (d *Datapath) newTags() *tags {
+// newTags is given the specification by reference, because a test changes it.
+func newTags(spec **ebpf.CollectionSpec) *tags {
 	return &tags{found: map[variant]string{}, load: func(v variant) (*ebpf.Program, error) {
-		counts, err := bpf.NewMap(d.spec)
+		counts, err := bpf.NewMap(*spec)
 		if err != nil {
 			return nil, err
 		}
 		defer counts.Close()
-		return v.load(d.spec, counts)
+		return v.load(*spec, counts)
 	}}
 }
 
@@ -108,11 +109,19 @@ func (d *Datapath) newTags() *tags {
 func (t *tags) of(v variant) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.find(v)
+}
+
+func (t *tags) find(v variant) (string, error) {
 	if tag, ok := t.found[v]; ok {
 		return tag, nil
 	}
 	program, err := t.load(v)
 	if err != nil && v.optional() && !isTransient(err) {
+		// If this process may not load programs, nothing is known about the variant.
+		if _, err := t.find(oneBuffer); err != nil {
+			return "", err
+		}
 		t.found[v] = ""
 		return "", nil
 	}
@@ -131,6 +140,20 @@ func (t *tags) of(v variant) (string, error) {
 // isTransient reports whether the same program may be loaded later.
 func isTransient(err error) bool {
 	return errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)
+}
+
+// countsWireFrames reports whether the kernel loads a variant for generic mode that counts the frames of an aggregate. It is true
+// if that cannot be tried now, so that a lack of memory or of a capability changes no mode.
+func (t *tags) countsWireFrames() bool {
+	for _, v := range variantsFor[plan.Generic] {
+		if !v.countsWireFrames() {
+			continue
+		}
+		if tag, err := t.of(v); err != nil || tag != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // has reports whether the tag is that of a variant which Attach loads for the mode. In generic mode this is only the first that

@@ -44,10 +44,22 @@ func TestWireFramesWithLongerHeaders(t *testing.T) {
 			for _, tagged := range []bool{false, true} {
 				o := wireOptions{mode: mode, mtu: 1500, family: test.family, gsoMax: test.gsoMax, tagged: tagged}
 				t.Run(fmt.Sprintf("TCP with %s, tagged %v, %s mode", name, tagged, mode), func(t *testing.T) {
-					if w := newWire(t, o); w != nil {
-						w.tcp(t, 8<<20, 150_000, test.options...)
-						w.expect(t, unix.IPPROTO_TCP)
+					// When it forwards an aggregate with extension headers, Linux takes the first of them for the header of TCP, and
+					// newer kernels (6.12.118) drop all aggregates of the connection if a part of the sequence number is no length.
+					for range 8 {
+						w := newWire(t, o)
+						if w == nil {
+							return
+						}
+						w.tcp(t, 2<<20, 150_000, test.options...)
+						n := w.notForwarded(t)
+						if n == 0 {
+							w.expect(t, unix.IPPROTO_TCP)
+							return
+						}
+						t.Logf("%d packets were not forwarded: once more", n)
 					}
+					t.Error("the kernel does not forward these packets")
 				})
 				if test.gsoMax == 0 {
 					t.Run(fmt.Sprintf("UDP with %s, tagged %v, %s mode", name, tagged, mode), func(t *testing.T) {
@@ -60,6 +72,19 @@ func TestWireFramesWithLongerHeaders(t *testing.T) {
 			}
 		}
 	}
+}
+
+// notForwarded returns how many packets the forwarder has dropped instead of sending them.
+func (w *wire) notForwarded(t *testing.T) (dropped uint64) {
+	t.Helper()
+	w.forwarder.Do(func() {
+		list, err := netlink.LinkList()
+		check(t, err)
+		for _, l := range list {
+			dropped += l.Attrs().Statistics.TxDropped
+		}
+	})
+	return dropped
 }
 
 // GRO of a node that forwards puts the datagrams of a flow into a list (rx-gro-list) or into one buffer (rx-udp-gro-forwarding).

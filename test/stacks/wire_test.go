@@ -410,7 +410,7 @@ func TestWireFrames(t *testing.T) {
 					}
 					t.Run("TCP over "+name, func(t *testing.T) {
 						if w := newWire(t, o); w != nil {
-							w.tcp(t, 8<<20, 100_000)
+							w.tcp(t, 4<<20, 100_000)
 							w.expect(t, unix.IPPROTO_TCP)
 						}
 					})
@@ -441,7 +441,7 @@ func TestWireFramesOfBigTCP(t *testing.T) {
 						if w == nil {
 							return
 						}
-						w.tcp(t, 32<<20, buffer)
+						w.tcp(t, 16<<20, buffer)
 						w.expect(t, unix.IPPROTO_TCP)
 						if w.mode == plan.Generic && mtu == 9000 && w.arrived.largest <= 1<<16+100 {
 							t.Errorf("the largest packet had %d bytes: there was nothing to test", w.arrived.largest)
