@@ -16,6 +16,14 @@ import (
 	"github.com/xdp-operator/xdp-operator/test/util/netns"
 )
 
+// namespace is a bulk.Namespace.
+type namespace struct{ *netns.Namespace }
+
+func (n namespace) Do(fn func() error) (err error) {
+	n.Namespace.Do(func() { err = fn() })
+	return err
+}
+
 // bulkTo connects another namespace with the lab by an interface of this name, and returns a connection through it. Its sender hands
 // over aggregates, unless a program in native mode is on the interface.
 func (l *lab) bulkTo(t *testing.T, name string) (connect func() *bulk.Connection) {
@@ -24,12 +32,12 @@ func (l *lab) bulkTo(t *testing.T, name string) (connect func() *bulk.Connection
 	far.Add(t, &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "far"}, PeerName: name, PeerNamespace: netlink.NsFd(int(l.net.File().Fd()))})
 	far.Up(t, "far")
 	l.net.Up(t, name)
-	address, err := bulk.Addresses(far.Do, l.net.Do, "far", name)
+	address, err := bulk.Addresses(namespace{far}, namespace{l.net}, "far", name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return func() *bulk.Connection {
-		c, err := bulk.Connect(t.Context(), far.Do, l.net.Do, address)
+		c, err := bulk.Connect(t.Context(), namespace{far}, namespace{l.net}, address)
 		if err != nil {
 			t.Fatal(err)
 		}

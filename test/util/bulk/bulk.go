@@ -19,11 +19,15 @@ import (
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 )
 
-// Addresses gives the ends of a veth pair IPv4 addresses, and each other's MAC address, in namespaces in which within calls a
-// function. The result is where the second end listens.
-func Addresses(from, to func(within func()), fromName, toName string) (netip.AddrPort, error) {
+// Namespace is a network namespace.
+type Namespace interface {
+	Do(fn func() error) error // calls fn in it, and returns its error
+}
+
+// Addresses gives the ends of a veth pair IPv4 addresses, and each other's MAC address. The result is where the second end listens.
+func Addresses(from, to Namespace, fromName, toName string) (netip.AddrPort, error) {
 	ends := []struct {
-		in     func(func())
+		in     Namespace
 		name   string
 		prefix netip.Prefix
 		mac    net.HardwareAddr
@@ -31,32 +35,35 @@ func Addresses(from, to func(within func()), fromName, toName string) (netip.Add
 		{in: from, name: fromName, prefix: netip.MustParsePrefix("192.0.2.1/24")},
 		{in: to, name: toName, prefix: netip.MustParsePrefix("192.0.2.2/24")},
 	}
-	var errs []error
 	for i, end := range ends {
-		end.in(func() {
+		err := end.in.Do(func() error {
 			l, err := netlink.LinkByName(end.name)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("find %s: %w", end.name, err))
-				return
+				return fmt.Errorf("find %s: %w", end.name, err)
 			}
 			ends[i].mac = l.Attrs().HardwareAddr
-			errs = append(errs, netlink.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: end.prefix.Addr().AsSlice(), Mask: net.CIDRMask(24, 32)}}))
+			return netlink.AddrReplace(l, &netlink.Addr{IPNet: &net.IPNet{IP: end.prefix.Addr().AsSlice(), Mask: net.CIDRMask(24, 32)}})
 		})
+		if err != nil {
+			return netip.AddrPort{}, err
+		}
 	}
 	for i, end := range ends {
 		far := ends[1-i]
-		end.in(func() {
+		err := end.in.Do(func() error {
 			l, err := netlink.LinkByName(end.name)
 			if err != nil {
-				errs = append(errs, err)
-				return
+				return fmt.Errorf("find %s: %w", end.name, err)
 			}
-			errs = append(errs, netlink.NeighSet(&netlink.Neigh{
+			return netlink.NeighSet(&netlink.Neigh{
 				LinkIndex: l.Attrs().Index, IP: far.prefix.Addr().AsSlice(), HardwareAddr: far.mac, State: netlink.NUD_PERMANENT,
-			}))
+			})
 		})
+		if err != nil {
+			return netip.AddrPort{}, err
+		}
 	}
-	return netip.AddrPortFrom(ends[1].prefix.Addr(), 5000), errors.Join(errs...)
+	return netip.AddrPortFrom(ends[1].prefix.Addr(), 5000), nil
 }
 
 // A Connection sends from one namespace to another. What the receiver answers is not part of it.
@@ -68,8 +75,8 @@ type Connection struct {
 // window is the receiver's buffer. It limits what is on the way, so that no queue overflows.
 const window = 100_000
 
-// Connect connects to the address, in namespaces in which within calls a function. Both must have timestamps of TCP, as by default.
-func Connect(ctx context.Context, from, to func(within func()), address netip.AddrPort) (c *Connection, err error) {
+// Connect connects to the address. Both namespaces must have timestamps of TCP, as by default.
+func Connect(ctx context.Context, from, to Namespace, address netip.AddrPort) (c *Connection, err error) {
 	c = &Connection{headers: 14 + 20 + 32}
 	if address.Addr().Is6() {
 		c.headers += 20
@@ -78,14 +85,18 @@ func Connect(ctx context.Context, from, to func(within func()), address netip.Ad
 		return raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, window) })
 	}}
 	var listener net.Listener
-	to(func() { listener, err = config.Listen(ctx, "tcp", address.String()) })
+	err = to.Do(func() error {
+		listener, err = config.Listen(ctx, "tcp", address.String())
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer listener.Close()
 	var sender net.Conn
-	from(func() {
+	err = from.Do(func() error {
 		sender, err = (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", address.String())
+		return err
 	})
 	if err != nil {
 		return nil, err
