@@ -156,6 +156,18 @@ func (c *Connection) info() (info *unix.TCPInfo, err error) {
 	return info, nil
 }
 
+// Finish ends the connection in both directions, and returns all frames that the sender has sent. It sends no more.
+func (c *Connection) Finish() (traffic.Counts, error) {
+	if err := errors.Join(c.sender.CloseWrite(), c.receiver.Close()); err != nil {
+		return traffic.Counts{}, err
+	}
+	if _, err := c.sender.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		return traffic.Counts{}, fmt.Errorf("wait for the end of the connection: %w", err)
+	}
+	sent, err := c.Sent()
+	return sent, errors.Join(err, c.sender.Close())
+}
+
 // Close sends frames that Sent has not said.
 func (c *Connection) Close() error { return errors.Join(c.sender.Close(), c.receiver.Close()) }
 
