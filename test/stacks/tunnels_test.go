@@ -158,7 +158,7 @@ func TestWireFramesOfTunnels(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %s mode", name, mode), func(t *testing.T) {
 				w := newWire(t, wireOptions{mode: mode, mtu: 1500, family: kind.outer})
 				if w != nil && w.enter(t, kind) {
-					w.tcp(t, 4<<20, 100_000)
+					w.tcp(t, amount(4<<20), 100_000)
 					w.expect(t, kind.protocol)
 				}
 			})
@@ -171,7 +171,7 @@ func TestWireFramesOfTunnels(t *testing.T) {
 		}
 		kind := tunnels["VXLAN over IPv4"]
 		if w.enter(t, kind) {
-			w.tcp(t, 4<<20, 100_000)
+			w.tcp(t, amount(4<<20), 100_000)
 			w.expect(t, kind.protocol)
 		}
 	})
