@@ -96,8 +96,8 @@ static __always_inline __u64 any_zero(__u64 number)
 /*
  * Returns the length of the headers. If a header is not known or not complete, it is the length of those before it.
  *
- * An aggregate of IPv6 with more than 64 KiB has a jumbo option, which the kernel removes when it makes frames of it
- * (net/ipv6/ip6_offload.c, include/net/ipv6.h: ipv6_has_hopopt_jumbo).
+ * An aggregate of IPv6 with more than 64 KiB has a jumbo option, which the kernel removes when it makes frames of it, if
+ * TCP follows immediately (net/ipv6/ip6_offload.c, include/net/ipv6.h: ipv6_has_hopopt_jumbo).
  *
  * This is a loop over single headers, after each of which the verifier knows the same of the position. So it follows
  * only one of the many combinations of headers. It would reject a second parser like classify, and a position whose
@@ -180,7 +180,8 @@ static __always_inline struct headers parse_headers(void *data, void *end, struc
 			} else if (kind >= PROTOCOL && is_plain_extension(kind - PROTOCOL)) {
 				struct extension *header = (void *)at;
 
-				if (kind == PROTOCOL + NEXT_HOP_BY_HOP && !header->length && at[2] == OPTION_JUMBO)
+				if (kind == PROTOCOL + NEXT_HOP_BY_HOP && header->next == NEXT_TCP && !header->length &&
+				    at[2] == OPTION_JUMBO)
 					found.removed = sizeof(*header);
 				kind = PROTOCOL + header->next;
 				position += sizeof(*header) + header->length * 8;

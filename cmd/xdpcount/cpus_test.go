@@ -24,18 +24,24 @@ const cpuListVariable = "XDPCOUNT_TEST_CPU_LIST"
 
 const possibleCPUs = "/sys/devices/system/cpu/possible"
 
+// withoutTypes is the environment variable with which the test binary runs xdpcount on a machine whose kernel has no BTF.
+const withoutTypes = "XDPCOUNT_TEST_WITHOUT_BTF"
+
 // execWithCPUList becomes xdpcount, in a mount namespace in which the kernel's list of possible CPUs is that of the file.
-func execWithCPUList(list string) error {
+func execWithCPUList(list string) error { return execWith(list, possibleCPUs) }
+
+// execWith becomes xdpcount, in a mount namespace in which another file has the contents of the given one.
+func execWith(contents, file string) error {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("make a mount namespace (needs root): %w", err)
 	}
 	err := errors.Join(
 		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
-		unix.Mount(list, possibleCPUs, "", unix.MS_BIND, ""),
+		unix.Mount(contents, file, "", unix.MS_BIND, ""),
 	)
 	if err != nil {
-		return fmt.Errorf("replace the list of possible CPUs: %w", err)
+		return fmt.Errorf("replace %s: %w", file, err)
 	}
 	return unix.Exec(binary, append([]string{binary}, os.Args[1:]...), os.Environ())
 }

@@ -19,11 +19,12 @@ type (
 		Interfaces      []jsonInterface `json:"interfaces"`
 	}
 	jsonInterface struct {
-		Name    string          `json:"name"`
-		Mode    plan.Mode       `json:"mode"`
-		Gone    bool            `json:"gone,omitempty"`
-		Totals  display.Numbers `json:"totals"`
-		Classes []jsonClass     `json:"classes"`
+		Name       string          `json:"name"`
+		Mode       plan.Mode       `json:"mode"`
+		Gone       bool            `json:"gone,omitempty"`
+		Aggregated bool            `json:"aggregatedFrames,omitempty"`
+		Totals     display.Numbers `json:"totals"`
+		Classes    []jsonClass     `json:"classes"`
 	}
 	jsonClass struct {
 		Family   string `json:"family"`
@@ -51,7 +52,7 @@ func writeJSON(out io.Writer, r report) error {
 	}
 	for _, s := range r.sections {
 		i := jsonInterface{
-			Name: s.name, Mode: s.mode, Gone: s.gone,
+			Name: s.name, Mode: s.mode, Gone: s.gone, Aggregated: s.aggregates,
 			Totals:  display.NumbersOf(s.all, &s.allRate),
 			Classes: []jsonClass{},
 		}

@@ -53,6 +53,7 @@ func count(o options, out *os.File) (err error) {
 		source:    counting,
 		list:      list,
 		show:      printer(o.output, out),
+		note:      func(text string) { fmt.Fprintln(os.Stderr, "xdpcount: "+text) },
 		clock:     systemClock(),
 		interval:  o.interval,
 		duration:  o.duration,

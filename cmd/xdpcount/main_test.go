@@ -19,6 +19,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, execWithCPUList(list))
 		os.Exit(1)
 	}
+	if os.Getenv(withoutTypes) != "" {
+		fmt.Fprintln(os.Stderr, execWith(os.DevNull, "/sys/kernel/btf/vmlinux"))
+		os.Exit(1)
+	}
 	flag.Parse()
 	if binary != "" {
 		os.Exit(m.Run())

@@ -23,6 +23,21 @@ type source interface {
 	Close() error
 }
 
+// own is what this process attaches.
+type own struct {
+	*datapath.Unpinned
+	aggregates bool // in generic mode, an aggregate counts as one packet
+}
+
+// Attached returns the attachments of the Unpinned, with CountsAggregates, also in native mode, where there are no aggregates.
+func (o own) Attached() ([]plan.Attachment, error) {
+	attached, err := o.Unpinned.Attached()
+	for i := range attached {
+		attached[i].CountsAggregates = o.aggregates
+	}
+	return attached, err
+}
+
 // pins reads the maps that an agent has pinned.
 type pins struct {
 	*datapath.Datapath
@@ -69,7 +84,7 @@ func open(o options, list func() ([]plan.Interface, error)) (s source, shown []s
 			return nil, nil, errors.Join(explain(err, a, list), u.Close())
 		}
 	}
-	return u, namesOf(selected), nil
+	return own{u, o.mode != plan.Native && !u.CountsWireFrames()}, namesOf(selected), nil
 }
 
 func openPins(o options, interfaces []plan.Interface) (s source, shown []string, err error) {

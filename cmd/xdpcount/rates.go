@@ -24,7 +24,11 @@ type counted struct {
 	name string
 	mode plan.Mode
 	gone bool // the interface was deleted, or the program was detached; the other fields keep their last values
-	id   traffic.MapID
+
+	// aggregates is set if several frames that arrive as one aggregate count as one packet.
+	aggregates bool
+
+	id traffic.MapID
 }
 
 // newSample returns the sample of the given data. It shows the attached interfaces that are selected, or all of them if none
@@ -45,7 +49,9 @@ func newSample(at time.Time, selected []string, attached []plan.Attachment, read
 		i := byIndex(interfaces, a.Index)
 		switch {
 		case a.Live(i) && (known >= 0 || len(selected) == 0 || slices.ContainsFunc(selected, i.HasName)):
-			s.interfaces = append(s.interfaces, counted{name: i.Name, mode: i.Hook.Mode, id: id})
+			s.interfaces = append(s.interfaces, counted{
+				name: i.Name, mode: i.Hook.Mode, id: id, aggregates: a.CountsAggregates && i.Hook.Mode == plan.Generic,
+			})
 		case !a.Live(i) && known >= 0:
 			c := before.interfaces[known]
 			c.gone = true

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/internal/format"
 )
 
 // clock is replaced in tests.
@@ -27,6 +28,7 @@ type watch struct {
 	source source
 	list   func() ([]plan.Interface, error)
 	show   func(report) error
+	note   func(text string) // what is not exact, before the first report
 	clock  clock
 
 	interval  time.Duration
@@ -36,11 +38,18 @@ type watch struct {
 	untilGone bool          // return an error when no interface is counted any more
 }
 
+const aggregatedNote = "several frames that arrive as one aggregate count as one packet: in generic mode this kernel does not tell them"
+
 // run prints a report per interval until it is done or ctx is done. Then it detaches and prints the summary.
 func (w *watch) run(ctx context.Context) error {
 	first, err := w.sample(sample{})
 	if err != nil {
 		return err
+	}
+	for _, i := range first.interfaces {
+		if i.aggregates {
+			w.note(format.Printable(i.name) + ": " + aggregatedNote)
+		}
 	}
 	last, ended := first, error(nil)
 	next := first.time

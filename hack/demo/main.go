@@ -24,6 +24,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 	"github.com/xdp-operator/xdp-operator/test/env/sandbox"
+	"github.com/xdp-operator/xdp-operator/test/util/bulk"
 	"github.com/xdp-operator/xdp-operator/test/util/eventually"
 )
 
@@ -93,9 +94,14 @@ type demo struct {
 	began   time.Time
 	dir     string
 	cluster *netnscluster.Cluster
+
+	connections []*bulk.Connection
 }
 
 func (d *demo) cleanUp() error {
+	for _, c := range d.connections {
+		_ = c.Close() // some may have no network any more
+	}
 	if d.cluster == nil {
 		return nil
 	}
@@ -128,9 +134,12 @@ func (d *demo) play(ctx context.Context, box *sandbox.Sandbox, home string, keep
 			return err
 		}
 	}
+	if err := d.bulkNodes(); err != nil {
+		return err
+	}
 	for _, args := range [][]string{
-		{"apply", "-f", sample},
-		{"wait", "--for=condition=Ready", "--timeout=60s", "xdpcounter/" + counterName},
+		{"apply", "-f", sample, "-f", bulkCounters},
+		{"wait", "--for=condition=Ready", "--timeout=60s", "xdpcounters", "--all"},
 		{"patch", "xdpcounter", counterName, "--type=merge", `--patch={"spec":{"reportInterval":"1s"}}`},
 	} {
 		if err := d.kubectl(ctx, args...); err != nil {
@@ -138,8 +147,16 @@ func (d *demo) play(ctx context.Context, box *sandbox.Sandbox, home string, keep
 		}
 	}
 
-	d.step("Sending frames of %d kinds to each node for %v", len(kinds()), trafficTime)
-	sent, err := d.watchWhile(ctx, func() (traffic, error) { return d.send(ctx, trafficTime) })
+	d.step("Sending frames of %d kinds to each node for %v, and %d MiB by TCP to two of them", len(kinds()), trafficTime, bulkSize>>20)
+	sent, err := d.watchWhile(ctx, func() (sent traffic, err error) {
+		flows, err := d.sendBulk(ctx)
+		if err != nil {
+			return sent, err
+		}
+		sent, err = d.send(ctx, trafficTime)
+		sent.flows = flows
+		return sent, err
+	})
 	if err != nil {
 		return err
 	}
@@ -176,7 +193,7 @@ func (d *demo) play(ctx context.Context, box *sandbox.Sandbox, home string, keep
 
 // takeDown deletes the counter and makes sure that nothing is left on the nodes.
 func (d *demo) takeDown(ctx context.Context) error {
-	if err := d.kubectl(ctx, "delete", "xdpcounter", counterName); err != nil {
+	if err := d.kubectl(ctx, "delete", "xdpcounters", "--all"); err != nil {
 		return err
 	}
 	err := eventually.Check(ctx, 10*time.Second, func() error {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -23,6 +24,7 @@ type traffic struct {
 	nodes []string
 	by    map[string]*api.Totals
 	all   api.Totals
+	flows []flow // in what is counted: with the counts of their counters in sent
 }
 
 // kinds are the frames that the demo sends: TCP, UDP and ICMP over IPv4 and IPv6, ARP, a full frame, and some in
@@ -84,7 +86,7 @@ func (d *demo) send(ctx context.Context, howLong time.Duration) (traffic, error)
 // still differ.
 func (d *demo) compare(ctx context.Context, sent traffic) (table string, mismatch error) {
 	mismatch = eventually.Check(ctx, 15*time.Second, func() error {
-		counted, err := d.counted(ctx, sent.nodes)
+		counted, err := d.counted(ctx, sent.nodes, sent.flows)
 		if err != nil {
 			return err
 		}
@@ -95,8 +97,14 @@ func (d *demo) compare(ctx context.Context, sent traffic) (table string, mismatc
 }
 
 // counted reads the totals from the API: from the node states per node, from the counter altogether.
-func (d *demo) counted(ctx context.Context, nodes []string) (traffic, error) {
-	counted := traffic{nodes: nodes, by: map[string]*api.Totals{}}
+func (d *demo) counted(ctx context.Context, nodes []string, flows []flow) (traffic, error) {
+	counted := traffic{nodes: nodes, by: map[string]*api.Totals{}, flows: slices.Clone(flows)}
+	for i, f := range flows {
+		var err error
+		if counted.flows[i].sent, err = f.counted(ctx, d); err != nil {
+			return counted, err
+		}
+	}
 	x := &v1alpha1.XDPCounter{}
 	if err := d.cluster.Client.Get(ctx, types.NamespacedName{Name: counterName}, x); err != nil {
 		return counted, err
@@ -158,8 +166,27 @@ func render(sent, counted traffic) (string, error) {
 	}
 	s, c := sent.all.Sum(), counted.all.Sum()
 	row(append(cells, pair(s, c), s.Bytes, c.Bytes, "")...)
+	for i, f := range sent.flows {
+		c, verdict := counted.flows[i].sent, "equal"
+		if c != f.sent {
+			errs = append(errs, fmt.Errorf("by TCP to %s: sent %v, counted %v", f.node, f.sent, c))
+			verdict = "DIFFERENT"
+		}
+		cells := []any{fmt.Sprintf("TCP transfer, %s mode", f.mode)}
+		for _, node := range sent.nodes {
+			if node == f.node {
+				cells = append(cells, pair(f.sent, c))
+			} else {
+				cells = append(cells, "")
+			}
+		}
+		row(append(cells, "", f.sent.Bytes, c.Bytes, verdict)...)
+	}
 	if err := w.Flush(); err != nil {
 		errs = append(errs, err)
+	}
+	for _, f := range sent.flows {
+		_, _ = fmt.Fprintf(&out, "%s mode: the %d frames of the TCP transfer arrived at %s as %d packets.\n", f.mode, f.sent.Packets, f.node, f.packets)
 	}
 	return out.String(), errors.Join(errs...)
 }

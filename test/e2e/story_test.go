@@ -48,6 +48,7 @@ func TestInstallToUninstall(t *testing.T) {
 		{"helm install brings up a controller and an agent per node", false, install},
 		{"the sample counts on all nodes", false, applySample},
 		{"the same chart and the same sample once more change nothing", false, repeat},
+		{"a transfer by TCP counts as its frames on the wire", true, transfer},
 		{"a counter is counting soon after kubectl apply", true, benchmark},
 		{"a node that is added is counted, and keeps its share when it is removed", true, addAndRemoveNode},
 		{"an upgrade and a rollback under traffic lose nothing", false, upgradeAndRollBack},

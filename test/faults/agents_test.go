@@ -4,8 +4,12 @@ package faults
 
 import (
 	"errors"
+	"fmt"
 	"syscall"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/xdp-operator/xdp-operator/api/v1alpha1"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
 )
 
@@ -38,6 +42,36 @@ func (s *faultContext) upgrade(path string) error {
 // goBack replaces the agent by the first build.
 func (s *faultContext) goBack() error { return s.upgrade(agentBuild) }
 
+// setMode changes the mode of all counters, and waits until all nodes count in it. Meanwhile nothing is sent, so nothing is lost.
+func (s *faultContext) setMode(mode v1alpha1.AttachMode) error {
+	if err := s.eventually(func() error { return s.allReady(s.ctx) }); err != nil {
+		return err
+	}
+	s.holdTraffic()
+	defer s.releaseTraffic()
+	for _, c := range s.counters {
+		base := c.DeepCopy()
+		c.Spec.AttachMode = mode
+		if err := s.Client.Patch(s.ctx, c.XDPCounter, client.MergeFrom(base)); err != nil {
+			return err
+		}
+	}
+	return s.eventually(func() error {
+		for _, n := range s.Nodes() {
+			state, err := s.state(s.ctx, n)
+			if err != nil {
+				return err
+			}
+			for _, i := range state.Status.Interfaces {
+				if mode == v1alpha1.AttachGeneric && i.Mode != v1alpha1.AttachGeneric {
+					return fmt.Errorf("%s of %s is attached in %s mode", i.Name, n.Name, i.Mode)
+				}
+			}
+		}
+		return s.allReady(s.ctx)
+	})
+}
+
 func agentFaults() []fault {
 	return []fault{
 		{
@@ -47,6 +81,18 @@ func agentFaults() []fault {
 		{
 			name:   "an agent is terminated, and started again later",
 			inject: func(s *faultContext) error { return s.stop(syscall.SIGTERM) },
+		},
+		{
+			name: "an agent is killed during a transfer by TCP in large segments, in generic mode",
+			inject: func(s *faultContext) error {
+				if err := s.setMode(v1alpha1.AttachGeneric); err != nil {
+					return err
+				}
+				s.undo = append(s.undo, func() error { return s.setMode(v1alpha1.AttachAuto) })
+				return s.sender.held(func() error {
+					return s.sender.transfer(s.ctx, 8<<20, func() error { return s.stop(syscall.SIGKILL) })
+				})
+			},
 		},
 		{
 			name: "an agent is killed and started five times at random moments",

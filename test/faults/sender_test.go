@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/xdp-operator/xdp-operator/api/traffic"
 	"github.com/xdp-operator/xdp-operator/test/env/netnscluster"
+	"github.com/xdp-operator/xdp-operator/test/util/bulk"
 	"github.com/xdp-operator/xdp-operator/test/util/frames"
 )
 
@@ -134,6 +136,49 @@ func (x *frameSender) burst(f frames.Frame, n uint64) error {
 			return err
 		}
 	}
+}
+
+// transfer sends by TCP, in large segments if eth0 has no program in native mode. The caller holds mu. arrived has the frames that
+// they are on a wire, as the sender's kernel knows them. during is called when a part has been sent.
+func (x *frameSender) transfer(ctx context.Context, size int64, during func() error) error {
+	if up, err := x.look(); err != nil || !up || x.missing > 0 {
+		return fmt.Errorf("wire0 is up: %t, %d frames have not arrived: %w", up, x.missing, err)
+	}
+	address, err := bulk.Addresses(x.node.Client, x.node, "wire0", "eth0")
+	if err != nil {
+		return err
+	}
+	c, err := bulk.Connect(ctx, x.node.Client, x.node, address)
+	if err != nil {
+		return err
+	}
+	for part := range 2 {
+		if part == 1 {
+			err = during()
+		}
+		if err == nil {
+			err = c.Send(size / 2)
+		}
+		if err != nil {
+			return errors.Join(err, c.Close())
+		}
+	}
+	sent, err := c.Finish()
+	if err != nil {
+		return err
+	}
+	link, err := x.links.LinkByName("wire0")
+	if err != nil {
+		return err
+	}
+	packets := link.Attrs().Statistics.TxPackets - x.seen
+	if packets > sent.Packets/2 {
+		return fmt.Errorf("%d frames were sent as %d packets: they are no large segments", sent.Packets, packets)
+	}
+	class := traffic.IP(traffic.IPv4, unix.IPPROTO_TCP)
+	x.arrived[class] = x.arrived[class].Plus(sent)
+	x.seen += packets
+	return nil
 }
 
 // look finds wire0 and counts the frames of the last burst that have arrived. up is false without a carrier.

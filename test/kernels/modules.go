@@ -19,6 +19,8 @@ var modules = []string{
 	"veth", "virtio_pci", "virtio_net",
 	// what can be stacked on an interface, and what has no Ethernet header
 	"bonding", "bridge", "dummy", "8021q", "ipvlan", "macvlan", "macvtap", "team_mode_roundrobin", "tun", "vrf", "vxlan", "wireguard",
+	// tunnels, SCTP, and what copies the frames of an interface to another one
+	"geneve", "ip_gre", "ip6_gre", "ip6_tunnel", "ipip", "sctp", "sit", "sch_ingress", "cls_matchall", "act_mirred",
 	// an IPsec tunnel without encryption
 	"xfrm_user", "esp4", "authenc", "crypto_null", "ecb",
 }

@@ -32,6 +32,25 @@ func (n *Node) AddData() error {
 	})
 }
 
+// AddPair makes one more veth pair between the node and the client's namespace, and sets both ends up. They have no address, and send
+// nothing by themselves.
+func (n *Node) AddPair(name, far string) error {
+	pair := &netlink.Veth{LinkAttrs: attrs(name), PeerName: far, PeerNamespace: netlink.NsFd(n.Client.handle)}
+	pair.Namespace = netlink.NsFd(n.handle)
+	if err := netlink.LinkAdd(pair); err != nil {
+		return fmt.Errorf("make %s: %w", name, err)
+	}
+	up := func(name string) func() error {
+		return func() error {
+			if _, err := quiet(name); err != nil {
+				return err
+			}
+			return setUp(name)
+		}
+	}
+	return errors.Join(n.Do(up(name)), n.Client.Do(up(far)))
+}
+
 // DeleteData deletes eth0, and with it wire0.
 func (n *Node) DeleteData() error {
 	return n.withLink(dataName, netlink.LinkDel)
