@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-operator/xdp-operator/agent/plan"
+	"github.com/xdp-operator/xdp-operator/agent/xdp"
 )
 
 // The kernel and the drivers switch features of an interface off while an XDP program is attached, such as segmentation offloads
@@ -27,15 +28,15 @@ import (
 // features has the features of an interface by their names, as "ethtool -k" lists them.
 type features map[string]ethtool.FeatureState
 
-// compareFeatures returns the names of the features that were on before an attach and are off after it, sorted. lost are those of
-// them that were asked for before and are not any more: the kernel does not switch them on again after a detach.
+// compareFeatures returns the names of the features that were on before an attach and are off after it, sorted. lost are those
+// that were asked for before and are not any more: the kernel does not switch them on again after a detach. What was asked for
+// need not have been on.
 func compareFeatures(before, after features) (off, lost []string) {
 	for _, name := range slices.Sorted(maps.Keys(before)) {
 		then, now := before[name], after[name]
-		if !then.Active || now.Active {
-			continue
+		if then.Active && !now.Active {
+			off = append(off, name)
 		}
-		off = append(off, name)
 		if then.Requested && !now.Requested {
 			lost = append(lost, name)
 		}
@@ -56,9 +57,33 @@ var lostInGenericMode = []string{rxGROHW, rxLRO}
 // interface below, whose LRO generic mode switches off too. The names of the fields are in the pins of running systems.
 type switchedOff struct {
 	Index    int      `json:"index"`
-	Identity string   `json:"identity"`       // of identityOf
-	Off      []string `json:"off,omitempty"`  // sorted
-	Lost     []string `json:"lost,omitempty"` // those that are to be restored, sorted; see compareFeatures
+	Identity string   `json:"identity"`         // of identityOf
+	Off      []string `json:"off,omitempty"`    // sorted
+	Lost     []string `json:"lost,omitempty"`   // those that are to be restored, sorted; see compareFeatures
+	Hidden   []string `json:"hidden,omitempty"` // those that the kernel lists as on: see hiddenFeatures
+}
+
+// hiddenFeatures are features that a driver switches off in the device in native mode, and that the kernel goes on to list as on.
+// virtio_net clears all receive offloads (virtnet_clear_guest_offloads of drivers/net/virtio_net.c, at the first program), and
+// restores them at the detach. In older kernels it has LRO instead of hardware GRO.
+var hiddenFeatures = map[string][]string{"virtio_net": {rxGROHW, rxLRO}}
+
+// hidden returns the hidden features of an interface that were on before, if a program is attached to it in native mode.
+func hidden(tool *ethtool.Ethtool, index int, before features) (names []string) {
+	l, err := netlink.LinkByIndex(index)
+	if err != nil || xdp.HookOf(l).Mode != plan.Native {
+		return nil
+	}
+	driver, err := tool.DriverName(l.Attrs().Name)
+	if err != nil {
+		return nil
+	}
+	for _, name := range hiddenFeatures[driver] {
+		if before[name].Active {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // identityOf returns a text that differs between interfaces that have the same index one after the other: that of the hardware,
@@ -142,7 +167,7 @@ func (s featureSnapshot) atRisk() (list []switchedOff) {
 	for _, i := range s {
 		lost := i.inherited
 		for _, name := range lostInGenericMode {
-			if was := i.before[name]; was.Active && was.Requested {
+			if i.before[name].Requested {
 				lost = union(lost, []string{name})
 			}
 		}
@@ -166,9 +191,13 @@ func (s featureSnapshot) compare() (list []switchedOff) {
 			continue
 		}
 		off, lost := compareFeatures(i.before, after)
-		off, lost = union(off, i.inherited), union(lost, i.inherited)
-		if len(off) > 0 {
-			list = append(list, switchedOff{i.link.Attrs().Index, identityOf(i.link), off, lost})
+		now := switchedOff{
+			Index: i.link.Attrs().Index, Identity: identityOf(i.link),
+			Lost: union(lost, i.inherited), Hidden: hidden(tool, i.link.Attrs().Index, i.before),
+		}
+		now.Off = union(union(off, i.inherited), now.Hidden)
+		if len(now.Off) > 0 || len(now.Lost) > 0 {
+			list = append(list, now)
 		}
 	}
 	return list
@@ -296,10 +325,10 @@ func (f folder) saveFeatures(list []switchedOff) error {
 	if err != nil {
 		return err
 	}
-	if len(text) >= unix.PathMax { // of many interfaces: what is to be restored is more important
+	if len(text) >= unix.PathMax { // of many interfaces: what is to be restored is kept
 		list = slices.Clone(list)
 		for i := range list {
-			list[i].Off = list[i].Lost
+			list[i].Off = nil
 		}
 		if text, err = json.Marshal(list); err != nil {
 			return err
@@ -386,7 +415,7 @@ func stillOff(list []switchedOff) (off []plan.SwitchedOff) {
 		if err != nil {
 			continue
 		}
-		names := slices.DeleteFunc(slices.Clone(s.Off), func(name string) bool { return now[name].Active })
+		names := slices.DeleteFunc(slices.Clone(s.Off), func(name string) bool { return now[name].Active && !slices.Contains(s.Hidden, name) })
 		if len(names) > 0 {
 			off = append(off, plan.SwitchedOff{Interface: l.Attrs().Name, Features: names})
 		}
