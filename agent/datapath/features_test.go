@@ -276,6 +276,40 @@ func TestFeaturesAreRestoredAtDetach(t *testing.T) {
 	}
 }
 
+// An attach that is killed leaves the record that was made before it, and counts without a link, or nothing else.
+func TestFeaturesAreRestoredAfterAnAttachThatWasKilled(t *testing.T) {
+	for _, pins := range [][]string{{"counts", "features"}, {"features"}} {
+		t.Run(strings.Join(pins, " and "), func(t *testing.T) {
+			h := newHost(t)
+			h.mustAttach(t, plan.Generic)
+			h.lost(t, lostFeature)
+			for _, name := range h.pins(t) {
+				if slices.Contains(pins, name) {
+					continue
+				}
+				if err := os.Remove(h.folder(h.index).path + "/" + name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.waitUnhooked(t, nil)
+			h.open(t)
+			for _, a := range h.attached(t) { // which removes folders without counts
+				h.net.Do(func() {
+					if err := h.Detach(a); err != nil {
+						t.Fatal(err)
+					}
+				})
+			}
+			if !slices.Contains(h.active(t, nasty), lostFeature) {
+				t.Errorf("%s is off", lostFeature)
+			}
+			if _, err := os.Stat(h.folder(h.index).path); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the folder of the pins: %v", err)
+			}
+		})
+	}
+}
+
 func replaceRecord(t *testing.T, h *host, text string) {
 	t.Helper()
 	pin := h.folder(h.index).featuresPin()
@@ -603,6 +637,25 @@ func TestVirtioNetHasItsFeaturesBack(t *testing.T) {
 			}
 		})
 	}
+	t.Run("with a shared hook", func(t *testing.T) {
+		h := newHost(t)
+		index := h.card(t)
+		before := h.active(t, aggregatingCard)
+		h.net.Do(func() {
+			if err := h.Attach(plan.Attachment{Index: index, Name: aggregatingCard, Mode: plan.Generic, ViaDispatcher: true}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		want := []plan.SwitchedOff{{Interface: aggregatingCard, Features: missing(before, h.active(t, aggregatingCard))}}
+		if diff := cmp.Diff(want, h.onlyAttached(t).SwitchedOff); diff != "" || len(want[0].Features) == 0 {
+			t.Errorf("switched off (-want +got):\n%s", diff)
+		}
+		h.mustDetach(t)
+		if diff := cmp.Diff(before, h.active(t, aggregatingCard)); diff != "" {
+			t.Errorf("features after the detach (-before +after):\n%s", diff)
+		}
+		h.expectNothingShared(t)
+	})
 	t.Run("by xdpcount", func(t *testing.T) {
 		h, u := newHost(t), newUnpinned(t)
 		index := h.card(t)
