@@ -184,6 +184,20 @@ func TestPeerInAnotherNamespaceIsNotCompared(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	pair := &netlink.Veth{LinkAttrs: named("v0"), PeerName: "v1"} // v0 has the index that the peer has there
+	h.net.Do(func() {
+		l, err := netlink.LinkByIndex(h.index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair.Index = l.Attrs().ParentIndex
+	})
+	h.add(t, pair)
+	h.net.Do(func() {
+		if list := affected(h.index); len(list) != 1 || list[0].Attrs().Index != h.index {
+			t.Errorf("compared are %v", list)
+		}
+	})
 	h.mustAttach(t, plan.Native)
 	if a := h.onlyAttached(t); a.SwitchedOff != nil {
 		t.Errorf("switched off: %v", a.SwitchedOff)
@@ -240,13 +254,17 @@ func TestFeaturesAreRestoredAtDetach(t *testing.T) {
 		detach  func(*testing.T, *host)
 		restore bool
 	}{
-		"by the agent":                     {restore: true},
-		"by an agent that has restarted":   {before: func(t *testing.T, h *host) { h.open(t) }, restore: true},
-		"by cleaning the node":             {detach: func(t *testing.T, h *host) { h.cleanup(t) }, restore: true},
-		"the program was detached before":  {before: detachLink, restore: true},
-		"the interface has another name":   {before: func(t *testing.T, h *host) { h.net.Rename(t, nasty, "new"); h.net.Rename(t, "new", nasty) }, restore: true},
-		"another interface has the index":  {before: setAddress},
-		"another program is on the hook":   {before: func(t *testing.T, h *host) { detachLink(t, h); h.holdByLink(t, h.index, link.XDPGenericMode) }},
+		"by the agent":                    {restore: true},
+		"by an agent that has restarted":  {before: func(t *testing.T, h *host) { h.open(t) }, restore: true},
+		"by cleaning the node":            {detach: func(t *testing.T, h *host) { h.cleanup(t) }, restore: true},
+		"the program was detached before": {before: detachLink, restore: true},
+		"the interface has another name":  {before: func(t *testing.T, h *host) { h.net.Rename(t, nasty, "new"); h.net.Rename(t, "new", nasty) }, restore: true},
+		"another interface has the index": {before: setAddress},
+		"another program is on the hook":  {before: func(t *testing.T, h *host) { detachLink(t, h); h.holdByLink(t, h.index, link.XDPGenericMode) }},
+		"another program is above": {before: func(t *testing.T, h *host) {
+			above, _ := h.add(t, &netlink.Macvlan{LinkAttrs: on(h.index, "above"), Mode: netlink.MACVLAN_MODE_BRIDGE})
+			h.holdByLink(t, above, link.XDPGenericMode)
+		}},
 		"somebody has switched it on":      {before: func(t *testing.T, h *host) { h.switchFeature(t, nasty, lostFeature, true) }, restore: true},
 		"the record is of another version": {before: func(t *testing.T, h *host) { replaceRecord(t, h, "[") }},
 		"there is no record":               {before: func(t *testing.T, h *host) { replaceRecord(t, h, "") }},
