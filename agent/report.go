@@ -120,11 +120,11 @@ func (a *Agent) entries(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1al
 				h.Refused = nil // nobody asks for native mode any more
 			}
 			e.Reason, e.Message = attachedRemark(h, i, s.tunnels)
-			e.SwitchedOff = switchedOff(h.SwitchedOff)
 			if h.ViaDispatcher {
 				e.Coexistence = v1alpha1.CoexistenceDispatcher
 			}
 			booked(&e, h.Map)
+			e.SwitchedOff = switchedOff(h.SwitchedOff)
 		} else {
 			e.State, e.Counters = v1alpha1.InterfaceFailed, uids(o.selected[i.Index])
 			e.Reason, e.Message = failure(o.failed[i.Index], i)
