@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -313,7 +314,7 @@ func (a *Agent) attach(ctx context.Context, attachments []plan.Attachment, inter
 	refused := map[int]refusal{}
 	for _, attachment := range attachments {
 		now := refusal{wish: attachment, mtu: present[attachment.Index].MTU, at: a.Clock.Now()}
-		if last, ok := a.refused[attachment.Index]; ok && last.wish == now.wish && last.mtu == now.mtu && now.at.Sub(last.at) < driverRetryInterval {
+		if last, ok := a.refused[attachment.Index]; ok && reflect.DeepEqual(last.wish, now.wish) && last.mtu == now.mtu && now.at.Sub(last.at) < driverRetryInterval {
 			failed[attachment.Index], refused[attachment.Index] = last.err, last
 			continue
 		}

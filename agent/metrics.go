@@ -25,6 +25,9 @@ var (
 	interfaceAttached = metric.Gauge("xdpcounter_interface_attached", "1",
 		"1 if the selected interface is counted, 0 if it is not. mode is the attach mode in use. reason says why it is not counted, why it is counted in generic mode, or what it counts twice.",
 		"1 per selected interface that is not skipped (CountedElsewhere), and 1 per other mode that a younger XDPCounter requests for it", "interface", "mode", "requested_mode", "reason")
+	featuresSwitchedOff = metric.Gauge("xdpcounter_interface_features_switched_off", "features",
+		"Number of features, such as segmentation offloads, that the kernel or the driver has switched off because the program was attached: on the interface, on the peer of a veth, and on interfaces below. status.interfaces[].switchedOff of the XDPNodeState has their names.",
+		"1 per counted interface", "interface")
 	programInfo = metric.Gauge("xdpcounter_program_info", "1",
 		"Always 1. tag is the kernel's hash of the instructions of the program that counts on the interface.",
 		"1 per counted interface", "interface", "tag")
@@ -54,7 +57,7 @@ var (
 // Metrics lists the metrics of an agent, in the order of docs/metrics.md.
 func Metrics() []*metric.Definition {
 	return []*metric.Definition{
-		packetsTotal, bytesTotal, interfaceAttached, programInfo, programRuns, programRunTime, agentInfo,
+		packetsTotal, bytesTotal, interfaceAttached, featuresSwitchedOff, programInfo, programRuns, programRunTime, agentInfo,
 		snapshotDuration, snapshotSuccess, passDuration, passSuccess, netlinkResyncs, reportWrites,
 	}
 }
@@ -64,7 +67,7 @@ const fixedSeries = 9
 
 // MaxSeries returns the maximum number of series of an agent that counts the given number of interfaces, and the given
 // number of classes added up over all interfaces, if no two XDPCounters request different modes for an interface.
-func MaxSeries(interfaces, classes int) int { return 2*classes + 4*interfaces + fixedSeries }
+func MaxSeries(interfaces, classes int) int { return 2*classes + 5*interfaces + fixedSeries }
 
 // Collector implements prometheus.Collector for an agent. It reads the kernel at each scrape, and keeps no counts.
 type Collector struct {
@@ -172,6 +175,9 @@ func (o observation) counts() (list []prometheus.Metric) {
 func (o observation) attached() (list []prometheus.Metric) {
 	for _, w := range o.interfaceMetrics {
 		list = append(list, interfaceAttached.With(metric.Bool(w.attached), w.name, string(w.mode), string(w.requested), w.reason))
+		if w.attached {
+			list = append(list, featuresSwitchedOff.With(float64(w.switchedOff), w.name))
+		}
 	}
 	return list
 }

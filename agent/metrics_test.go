@@ -74,7 +74,10 @@ func busy() observation {
 				{Name: "eth0", State: v1alpha1.InterfaceAttached, RequestedMode: v1alpha1.AttachAuto, Mode: v1alpha1.AttachNative},
 				{Name: "eth0", State: v1alpha1.InterfaceFailed, RequestedMode: v1alpha1.AttachGeneric, Reason: v1alpha1.ReasonModeConflict, Counters: uids([]string{"x"})},
 				{Name: "eth0", State: v1alpha1.InterfaceFailed, RequestedMode: v1alpha1.AttachGeneric, Reason: v1alpha1.ReasonModeConflict, Counters: uids([]string{"y"})},
-				{Name: "a\xff\"\\\nb", State: v1alpha1.InterfaceAttached, RequestedMode: v1alpha1.AttachAuto, Mode: v1alpha1.AttachGeneric},
+				{
+					Name: "a\xff\"\\\nb", State: v1alpha1.InterfaceAttached, RequestedMode: v1alpha1.AttachAuto, Mode: v1alpha1.AttachGeneric,
+					SwitchedOff: []v1alpha1.SwitchedOffFeatures{{Interface: "a", Features: []string{"rx-gro-hw", "rx-lro"}}, {Interface: "b", Features: []string{"rx-lro"}}},
+				},
 				{Name: "taken", State: v1alpha1.InterfaceFailed, RequestedMode: v1alpha1.AttachNative, Reason: v1alpha1.ReasonXDPHookInUse},
 				{Name: "shared", State: v1alpha1.InterfaceAttached, RequestedMode: v1alpha1.AttachAuto, Mode: v1alpha1.AttachNative, Coexistence: v1alpha1.CoexistenceDispatcher},
 				{Name: "bond0", State: v1alpha1.InterfaceSkipped, RequestedMode: v1alpha1.AttachAuto, Reason: v1alpha1.ReasonCountedElsewhere, Counters: uids([]string{"x"})},

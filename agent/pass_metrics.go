@@ -26,11 +26,13 @@ type passResults struct {
 	writes           map[string]uint64 // of reports, by result
 }
 
-// interfaceMetric is the series of xdpcounter_interface_attached for an interface and a requested mode.
+// interfaceMetric is the series of xdpcounter_interface_attached for an interface and a requested mode, and the number of
+// xdpcounter_interface_features_switched_off if the interface is attached.
 type interfaceMetric struct {
 	name, reason    string
 	mode, requested v1alpha1.AttachMode
 	attached        bool
+	switchedOff     int // how many features
 }
 
 // interfaceMetricsOf returns the series for the interfaces of a report, each once: two counters may request the same mode
@@ -42,7 +44,10 @@ func interfaceMetricsOf(interfaces []v1alpha1.NodeInterface) []interfaceMetric {
 		if i.State == v1alpha1.InterfaceDetaching || i.State == v1alpha1.InterfaceSkipped {
 			continue
 		}
-		m := interfaceMetric{i.Name, i.Reason, i.Mode, i.RequestedMode, i.State == v1alpha1.InterfaceAttached}
+		m := interfaceMetric{i.Name, i.Reason, i.Mode, i.RequestedMode, i.State == v1alpha1.InterfaceAttached, 0}
+		for _, s := range i.SwitchedOff {
+			m.switchedOff += len(s.Features)
+		}
 		if !known[m] {
 			known[m] = true
 			list = append(list, m)

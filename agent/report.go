@@ -124,6 +124,7 @@ func (a *Agent) entries(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1al
 				e.Coexistence = v1alpha1.CoexistenceDispatcher
 			}
 			booked(&e, h.Map)
+			e.SwitchedOff = switchedOff(h.SwitchedOff)
 		} else {
 			e.State, e.Counters = v1alpha1.InterfaceFailed, uids(o.selected[i.Index])
 			e.Reason, e.Message = failure(o.failed[i.Index], i)
@@ -131,6 +132,15 @@ func (a *Agent) entries(s nodeSnapshot, o outcome, ledger traffic.Ledger) []v1al
 		list = append(list, e)
 	}
 	return list
+}
+
+// switchedOff returns what an entry has about switched off features: not more than the API allows.
+func switchedOff(list []plan.SwitchedOff) (off []v1alpha1.SwitchedOffFeatures) {
+	for _, s := range list[:min(len(list), v1alpha1.MaxSwitchedOffInterfaces)] {
+		features := s.Features[:min(len(s.Features), v1alpha1.MaxSwitchedOffFeatures)]
+		off = append(off, v1alpha1.SwitchedOffFeatures{Interface: format.Printable(s.Interface), Features: features})
+	}
+	return off
 }
 
 // rejections returns the entries of interfaces that counters select and that are not counted for them. If several counters have

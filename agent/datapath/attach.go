@@ -86,7 +86,7 @@ func (d *Datapath) attach(a plan.Attachment) error {
 func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, f.remove())
+			err = errors.Join(err, restoreFeatures(f.loadFeatures()), f.remove())
 			d.removeEmpty()
 		}
 	}()
@@ -99,12 +99,24 @@ func (d *Datapath) attachNew(f folder, a plan.Attachment) (err error) {
 	}
 	defer counts.Close()
 	before := readDeviceFacts(a.Index)
+	features, err := d.beginFeatures(f, a.Index)
+	if err != nil {
+		return err
+	}
 	l, program, refused, err := attachLink(&d.extack, d.spec, counts, a)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	defer program.Close()
+	defer func() {
+		if err != nil {
+			_ = l.Detach() // at once, so that features can be restored
+		}
+	}()
+	if err := f.endFeatures(features); err != nil {
+		return err
+	}
 	if refused != nil {
 		if err := f.saveFallbackReason(refused, before); err != nil {
 			return err
@@ -151,6 +163,9 @@ func attachLink(listener *extackListener, spec *ebpf.CollectionSpec, counts *ebp
 		}
 		// Without a mode in the flags the kernel does not try generic mode after an error.
 		l, program, native := attachIn(plan.Native, listener, spec, counts, a.Index)
+		if errors.Is(native, plan.ErrOffloadConflict) && switchOff(a.Index, lostInGenericMode) { // as generic mode would do
+			l, program, native = attachIn(plan.Native, listener, spec, counts, a.Index)
+		}
 		if native == nil || !xdp.AnotherVariantMayWork(native) {
 			return l, program, nil, native
 		}
@@ -205,7 +220,8 @@ func free(index int) error {
 	return nil
 }
 
-// Detach detaches the program whose pins are in the folder a.Pin, and removes its counts. It is no error if there is none.
+// Detach detaches the program whose pins are in the folder a.Pin, restores the interface's features, and removes the counts. It is
+// no error if there is none. If features cannot be restored, the program is detached all the same, and it is not tried again.
 func (d *Datapath) Detach(a plan.Attachment) error {
 	f := folder{path: filepath.Clean(a.Pin)}
 	if !slices.ContainsFunc(d.layouts, func(l *layout) bool { return filepath.Dir(f.path) == d.layoutPins(l) }) {
@@ -218,7 +234,7 @@ func (d *Datapath) Detach(a plan.Attachment) error {
 	return nil
 }
 
-// detach detaches the program and removes the folder.
+// detach detaches the program, restores the features that it has switched off, and removes the folder.
 func (d *Datapath) detach(f folder) error {
 	if err := detachLink(f.linkPin()); err != nil {
 		return err
@@ -226,7 +242,7 @@ func (d *Datapath) detach(f folder) error {
 	if err := d.leaveDispatcher(f); err != nil {
 		return err
 	}
-	return f.remove()
+	return errors.Join(restoreFeatures(f.loadFeatures()), f.remove()) // an error of the first must not keep the pins
 }
 
 // detachLink detaches the link that is pinned there, if it is one. Without that the kernel detaches it some time after the

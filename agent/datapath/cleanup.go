@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Cleanup detaches and removes everything of the project in the bpffs, of any layout, also of unknown ones. It continues
-// after errors. It is no error if there is nothing. The error wraps plan.ErrUpperHasProgram if our program cannot be removed
-// from a dispatcher because an interface above has another program.
+// Cleanup detaches and removes everything of the project in the bpffs, of any layout, also of unknown ones, and restores features
+// of interfaces as Detach does. It continues after errors. It is no error if there is nothing. The error wraps
+// plan.ErrUpperHasProgram if our program cannot be removed from a dispatcher because an interface above has another program.
 //
 // It leaves what belongs to another network namespace in which a program of ours is attached, and returns these folders.
 func (d *Datapath) Cleanup() (others []string, err error) {
@@ -30,7 +30,7 @@ func (d *Datapath) Cleanup() (others []string, err error) {
 		}
 	}
 	if err == nil { // after an error the maps are needed to find our programs in dispatchers
-		err = d.removeAll(others)
+		err = errors.Join(d.restoreAll(), d.removeAll(others))
 	}
 	if err != nil {
 		return others, permission(fmt.Errorf("clean up %s: %w", d.root(), err))
@@ -40,7 +40,7 @@ func (d *Datapath) Cleanup() (others []string, err error) {
 
 func (d *Datapath) detachAll(except []string) error {
 	return d.walk(except, func(path string, entry fs.DirEntry) error {
-		if entry.IsDir() {
+		if entry.IsDir() || entry.Type() == fs.ModeSymlink { // to follow a link with a long text is an error
 			return nil
 		}
 		// a pin of any kind

@@ -5,6 +5,7 @@
 //
 //	<bpffs>/xdp-operator/v<layout>/<netns>/<ifindex>/counts     the map, one table per possible CPU (bpf/counter.h)
 //	                                                /refusal    a symbolic link without a target file: why Auto is generic here
+//	                                                /features   a symbolic link without a target file: what the attach has switched off
 //	                                                /program    the program that counts into it
 //	                                                /link       the attachment of the program to the interface
 //
@@ -67,6 +68,8 @@ type Datapath struct {
 	mtus map[uint32]int
 	// modes has, by map ID, the mode of the attachment, which does not change.
 	modes map[uint32]plan.Mode
+	// switchedOff has, by map ID, which features the attachment has switched off.
+	switchedOff map[uint32][]plan.SwitchedOff
 
 	mu     sync.Mutex
 	tables map[uint32]table // by map ID, mapped at the first read
@@ -93,7 +96,8 @@ func Open(bpffs, bootID string) (*Datapath, error) {
 	}
 	d := &Datapath{
 		bpffs: bpffs, netns: netns, bootID: bootID, cpus: cpus, layouts: layouts(), spec: spec,
-		mtus: map[uint32]int{}, modes: map[uint32]plan.Mode{}, tables: map[uint32]table{},
+		mtus: map[uint32]int{}, modes: map[uint32]plan.Mode{},
+		switchedOff: map[uint32][]plan.SwitchedOff{}, tables: map[uint32]table{},
 	}
 	d.tags = newTags(&d.spec)
 	return d, nil
@@ -167,6 +171,7 @@ func (d *Datapath) listAttached() ([]plan.Attachment, error) {
 	}
 	maps.DeleteFunc(d.mtus, func(id uint32, _ int) bool { return gone(id) })
 	maps.DeleteFunc(d.modes, func(id uint32, _ plan.Mode) bool { return gone(id) })
+	maps.DeleteFunc(d.switchedOff, func(id uint32, _ []plan.SwitchedOff) bool { return gone(id) })
 	return attached, nil
 }
 
@@ -176,6 +181,7 @@ func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attach
 	if err != nil || a.Index == 0 {
 		return a, err
 	}
+	a.SwitchedOff = d.featuresOff(f, a.Map)
 	if a.ViaDispatcher {
 		a.Outdated, err = d.otherMember(f, a)
 		return a, err
@@ -189,6 +195,7 @@ func (d *Datapath) attachment(f folder, interfaces []net.Interface) (plan.Attach
 	a.Outdated = d.mtuChanged(a, interfaces) || other || f.layout != d.current()
 	a.CountsAggregates = d.countsAggregates(f, d.modes[a.Map])
 	if then, refused := f.loadFallbackReason(); refused != nil {
+		then.Offloads = notLost(then.Offloads, f.loadFeatures(), a.Index)
 		a.Improved = then.improved(refused, readDeviceFacts(a.Index))
 	}
 	return a, err
@@ -207,7 +214,7 @@ func (d *Datapath) mtuChanged(a plan.Attachment, interfaces []net.Interface) boo
 	return d.mtus[a.Map] != interfaces[at].MTU
 }
 
-// pinned returns the attachment of a folder without Outdated and Improved.
+// pinned returns the attachment of a folder without Outdated, Improved and SwitchedOff.
 func (d *Datapath) pinned(f folder) (plan.Attachment, error) {
 	counts, id, err := d.counts(f)
 	if err != nil {

@@ -99,7 +99,7 @@ func TestUpdateKeepsTheCounts(t *testing.T) {
 	}
 	h.traffic(t, 10)
 	h.expectCounted(t)
-	if names := h.pins(t); !cmp.Equal(names, []string{"counts", "link", "program"}) {
+	if names := h.pins(t); !cmp.Equal(names, []string{"counts", "features", "link", "program"}) {
 		t.Errorf("pins after the update: %v", names)
 	}
 }
@@ -136,7 +136,7 @@ func TestUpdateInterruptedBeforeTheProgramWasPinned(t *testing.T) {
 	if a := h.onlyAttached(t); a.Outdated {
 		t.Errorf("still outdated: %+v", a)
 	}
-	if names := h.pins(t); !cmp.Equal(names, []string{"counts", "link", "program"}) {
+	if names := h.pins(t); !cmp.Equal(names, []string{"counts", "features", "link", "program"}) {
 		t.Errorf("pins after the update: %v", names)
 	}
 	h.traffic(t, 3)

@@ -56,7 +56,7 @@ func (d *Datapath) attachToDispatcher(f folder, a plan.Attachment) (err error) {
 		}
 		defer func() {
 			if err != nil {
-				err = errors.Join(err, f.remove())
+				err = errors.Join(err, restoreFeatures(f.loadFeatures()), f.remove())
 				d.removeEmpty()
 			}
 		}()
@@ -67,6 +67,17 @@ func (d *Datapath) attachToDispatcher(f folder, a plan.Attachment) (err error) {
 		if id, err = mapID(counts); err != nil {
 			return err
 		}
+		features, err := d.beginFeatures(f, a.Index)
+		if err != nil {
+			return err
+		}
+		if err := d.joinDispatcher(f, a, counts, id); err != nil {
+			return err
+		}
+		if err := f.endFeatures(features); err != nil {
+			return errors.Join(err, d.leaveDispatcher(f))
+		}
+		return nil
 	case err != nil:
 		return permission(err)
 	default:

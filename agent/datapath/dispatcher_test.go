@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/xdp-operator/xdp-operator/agent/plan"
 	"github.com/xdp-operator/xdp-operator/test/kernels/report"
 )
@@ -16,6 +18,7 @@ import (
 // kernels all take it.
 func TestASharedHookOrWhyNot(t *testing.T) {
 	h := newHost(t)
+	before := h.active(t, "peer")
 	var err error
 	h.net.Do(func() {
 		err = h.Attach(plan.Attachment{Index: h.index, Name: "eth0", Mode: plan.Native, ViaDispatcher: true})
@@ -31,10 +34,17 @@ func TestASharedHookOrWhyNot(t *testing.T) {
 	if a := h.onlyAttached(t); !a.ViaDispatcher || a.Index != h.index || a.Outdated {
 		t.Errorf("attached is %+v", a)
 	}
+	off := []plan.SwitchedOff{{Interface: "peer", Features: missing(before, h.active(t, "peer"))}}
+	if a := h.onlyAttached(t); !cmp.Equal(off, a.SwitchedOff) {
+		t.Errorf("switched off: %v, want %v", a.SwitchedOff, off)
+	}
 	h.traffic(t, 10)
 	h.expectCounted(t)
 	h.cleanup(t)
 	h.expectUnhooked(t)
+	if after := h.active(t, "peer"); !cmp.Equal(before, after) {
+		t.Errorf("features of the peer: %v, before: %v", after, before)
+	}
 	h.expectNothingShared(t)
 }
 

@@ -89,10 +89,14 @@ func (d *Datapath) move(l link.Link, state linkState, old, to folder) (err error
 	return finishMove(old, to)
 }
 
-// finishMove moves the pins of the fallbackReason, if there is one, and of the link to the folder of the program that runs.
+// finishMove moves the pins of the fallbackReason and of the features, if there are any, and of the link to the folder of the
+// program that runs.
 func finishMove(old, to folder) error {
 	if err := os.Rename(old.fallbackReasonPin(), to.fallbackReasonPin()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return permission(fmt.Errorf("move the reason for generic mode: %w", err))
+	}
+	if err := os.Rename(old.featuresPin(), to.featuresPin()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return permission(fmt.Errorf("move the switched off features: %w", err))
 	}
 	if err := os.Rename(old.linkPin(), to.linkPin()); err != nil {
 		return permission(fmt.Errorf("pin the link: %w", err))

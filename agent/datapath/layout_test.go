@@ -106,6 +106,11 @@ func TestUpgradeToAnotherLayoutLosesNothing(t *testing.T) {
 		old := h.expectMoved(t, before)
 		h.mustAttach(t, plan.Native) // changes nothing
 		h.expectMoved(t, before)
+		for _, a := range h.attached(t) {
+			if a.Index != 0 && (len(a.SwitchedOff) == 0 || !cmp.Equal(a.SwitchedOff, before.SwitchedOff)) {
+				t.Errorf("switched off: %v, before: %v", a.SwitchedOff, before.SwitchedOff)
+			}
+		}
 
 		readings, err := h.Read()
 		if err != nil {

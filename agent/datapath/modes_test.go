@@ -380,6 +380,18 @@ func TestNotes(t *testing.T) {
 	h.expectNothingPinned(t)
 }
 
+// The kernel does not look up a name of more than 255 bytes, which the target of the symbolic link is for it.
+func TestCleanupOfALongFallbackReason(t *testing.T) {
+	h := newHost(t)
+	h.mustAttach(t, plan.Generic)
+	if err := h.folder(h.index).saveFallbackReason(errors.New(strings.Repeat("x", longestMessage)), deviceFacts{}); err != nil {
+		t.Fatal(err)
+	}
+	h.cleanup(t)
+	h.expectUnhooked(t)
+	h.expectNothingPinned(t)
+}
+
 // TestFallbackReasonFormat: a fallbackReason is in the pins of running systems, so its format must not change.
 func TestFallbackReasonFormat(t *testing.T) {
 	const stored = `{"cause":"MTUTooLarge","message":"x: the MTU is too large for native XDP","situation":{"mtu":9000,"rx":1,"tx":2,"combined":4,"most":8,` +

@@ -186,7 +186,7 @@ func TestProgramFollowsTheMTU(t *testing.T) {
 
 func (h *host) expectPins(t *testing.T) {
 	t.Helper()
-	if names := h.pins(t); !cmp.Equal(names, []string{"counts", "link", "program"}) {
+	if names := h.pins(t); !cmp.Equal(names, []string{"counts", "features", "link", "program"}) {
 		t.Errorf("pins: %v", names)
 	}
 }

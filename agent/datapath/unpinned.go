@@ -34,6 +34,7 @@ type held struct {
 	link    link.Link
 	table   table
 	refused error // why native mode was refused
+	off     []switchedOff
 }
 
 // OpenUnpinned attaches nothing. bootID identifies the kernel's boot in each traffic.MapID.
@@ -84,12 +85,18 @@ func (u *Unpinned) attach(a plan.Attachment) (h held, err error) {
 	if err != nil {
 		return held{}, permission(fmt.Errorf("map the counts into memory: %w", err))
 	}
+	features := readFeatures(a.Index, func() (others []switchedOff) {
+		for _, h := range u.held {
+			others = append(others, h.off...)
+		}
+		return others
+	})
 	l, program, refused, err := attachLink(&u.extack, u.spec, counts, a)
 	if err != nil {
-		return held{}, errors.Join(err, t.unmap())
+		return held{}, errors.Join(err, restoreFeatures(features.compare()), t.unmap())
 	}
 	defer program.Close() // the link keeps it
-	return held{id: id, link: l, table: t, refused: refused}, nil
+	return held{id: id, link: l, table: t, refused: refused, off: features.compare()}, nil
 }
 
 // Attached returns the attachments in the order of their creation, with Index, Program, Map and Refused. Index and Program are
@@ -122,14 +129,19 @@ func (u *Unpinned) Read() ([]traffic.Reading, error) {
 	return readings, nil
 }
 
-// Detach detaches the program from all interfaces immediately; without it the kernel does so some time after Close. The counts
-// can still be read. It is no error if an interface is gone, or if Detach is called twice.
+// Detach detaches the program from all interfaces immediately, without which the kernel does so some time after Close, and
+// restores their features, which the kernel does not do if the process is killed. The counts can still be read. It is no error if
+// an interface is gone, or if Detach is called twice.
 func (u *Unpinned) Detach() error {
 	var errs []error
 	for _, h := range u.held {
 		if err := h.link.Detach(); err != nil {
 			errs = append(errs, fmt.Errorf("detach: %w", xdp.WrapErrno(err)))
 		}
+	}
+	for i := range u.held { // when all are detached: an interface can be below another
+		errs = append(errs, restoreFeatures(u.held[i].off))
+		u.held[i].off = nil
 	}
 	return errors.Join(errs...)
 }

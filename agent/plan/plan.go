@@ -62,4 +62,15 @@ type Attachment struct {
 	Refused error
 	// Improved is set if the cause of Refused may be gone: for example the MTU is smaller, or there are more queues.
 	Improved bool
+
+	// SwitchedOff has the features that the attach has switched off and that were off when they were last read: after the
+	// attach, and when the agent started. It is nil if that is not known, as for attachments of earlier versions.
+	SwitchedOff []SwitchedOff
+}
+
+// SwitchedOff has the features that an attach has switched off on one interface: on its own, on the peer of a veth, or on an
+// interface below. Whoever detaches restores them where the kernel does not.
+type SwitchedOff struct {
+	Interface string   // the name
+	Features  []string // as "ethtool -k" lists them, sorted
 }

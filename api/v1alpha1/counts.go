@@ -139,12 +139,13 @@ func Int64(n uint64) int64 {
 }
 
 // WithoutTotals returns the status without the fields that change with traffic and time. A change of what remains is
-// reported at once.
+// reported at once. switchedOff is left out too: it changes only together with the attachment, and an API server with an earlier
+// CRD does not store it, so that it would be reported again and again.
 func (s XDPNodeStateStatus) WithoutTotals() XDPNodeStateStatus {
 	s.ReportTime, s.NextReportTime, s.ReportBytes = nil, nil, 0
 	s.Interfaces = slices.Clone(s.Interfaces)
 	for i := range s.Interfaces {
-		s.Interfaces[i].Counts = nil
+		s.Interfaces[i].Counts, s.Interfaces[i].SwitchedOff = nil, nil
 	}
 	s.Accounts = slices.Clone(s.Accounts)
 	for i, account := range s.Accounts {

@@ -6,10 +6,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -155,6 +157,47 @@ func TestXDPNodeStateValidation(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		} else if !strings.Contains(err.Error(), tc.message) {
 			t.Errorf("%s: rejected with\n\t%v\nwant it to contain\n\t%s", name, err, tc.message)
+		}
+	}
+}
+
+// TestSwitchedOffFeaturesOfXDPNodeState writes as much as the constants allow, reads it back, and writes more.
+func TestSwitchedOffFeaturesOfXDPNodeState(t *testing.T) {
+	state := &v1alpha1.XDPNodeState{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
+	state.Spec.ReportInterval.Duration = time.Second
+	if err := api.Create(t.Context(), state); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := api.Delete(context.Background(), state); err != nil {
+			t.Error(err)
+		}
+	})
+	var off []v1alpha1.SwitchedOffFeatures
+	for range v1alpha1.MaxSwitchedOffInterfaces {
+		s := v1alpha1.SwitchedOffFeatures{Interface: strings.Repeat(`\x1b`, 15)}
+		for range v1alpha1.MaxSwitchedOffFeatures {
+			s.Features = append(s.Features, strings.Repeat("f", 32)) // ETH_GSTRING_LEN
+		}
+		off = append(off, s)
+	}
+	write := func(off []v1alpha1.SwitchedOffFeatures) error {
+		state.Status.Interfaces = []v1alpha1.NodeInterface{{Name: "eth0", State: v1alpha1.InterfaceAttached, SwitchedOff: off}}
+		return api.Status().Update(t.Context(), state)
+	}
+	if err := write(off); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(off, state.Status.Interfaces[0].SwitchedOff); diff != "" {
+		t.Errorf("read back (-written +read):\n%s", diff)
+	}
+	few := v1alpha1.SwitchedOffFeatures{Interface: "eth0", Features: append(off[0].Features, "more")}
+	for message, list := range map[string][]v1alpha1.SwitchedOffFeatures{
+		"status.interfaces[0].switchedOff: Too many: 17": append(slices.Clone(off), off[0]),
+		"switchedOff[0].features: Too many: 65":          {few},
+	} {
+		if err := write(list); err == nil || !strings.Contains(err.Error(), message) {
+			t.Errorf("%v, want it to contain %q", err, message)
 		}
 	}
 }

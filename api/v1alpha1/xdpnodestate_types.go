@@ -108,6 +108,13 @@ type NodeInterface struct {
 	// +optional
 	// +listType=atomic
 	Counters []types.UID `json:"counters,omitempty"`
+	// switchedOff lists the features that the kernel or the driver has switched off for the program, on this interface, on the
+	// peer of a veth, and on interfaces below. They are on again when the program is detached. They are read when the program
+	// is attached and when the agent starts. The list is empty if an agent of an earlier version has attached the program.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	SwitchedOff []SwitchedOffFeatures `json:"switchedOff,omitempty"`
 	// map is the kernel's ID of the BPF map that holds the counts. It is unique within one boot, see status.agent.bootID.
 	// +optional
 	Map int64 `json:"map,omitempty"`
@@ -117,6 +124,23 @@ type NodeInterface struct {
 	// +kubebuilder:validation:Type=string
 	Counts Counts `json:"counts,omitempty"`
 }
+
+// SwitchedOffFeatures are the features that an attach has switched off on one interface.
+type SwitchedOffFeatures struct {
+	// interface is the name of the interface that has the features.
+	Interface string `json:"interface"`
+	// features lists the names of the features, as "ethtool -k" prints them, for example rx-gro-hw.
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=64
+	Features []string `json:"features"`
+}
+
+// The most that the lists of an entry may have.
+const (
+	MaxSwitchedOffInterfaces = 16
+	MaxSwitchedOffFeatures   = 64
+)
 
 // OmittedInterfaces is the number of interfaces of one counter that are not counted and that status.interfaces does not list.
 type OmittedInterfaces struct {

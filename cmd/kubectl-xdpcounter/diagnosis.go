@@ -23,6 +23,7 @@ type diagnosis struct {
 	ready   bool // whether the counter is Ready, for its current spec
 	tree    branch
 	reasons map[string]occurrences // those with a remedy
+	off     *branch                // which features are switched off, nil if none are
 }
 
 // occurrences is where a reason was found.
@@ -86,6 +87,7 @@ func diagnose(c *v1alpha1.XDPCounter, states []v1alpha1.XDPNodeState, now time.T
 	found := 0
 	good := 0
 	slices.SortFunc(states, func(a, b v1alpha1.XDPNodeState) int { return cmp.Compare(a.Name, b.Name) })
+	d.off = switchedOff(c, states)
 	for i := range states {
 		state := &states[i]
 		if entry := state.Spec.Entry(c.UID); entry == nil || entry.Inactive {

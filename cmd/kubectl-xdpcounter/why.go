@@ -20,7 +20,7 @@ func newWhy(connect func() (*client, error), streams genericiooptions.IOStreams)
 		Use:   "why NAME",
 		Short: "Show why an XDPCounter is not Ready, and what to do",
 		Long: `Show why an XDPCounter is not Ready: a tree of the nodes and interfaces that have failures, and what to do about
-each reason. The exit status is 0 if the XDPCounter is Ready, and 4 if it is not.`,
+each reason. It also lists the features of interfaces that are switched off while they are counted. The exit status is 0 if the XDPCounter is Ready, and 4 if it is not.`,
 		Example: `  kubectl xdpcounter why workers`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -59,10 +59,13 @@ each reason. The exit status is 0 if the XDPCounter is Ready, and 4 if it is not
 	}
 }
 
-// lines returns the tree and what to do, in lines of at most the number of columns. namespace is that of the agents'
+// lines returns the tree, what is switched off and what to do, in lines of at most the number of columns. namespace is that of the agents'
 // pods, "" if it is not known.
 func (d diagnosis) lines(c *v1alpha1.XDPCounter, namespace string, columns int) []string {
 	lines := d.tree.lines(columns)
+	if d.off != nil {
+		lines = append(append(lines, ""), d.off.lines(columns)...)
+	}
 	if todo := d.whatToDo(c, namespace); todo != nil {
 		lines = append(append(lines, ""), todo.lines(columns)...)
 	}

@@ -32,6 +32,12 @@ func omitting(s v1alpha1.XDPNodeState, numbers v1alpha1.OmittedInterfaces) v1alp
 	return s
 }
 
+// slowed adds features that the attach has switched off to an interface of the node.
+func slowed(s v1alpha1.XDPNodeState, i int, off ...v1alpha1.SwitchedOffFeatures) v1alpha1.XDPNodeState {
+	s.Status.Interfaces[i].SwitchedOff = off
+	return s
+}
+
 func TestWhy(t *testing.T) {
 	c := aCounter("workers", traffic.Totals{})
 	other := aCounter("other", traffic.Totals{})
@@ -56,6 +62,9 @@ func TestWhy(t *testing.T) {
 	inactive := fails(node("n9"), 0, v1alpha1.ReasonAttachFailed, "of a counter that no longer selects this node")
 	inactive.Spec.Counters[0].Inactive = true
 
+	aggregation := func(name string) v1alpha1.SwitchedOffFeatures {
+		return v1alpha1.SwitchedOffFeatures{Interface: name, Features: []string{"rx-gro-hw", "rx-lro"}}
+	}
 	for name, test := range map[string]struct {
 		counter v1alpha1.XDPCounter
 		states  []v1alpha1.XDPNodeState
@@ -76,6 +85,18 @@ func TestWhy(t *testing.T) {
 		"interfaces that are not listed": {
 			is(metav1.ConditionFalse, v1alpha1.ReasonPartiallyAttached, "1 of 1 node has failures: n1/eth0 (XDPHookInUse) and 3900 more", func(c *v1alpha1.XDPCounter) { c.Status.Nodes.Selected = 1 }),
 			[]v1alpha1.XDPNodeState{omitting(fails(node("n1"), 0, v1alpha1.ReasonXDPHookInUse, hookInUse), v1alpha1.OmittedInterfaces{UID: c.UID, Failed: 3850, Pending: 50, Skipped: 7})}, false,
+		},
+		"switched off features": {
+			c,
+			[]v1alpha1.XDPNodeState{
+				slowed(node("n1"), 0, aggregation("eth0")), slowed(node("n2"), 0, aggregation("eth0")), slowed(node("n3"), 0, aggregation("eth0")),
+				slowed(slowed(node("n4"), 0, aggregation("eth0")), 1, v1alpha1.SwitchedOffFeatures{Interface: "v1", Features: []string{"tx-tcp-segmentation", "tx-udp-segmentation"}}),
+				slowed(aNode("n5", -time.Second, traffic.Totals{}, other), 0, aggregation("of-another-counter")),
+			}, true,
+		},
+		"switched off features and a failure": {
+			is(metav1.ConditionFalse, v1alpha1.ReasonPartiallyAttached, "1 of 1 node has failures: n1/eth0 (XDPHookInUse)", func(c *v1alpha1.XDPCounter) { c.Status.Nodes.Selected = 1 }),
+			[]v1alpha1.XDPNodeState{slowed(slowed(fails(node("n1"), 0, v1alpha1.ReasonXDPHookInUse, hookInUse), 0, aggregation("not-attached")), 1, aggregation("eth1.100é-abcde"))}, false,
 		},
 		"suspended":                        {is(metav1.ConditionTrue, v1alpha1.ReasonSuspended, "counting is suspended; the totals are kept", func(c *v1alpha1.XDPCounter) { c.Spec.Suspend = true }), []v1alpha1.XDPNodeState{silent}, true},
 		"no controller":                    {is(metav1.ConditionUnknown, v1alpha1.ReasonPending, "Waiting for the controller", func(c *v1alpha1.XDPCounter) { c.Status.ObservedGeneration, c.Status.Nodes = 0, nil }), nil, false},

@@ -60,6 +60,11 @@ func (g guest) boot(ctx context.Context, each func(line string)) error {
 		return err
 	}
 	defer socket.Close()
+	tap, err := newTap()
+	if err != nil {
+		return errors.Join(err, out.Close())
+	}
+	defer tap.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, g.timeout, fmt.Errorf("it takes longer than %s", g.timeout))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, emulator,
@@ -71,9 +76,12 @@ func (g guest) boot(ctx context.Context, each func(line string)) error {
 		// host does not put frames together.
 		"-netdev", "user,id=net,restrict=on,ipv6=off",
 		"-device", "virtio-net-pci,netdev=net,romfile=,mq=on,vectors=6,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off,guest_csum=off",
+		// Another card, for which it does.
+		"-netdev", "tap,id=tap,fd=4",
+		"-device", "virtio-net-pci,netdev=tap,romfile=",
 		"-kernel", g.kernel.image, "-initrd", g.initrd,
 		"-append", "console=ttyS0 quiet panic=-1 rdinit=/init "+settings)
-	cmd.ExtraFiles = []*os.File{out}
+	cmd.ExtraFiles = []*os.File{out, tap}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

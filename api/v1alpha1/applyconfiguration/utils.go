@@ -46,6 +46,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.RetiredApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Summary"):
 		return &apiv1alpha1.SummaryApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SwitchedOffFeatures"):
+		return &apiv1alpha1.SwitchedOffFeaturesApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Total"):
 		return &apiv1alpha1.TotalApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("XDPCounter"):

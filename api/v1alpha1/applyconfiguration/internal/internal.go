@@ -218,6 +218,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: state
       type:
         namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.InterfaceState
+    - name: switchedOff
+      type:
+        list:
+          elementType:
+            namedType: com.github.xdp-operator.xdp-operator.api.v1alpha1.SwitchedOffFeatures
+          elementRelationship: atomic
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.NodeNumbers
   map:
     fields:
@@ -303,6 +309,18 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
     - name: top
+      type:
+        scalar: string
+- name: com.github.xdp-operator.xdp-operator.api.v1alpha1.SwitchedOffFeatures
+  map:
+    fields:
+    - name: features
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: interface
       type:
         scalar: string
 - name: com.github.xdp-operator.xdp-operator.api.v1alpha1.Total

@@ -37,6 +37,10 @@ type NodeInterfaceApplyConfiguration struct {
 	Message *string `json:"message,omitempty"`
 	// counters lists the UIDs of the counters that select the interface.
 	Counters []types.UID `json:"counters,omitempty"`
+	// switchedOff lists the features that the kernel or the driver has switched off for the program, on this interface, on the
+	// peer of a veth, and on interfaces below. They are on again when the program is detached. They are read when the program
+	// is attached and when the agent starts. The list is empty if an agent of an earlier version has attached the program.
+	SwitchedOff []SwitchedOffFeaturesApplyConfiguration `json:"switchedOff,omitempty"`
 	// map is the kernel's ID of the BPF map that holds the counts. It is unique within one boot, see status.agent.bootID.
 	Map *int64 `json:"map,omitempty"`
 	// counts is the content of the map when it was last added to the accounts. It lists for each class its name, the
@@ -136,6 +140,19 @@ func (b *NodeInterfaceApplyConfiguration) WithMessage(value string) *NodeInterfa
 func (b *NodeInterfaceApplyConfiguration) WithCounters(values ...types.UID) *NodeInterfaceApplyConfiguration {
 	for i := range values {
 		b.Counters = append(b.Counters, values[i])
+	}
+	return b
+}
+
+// WithSwitchedOff adds the given value to the SwitchedOff field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the SwitchedOff field.
+func (b *NodeInterfaceApplyConfiguration) WithSwitchedOff(values ...*SwitchedOffFeaturesApplyConfiguration) *NodeInterfaceApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithSwitchedOff")
+		}
+		b.SwitchedOff = append(b.SwitchedOff, *values[i])
 	}
 	return b
 }
