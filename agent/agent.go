@@ -51,6 +51,8 @@ type Links interface {
 	Primary() (map[int]bool, error)
 	// DecryptsTunnels reports whether packets of IPsec tunnels are decrypted there. False also if that cannot be read.
 	DecryptsTunnels() bool
+	// HasSCTP reports whether the kernel's SCTP is loaded. False also if that cannot be read.
+	HasSCTP() bool
 }
 
 const (
@@ -182,7 +184,7 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 	}
 	var o outcome
 	o.want, o.selected, o.rejected = plan.Desired(asked, s.interfaces, s.attached)
-	if !a.genericIsExact(o.want) {
+	if !a.genericIsRight(o.want) {
 		for i := range o.want {
 			o.want[i].First = ""
 		}
@@ -207,11 +209,12 @@ func (a *Agent) attachSelected(ctx context.Context, spec v1alpha1.XDPNodeStateSp
 	return s, o, nil
 }
 
-// genericIsExact reports whether Auto may choose generic mode because it costs less: whether the frames of aggregates and the
-// packets of IPsec tunnels are counted as they are on the wire. It reads nothing if nothing depends on it.
-func (a *Agent) genericIsExact(want []plan.Attachment) bool {
+// genericIsRight reports whether Auto may choose generic mode because it costs less: whether the frames of aggregates and the
+// packets of IPsec tunnels are counted as they are on the wire, and nobody can send by SCTP. Linux panics when it forwards an
+// aggregate of SCTP that any program in generic mode has seen (docs/datapath.md). It reads nothing if nothing depends on it.
+func (a *Agent) genericIsRight(want []plan.Attachment) bool {
 	return slices.ContainsFunc(want, func(w plan.Attachment) bool { return w.First == plan.Generic }) &&
-		a.Datapath.CountsWireFrames() && !a.Links.DecryptsTunnels()
+		a.Datapath.CountsWireFrames() && !a.Links.DecryptsTunnels() && !a.Links.HasSCTP()
 }
 
 // book reads all maps and adds what they counted to the accounts. If the pins are not visible, it books nothing.

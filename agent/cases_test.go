@@ -217,6 +217,7 @@ func TestModeThatAutoChooses(t *testing.T) {
 		mode                          v1alpha1.AttachMode
 		before                        v1alpha1.AttachMode // what was asked for before
 		noWireFrames, tunnels, shared bool
+		sctp                          bool
 		want                          v1alpha1.AttachMode
 		reason, message               string
 	}{
@@ -224,11 +225,12 @@ func TestModeThatAutoChooses(t *testing.T) {
 		"a veth": {
 			driver: "veth", want: v1alpha1.AttachGeneric, reason: v1alpha1.ReasonGenericIsCheaper, message: cost,
 		},
-		"a veth, and Native is asked for":                            {driver: "veth", mode: v1alpha1.AttachNative, want: v1alpha1.AttachNative},
-		"a veth, and Generic is asked for":                           {driver: "veth", mode: v1alpha1.AttachGeneric, want: v1alpha1.AttachGeneric},
-		"a veth, where generic mode counts aggregates as one packet": {driver: "veth", noWireFrames: true, want: v1alpha1.AttachNative},
-		"a veth, where generic mode counts packets of tunnels twice": {driver: "veth", tunnels: true, want: v1alpha1.AttachNative},
-		"a veth, by a dispatcher":                                    {driver: "veth", shared: true, want: v1alpha1.AttachNative},
+		"a veth, and Native is asked for":                                             {driver: "veth", mode: v1alpha1.AttachNative, want: v1alpha1.AttachNative},
+		"a veth, and Generic is asked for":                                            {driver: "veth", mode: v1alpha1.AttachGeneric, want: v1alpha1.AttachGeneric},
+		"a veth, where generic mode counts aggregates as one packet":                  {driver: "veth", noWireFrames: true, want: v1alpha1.AttachNative},
+		"a veth, where generic mode counts packets of tunnels twice":                  {driver: "veth", tunnels: true, want: v1alpha1.AttachNative},
+		"a veth, and SCTP, aggregates of which make the kernel panic in generic mode": {driver: "veth", sctp: true, want: v1alpha1.AttachNative},
+		"a veth, by a dispatcher":                                                     {driver: "veth", shared: true, want: v1alpha1.AttachNative},
 		"a veth that is attached in native mode": {
 			driver: "veth", before: v1alpha1.AttachNative, want: v1alpha1.AttachNative, reason: v1alpha1.ReasonGenericIsCheaper,
 			message: cost + "; it was attached in native mode before, and Auto changes no mode while it counts",
@@ -249,7 +251,7 @@ func TestModeThatAutoChooses(t *testing.T) {
 				c.Coexistence = v1alpha1.CoexistenceDispatcher
 			}
 			n := newNode(t, c)
-			n.interfaces[1].Driver, n.noWireFrames, n.tunnels = tc.driver, tc.noWireFrames, tc.tunnels
+			n.interfaces[1].Driver, n.noWireFrames, n.tunnels, n.sctp = tc.driver, tc.noWireFrames, tc.tunnels, tc.sctp
 			n.generic = c.AttachMode == v1alpha1.AttachGeneric
 			n.settle()
 			if tc.before != "" {
@@ -266,6 +268,20 @@ func TestModeThatAutoChooses(t *testing.T) {
 				t.Errorf("%s %s %q %q, want %s %q %q", i.State, i.Mode, i.Reason, i.Message, tc.want, tc.reason, tc.message)
 			}
 		})
+	}
+}
+
+// The kernel loads SCTP when the first process uses it.
+func TestAutoLeavesGenericModeWhenSCTPIsLoaded(t *testing.T) {
+	n := newNode(t, counter("a"))
+	n.interfaces[1].Driver = "veth"
+	n.settle()
+	for _, want := range []v1alpha1.AttachMode{v1alpha1.AttachGeneric, v1alpha1.AttachNative, v1alpha1.AttachNative} {
+		if i := n.state().Status.Interfaces[0]; i.Mode != want {
+			t.Errorf("with SCTP %t the mode is %s, want %s", n.sctp, i.Mode, want)
+		}
+		n.sctp = !n.sctp // and it stays native when SCTP is unloaded
+		n.settle()
 	}
 }
 

@@ -40,6 +40,7 @@ type node struct {
 	refuse       map[string]error // Attach's answer by the interface's name
 	generic      bool             // no driver has native XDP
 	hidden       bool             // the pins are not visible
+	sctp         bool             // the kernel's SCTP is loaded
 	noWireFrames bool             // the kernel loads no program that counts the frames of an aggregate
 	tunnels      bool             // IPsec decrypts tunnels
 	asked        bool             // the agent has asked for tunnels
@@ -102,6 +103,8 @@ func (n *node) Primary() (map[int]bool, error) {
 	}
 	return primary, nil
 }
+
+func (n *node) HasSCTP() bool { return n.sctp }
 
 func (n *node) DecryptsTunnels() bool {
 	n.asked = true

@@ -92,4 +92,5 @@ func (l leaving) Primary() (map[int]bool, error) {
 	return primary, err
 }
 
+func (l leaving) HasSCTP() bool         { return false }
 func (l leaving) DecryptsTunnels() bool { return l.n.DecryptsTunnels() }

@@ -77,8 +77,8 @@ func open(o options, list func() ([]plan.Interface, error)) (s source, shown []s
 		return nil, nil, err
 	}
 	for _, a := range planned {
-		if a.First == plan.Generic && (!u.CountsWireFrames() || links.Links{}.DecryptsTunnels()) {
-			a.First = "" // generic mode would not be exact
+		if a.First == plan.Generic && (!u.CountsWireFrames() || links.Links{}.DecryptsTunnels() || links.Links{}.HasSCTP()) {
+			a.First = "" // generic mode would not be exact, or be dangerous: as in the agent
 		}
 		if err := u.Attach(a); err != nil {
 			return nil, nil, errors.Join(explain(err, a, list), u.Close())

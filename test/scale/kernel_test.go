@@ -47,6 +47,7 @@ type pin struct {
 
 // DecryptsTunnels implements agent.Links: there are none.
 func (k *kernel) DecryptsTunnels() bool { return false }
+func (k *kernel) HasSCTP() bool         { return false }
 
 // List implements agent.Links.
 func (k *kernel) List() ([]plan.Interface, error) {

@@ -125,6 +125,7 @@ func (k *Kernel) Primary() (map[int]bool, error) {
 
 // DecryptsTunnels implements agent.Links: there are none.
 func (k *Kernel) DecryptsTunnels() bool { return false }
+func (k *Kernel) HasSCTP() bool         { return false }
 
 // Attached implements agent.Datapath.
 func (k *Kernel) Attached() (list []plan.Attachment, _ error) {
