@@ -51,6 +51,14 @@ type guest struct {
 	console string // a file for what the kernel says
 	memory  string
 	timeout time.Duration
+	network []string // the emulator's options
+}
+
+// gateway is the network of the tests: a card as clouds have it, and a gateway that answers ARP. An XDP program is attached only
+// where the host does not put frames together.
+var gateway = []string{
+	"-netdev", "user,id=net,restrict=on,ipv6=off",
+	"-device", "virtio-net-pci,netdev=net,romfile=,mq=on,vectors=6,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off,guest_csum=off",
 }
 
 // boot runs the guest to its end, and gives line after line of what it reports to each.
@@ -62,17 +70,15 @@ func (g guest) boot(ctx context.Context, each func(line string)) error {
 	defer socket.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, g.timeout, fmt.Errorf("it takes longer than %s", g.timeout))
 	defer cancel()
-	cmd := exec.CommandContext(ctx, emulator,
+	args := append([]string{
 		"-machine", "q35", "-accel", "tcg", "-cpu", processor, "-smp", "2", "-m", g.memory,
 		"-nodefaults", "-display", "none", "-no-reboot",
-		"-serial", "file:"+g.console,
+		"-serial", "file:" + g.console,
 		"-add-fd", "fd=3,set=1", "-chardev", "file,id=report,path=/dev/fdset/1,append=on", "-serial", "chardev:report",
-		// A network card as clouds have it, and a gateway that answers ARP. An XDP program is attached only where the
-		// host does not put frames together.
-		"-netdev", "user,id=net,restrict=on,ipv6=off",
-		"-device", "virtio-net-pci,netdev=net,romfile=,mq=on,vectors=6,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off,guest_csum=off",
 		"-kernel", g.kernel.image, "-initrd", g.initrd,
-		"-append", "console=ttyS0 quiet panic=-1 rdinit=/init "+settings)
+		"-append", "console=ttyS0 quiet panic=-1 rdinit=/init " + settings,
+	}, g.network...)
+	cmd := exec.CommandContext(ctx, emulator, args...)
 	cmd.ExtraFiles = []*os.File{out}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var stderr bytes.Buffer
