@@ -47,7 +47,7 @@ test: controlplane cluster-programs image-tar ## Run every test that this machin
 ##@ Single tests
 
 # What tests which packages. A package that is in no list here is tested by test-unit: by plain Go, without root.
-KERNEL_TESTS := ./bpf ./agent/datapath ./agent/dispatcher ./agent/links ./cmd/xdpcount ./test/bench ./test/oracle ./test/reasons ./test/stacks ./test/util/bpffs ./test/util/netns ./test/util/quiet
+KERNEL_TESTS := ./bpf ./agent/datapath ./agent/dispatcher ./agent/links ./cmd/xdpcount ./test/bench ./test/bench/source ./test/oracle ./test/reasons ./test/stacks ./test/util/bpffs ./test/util/netns ./test/util/quiet
 API_TESTS := ./api/v1alpha1 ./test/plugin
 ENV_TESTS := ./test/env/...
 INTEGRATION_TESTS := ./test/integration/...
@@ -153,6 +153,10 @@ oracle: ## Replay captures and compare every class with tshark: make oracle PCAP
 .PHONY: bench
 bench: ## Measure what counting costs and compare it with the budgets (root, idle machine; QUICK=1: less exact)
 	go run ./test/bench $(if $(QUICK),-quick)
+
+.PHONY: bench-guest
+bench-guest: ## Measure what is left of the traffic of virtio_net in a QEMU guest (root; KERNELS="6.1 6.12")
+	go run ./test/kernels -bench -kernels "$(or $(KERNELS),6.12)"
 
 .PHONY: controlplane
 controlplane: ## Get etcd, kube-apiserver, kube-controller-manager and kubectl (built once, then cached)

@@ -21,15 +21,26 @@ type effort struct {
 	calls  int // of BPF_PROG_TEST_RUN in a turn, each of which is a measurement
 	runs   int // of a program in a call
 	frames int // sent live in a call
+
+	transfer transfer // of what attaching costs
 }
 
 // There are many short calls, of half a millisecond, or 2 ms for live frames. The core can be shared with another CPU, even
 // of another virtual machine, which is active for some milliseconds at a time. The longer a call is, the fewer calls are
 // undisturbed. There are many loads, because they differ by more than half of the measured cost.
 var (
-	full  = effort{loads: 24, rounds: 4, calls: 20, runs: 20_000, frames: 4096}
-	quick = effort{loads: 8, rounds: 2, calls: 20, runs: 10_000, frames: 4096}
+	full = effort{
+		loads: 24, rounds: 4, calls: 20, runs: 20_000, frames: 4096,
+		transfer: transfer{rounds: 25, warmUp: 60 * time.Millisecond, stream: 200 * time.Millisecond, datagrams: 100 * time.Millisecond},
+	}
+	quick = effort{
+		loads: 8, rounds: 2, calls: 20, runs: 10_000, frames: 4096,
+		transfer: transfer{rounds: 3, warmUp: 50 * time.Millisecond, stream: 200 * time.Millisecond, datagrams: 100 * time.Millisecond},
+	}
 )
+
+// emulated is for an emulated machine, which is slow.
+var emulated = transfer{rounds: 15, warmUp: 400 * time.Millisecond, stream: 800 * time.Millisecond, datagrams: 400 * time.Millisecond}
 
 // persistence is the maximum factor by which the number of rounds grows if too many measurements are disturbed.
 const persistence = 3
@@ -73,66 +84,67 @@ func compareCosts(ctx context.Context, out io.Writer, e effort, budgets *ledger)
 	if err := writeCostHeader(out); err != nil {
 		return err
 	}
-	var floor []float64
+	var floor, cycles []float64
 	for _, k := range kinds() {
-		measured, err := measureCosts(ctx, e, w.attach, all, k)
+		measured, cycle, err := measureCosts(ctx, e, w.attach, all, k)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k.name, err)
 		}
 		floor = append(floor, slices.Concat(measured[empty]...)...)
 		c := measured.costs()
-		verdict := ""
-		switch k.budget {
-		case both:
-			verdict = short(c[plain].toReference) + " xdp1 on " + reference + ", no budget"
-		case worst:
-			verdict = budgets.judge("cost of "+k.name, k.budget, c[plain].toReference)
-		default:
-			verdict = budgets.judge("cost of "+k.name, k.budget, c[plain].toXDP1)
-		}
+		cycles = append(cycles, cycle)
+		verdict := k.judge(budgets, c, measured.over(onPlainIPv6), cycle)
 		if err := writeCosts(out, k, c, verdict); err != nil {
 			return err
 		}
 	}
 	_, err = fmt.Fprintf(out, "\nloads: of %d, each with its machine code elsewhere, the cheapest and the dearest\n"+
-		"disturbed: %.0f %% of the measurements of the empty program (a tenth over the undisturbed)\n", e.loads, 100*disturbed(floor))
+		"disturbed: %.0f %% of the measurements of the empty program (a tenth over the undisturbed)\n"+
+		"a cycle of the core: %.3f ns, which is %.2f GHz, by operations that depend on each other\n",
+		e.loads, 100*disturbed(floor), median(cycles), 1/median(cycles))
 	return err
 }
 
-// measureCosts measures the cost of a kind of frame for each program. hold attaches a program to some interface in native
-// mode. Otherwise the kernel would update its dispatcher for direct calls in each test run, which waits twice for all CPUs,
-// about 10 ms each time.
-func measureCosts(ctx context.Context, e effort, hold func(*ebpf.Program) error, all []*instance, k kind) (*samples, error) {
+// measureCosts measures the cost of a kind of frame for each program, and meanwhile how many ns a cycle takes. hold attaches a
+// program to some interface in native mode. Otherwise the kernel would update its dispatcher for direct calls in each test run,
+// which waits twice for all CPUs, about 10 ms each time.
+func measureCosts(ctx context.Context, e effort, hold func(*ebpf.Program) error, all []*instance, k kind) (*samples, float64, error) {
 	var probes []probe
 	loads := [contenders]int{}
 	for _, i := range all {
 		load := loads[i.contender]
 		loads[i.contender]++
 		probes = append(probes, probe{column(i.contender), load, i.program, k.frame.Data})
-		// The reference is measured again, because the speed of the machine can have changed since its row.
-		if (k.budget == worst || k.budget == both) && i.contender == xdp1 {
-			probes = append(probes, probe{xdp1OnReference, load, i.program, kinds()[0].frame.Data})
+		// It is measured again, because the speed of the machine can have changed since its row.
+		if k.headers > 0 && i.contender == plain {
+			probes = append(probes, probe{onPlainIPv6, load, i.program, named("UDP over IPv6").Data})
 		}
 	}
 	var measured samples
+	var cycles []float64
 	for round := 0; round < e.rounds || round < persistence*e.rounds && measured.unsettled(); round++ {
+		some, err := measureCycles(e.calls)
+		if err != nil {
+			return nil, 0, err
+		}
+		cycles = append(cycles, some...)
 		for _, p := range shuffled(probes) {
 			if err := hold(p.program); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 			for range e.calls {
 				if ctx.Err() != nil {
-					return nil, ctx.Err()
+					return nil, 0, ctx.Err()
 				}
 				spent, err := timeRuns(p.program, p.frame, e.runs)
 				if err != nil {
-					return nil, err
+					return nil, 0, err
 				}
 				measured.add(p.column, p.load, float64(spent.Nanoseconds())/float64(e.runs))
 			}
 		}
 	}
-	return &measured, nil
+	return &measured, undisturbed(cycles), nil
 }
 
 // shuffled returns the elements in a random order. In a fixed order some would have an advantage, because the kernel's code

@@ -24,15 +24,21 @@ const (
 type contender int
 
 const (
-	empty contender = iota // the floor
-	xdp1                   // the baseline
-	limit                  // what no counter of packets and bytes can beat
-	plain                  // ours, as attached where frames fit into one buffer
-	jumbo                  // ours, as attached where they do not
+	empty      contender = iota // the floor
+	xdp1                        // the baseline
+	limit                       // what no counter of packets and bytes can beat
+	plain                       // ours, as attached where frames fit into one buffer
+	jumbo                       // ours, as attached where they do not
+	generic                     // ours, as attached in generic mode where no frames of aggregates can be counted
+	wireKfunc                   // ours, as attached in generic mode: counts the frames of aggregates, which it reads by kfuncs
+	wireHelper                  // the same by a helper, on kernels before 6.2
 	contenders
 )
 
-var contenderNames = [contenders]string{"empty", "xdp1", "limit", "ours", "ours, jumbo MTU"}
+var contenderNames = [contenders]string{
+	"empty", "xdp1", "limit", "ours", "ours, jumbo MTU",
+	"ours, aggregates as one", "ours, wire by kfuncs", "ours, wire by helper",
+}
 
 func (c contender) String() string { return contenderNames[c] }
 
@@ -49,7 +55,7 @@ func (c contender) expected(f frames.Frame, n uint64) tally {
 		return tally{uint32(f.Class) % 256: {Packets: n}}
 	case limit:
 		return tally{0: counts}
-	case plain, jumbo:
+	case plain, jumbo, generic, wireKfunc, wireHelper:
 		return tally{uint32(f.Class): counts}
 	default:
 		return tally{}
@@ -78,6 +84,12 @@ func loadInstance(c contender) (*instance, error) {
 		return loadOurs(c, bpf.NewProgram)
 	case jumbo:
 		return loadOurs(c, bpf.NewFragsProgram)
+	case generic:
+		return loadOurs(c, bpf.NewGenericProgram)
+	case wireKfunc:
+		return loadOurs(c, bpf.NewWireKfuncProgram)
+	case wireHelper:
+		return loadOurs(c, bpf.NewWireHelperProgram)
 	case xdp1:
 		return loadBaselineProgram(c, baselineProgXdp1, baselineMapXdp1Packets)
 	case limit:
@@ -163,7 +175,7 @@ func (i *instance) counted() (tally, error) {
 		return readXDP1(i.maps[0])
 	case limit:
 		return readPairs(i.maps[0], 1)
-	case plain, jumbo:
+	case plain, jumbo, generic, wireKfunc, wireHelper:
 		return readPairs(i.maps[0], slots)
 	default:
 		return tally{}, nil

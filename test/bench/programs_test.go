@@ -21,17 +21,23 @@ import (
 // pass is XDP_PASS of include/uapi/linux/bpf.h.
 const pass = 2
 
-// loadable returns those of the programs that this kernel can load: all, but for jumbo before Linux 5.18.
+// loadable returns those of the programs that this kernel can load: all, but for jumbo before Linux 5.18, and those that count
+// the frames of aggregates, which package bpf tests.
 func loadable(t *testing.T, all ...contender) []contender {
 	t.Helper()
-	if knowsFragments(t) {
-		return all
-	}
-	i, err := load(jumbo)
-	if !errors.Is(err, unix.EINVAL) {
-		t.Fatalf("a kernel without xdp.frags loads %v: %v", i, err)
-	}
-	return slices.DeleteFunc(all, func(c contender) bool { return c == jumbo })
+	return slices.DeleteFunc(all, func(c contender) bool {
+		if c != jumbo && !c.countsWireFrames() || c == jumbo && knowsFragments(t) {
+			return false
+		}
+		i, err := load(c)
+		if c.countsWireFrames() && err == nil {
+			return i.close() != nil
+		}
+		if c == jumbo && !errors.Is(err, unix.EINVAL) {
+			t.Fatalf("a kernel without xdp.frags loads %v: %v", i, err)
+		}
+		return true
+	})
 }
 
 func knowsFragments(t *testing.T) bool {
@@ -84,7 +90,7 @@ func (i *instance) runOnce(t *testing.T, f frames.Frame) tally {
 }
 
 func TestProgramsPassFrames(t *testing.T) {
-	for _, c := range loadable(t, empty, xdp1, limit, plain, jumbo) {
+	for _, c := range loadable(t, empty, xdp1, limit, plain, jumbo, generic, wireKfunc, wireHelper) {
 		i := loadFor(t, c)
 		for _, k := range kinds() {
 			i.runOnce(t, k.frame)
@@ -140,7 +146,7 @@ func TestLimitCounts(t *testing.T) {
 }
 
 func TestOurCounts(t *testing.T) {
-	for _, c := range loadable(t, plain, jumbo) {
+	for _, c := range loadable(t, plain, jumbo, generic, wireKfunc, wireHelper) {
 		for _, k := range kinds() {
 			i := loadFor(t, c)
 			if got, want := i.runOnce(t, k.frame), c.expected(k.frame, 1); !maps.Equal(want, got) {

@@ -4,12 +4,12 @@ package main
 
 import "fmt"
 
-// column is what a measurement belongs to: a contender, or xdp1 on the reference frame.
+// column is what a measurement belongs to: a contender, or ours on plain UDP over IPv6.
 type column int
 
 const (
-	xdp1OnReference = column(contenders)
-	columns         = contenders + 1
+	onPlainIPv6 = column(contenders)
+	columns     = contenders + 1
 )
 
 // samples are measurements in ns per packet, by column, load of the program and round.
@@ -25,11 +25,9 @@ func (s *samples) add(c column, load int, ns float64) {
 
 // cost is what a program takes for a frame.
 type cost struct {
-	ns          float64 // over the empty program; of that one absolute
-	low, high   float64 // of the cheapest and of the dearest load
-	toXDP1      float64 // ratios of ns
-	toLimit     float64
-	toReference float64 // to xdp1 on the reference frame
+	ns        float64 // over the empty program; of that one absolute
+	low, high float64 // of the cheapest and of the dearest load
+	toXDP1    float64 // ratio of ns
 }
 
 // loads returns the spread over the loads.
@@ -43,28 +41,28 @@ type costs [contenders]cost
 // costs sums up, first the rounds of each load, then the loads: of those the median, since the place in memory of its
 // machine code makes a program 1 ns faster or slower, and more. What was not measured is NaN.
 func (s *samples) costs() costs {
-	floor := s.median(column(empty))
 	over := func(c column) float64 {
 		if c == column(empty) {
-			return floor
+			return s.median(c)
 		}
-		return s.median(c) - floor
+		return s.over(c)
 	}
 	var all costs
 	for i := range all {
 		c := column(i)
 		base := over(c) - s.median(c)
 		all[i] = cost{
-			ns:          over(c),
-			low:         quantile(0, s.loads(c)) + base,
-			high:        quantile(1, s.loads(c)) + base,
-			toXDP1:      over(c) / over(column(xdp1)),
-			toLimit:     over(c) / over(column(limit)),
-			toReference: over(c) / over(xdp1OnReference),
+			ns:     over(c),
+			low:    quantile(0, s.loads(c)) + base,
+			high:   quantile(1, s.loads(c)) + base,
+			toXDP1: over(c) / over(column(xdp1)),
 		}
 	}
 	return all
 }
+
+// over returns what a column takes over the empty program.
+func (s *samples) over(c column) float64 { return s.median(c) - s.median(column(empty)) }
 
 // unsettled reports whether more than a quarter of the loads of the empty program seem to have been disturbed in all their
 // turns: their figures are more than a fifth over the least, and their place in memory makes less of a difference.

@@ -13,11 +13,11 @@ import (
 func TestCosts(t *testing.T) {
 	var s samples
 	for c, loads := range map[column][]float64{
-		column(empty):   {9, 10, 11},
-		column(xdp1):    {15, 14, 16},
-		column(limit):   {11, 11, 11},
-		column(plain):   {13, 12, 14},
-		xdp1OnReference: {16, 16, 16},
+		column(empty): {9, 10, 11},
+		column(xdp1):  {15, 14, 16},
+		column(limit): {11, 11, 11},
+		column(plain): {13, 12, 14},
+		onPlainIPv6:   {16, 16, 16},
 	} {
 		for load, ns := range loads {
 			s.add(c, load, ns)
@@ -28,14 +28,20 @@ func TestCosts(t *testing.T) {
 	got := s.costs()
 	nan := math.NaN()
 	want := costs{
-		empty: {ns: 10, low: 9, high: 11, toXDP1: 2, toLimit: 10, toReference: 10. / 6},
-		xdp1:  {ns: 5, low: 4, high: 6, toXDP1: 1, toLimit: 5, toReference: 5. / 6},
-		limit: {ns: 1, low: 1, high: 1, toXDP1: 0.2, toLimit: 1, toReference: 1. / 6},
-		plain: {ns: 3, low: 2, high: 4, toXDP1: 0.6, toLimit: 3, toReference: 0.5},
-		jumbo: {ns: nan, low: nan, high: nan, toXDP1: nan, toLimit: nan, toReference: nan},
+		empty:      {ns: 10, low: 9, high: 11, toXDP1: 2},
+		xdp1:       {ns: 5, low: 4, high: 6, toXDP1: 1},
+		limit:      {ns: 1, low: 1, high: 1, toXDP1: 0.2},
+		plain:      {ns: 3, low: 2, high: 4, toXDP1: 0.6},
+		jumbo:      {ns: nan, low: nan, high: nan, toXDP1: nan},
+		generic:    {ns: nan, low: nan, high: nan, toXDP1: nan},
+		wireKfunc:  {ns: nan, low: nan, high: nan, toXDP1: nan},
+		wireHelper: {ns: nan, low: nan, high: nan, toXDP1: nan},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(cost{}), cmpopts.EquateNaNs(), cmpopts.EquateApprox(0, 1e-9)); diff != "" {
 		t.Errorf("costs (-want +got):\n%s", diff)
+	}
+	if got := s.over(onPlainIPv6); got != 6 {
+		t.Errorf("on plain IPv6 it is %v, want 6", got)
 	}
 }
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"slices"
 )
@@ -25,6 +26,31 @@ func quantile(q float64, values []float64) float64 {
 
 func median(values []float64) float64 {
 	return quantile(0.5, values)
+}
+
+// estimate is a median and the interval in which the true one is, with a probability of at least 95 %.
+type estimate struct{ median, low, high float64 }
+
+// estimateMedian returns the median of the values with its interval, from the order of the values alone: between how many of n
+// the true median is has a binomial distribution. With fewer than 6 values the interval is their whole range.
+func estimateMedian(values []float64) estimate {
+	n := len(values)
+	if n == 0 {
+		return estimate{math.NaN(), math.NaN(), math.NaN()}
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	// below is the probability that no more than cut values are less than the true median.
+	cut, term := 0, math.Pow(0.5, float64(n))
+	for below := term; below <= 0.025; below += term {
+		cut++
+		term *= float64(n-cut+1) / float64(cut)
+	}
+	least := max(cut-1, 0)
+	return estimate{median(values), sorted[least], sorted[n-1-least]}
+}
+
+func (e estimate) String() string {
+	return fmt.Sprintf("%s (%s..%s)", short(e.median), short(e.low), short(e.high))
 }
 
 // undisturbed returns the cost from repeated measurements: the 5th percentile. Other work on the machine only increases a

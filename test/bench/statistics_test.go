@@ -49,3 +49,25 @@ func TestUndisturbed(t *testing.T) {
 		t.Errorf("%v are disturbed", got)
 	}
 }
+
+func TestEstimateMedian(t *testing.T) {
+	for n, want := range map[int]estimate{ // the values are 1 to n
+		1:  {1, 1, 1},
+		5:  {3, 1, 5},
+		8:  {4.5, 1, 8},
+		9:  {5, 2, 8},
+		15: {8, 4, 12},
+		20: {10.5, 6, 15},
+	} {
+		var values []float64
+		for i := range n {
+			values = append(values, float64(n-i))
+		}
+		if got := estimateMedian(values); got != want {
+			t.Errorf("of %d values: %+v, want %+v", n, got, want)
+		}
+	}
+	if got := estimateMedian(nil); !math.IsNaN(got.median) {
+		t.Errorf("of no values: %+v", got)
+	}
+}

@@ -17,10 +17,10 @@ const (
 )
 
 // groups are the columns of the programs but the empty one: ns over empty, least and most of the loads, and of ours
-// the ratios to xdp1 and to the limit.
+// the ratio to xdp1, where that takes enough to be compared with.
 var groups = []struct {
 	contender
-	ratios bool
+	ratio bool
 }{{xdp1, false}, {limit, false}, {plain, true}, {jumbo, true}}
 
 // writeCostHeader writes the head of the table of costs.
@@ -30,8 +30,8 @@ func writeCostHeader(out io.Writer) error {
 	fmt.Fprintf(&lower, "%-*s %*s %*s", frameWidth, "frame", bytesWidth, "bytes", floorWidth, "ns")
 	for _, g := range groups {
 		columns := fmt.Sprintf(" | %5s %9s", "ns", "loads")
-		if g.ratios {
-			columns += fmt.Sprintf(" %6s %6s", "/xdp1", "/limit")
+		if g.ratio {
+			columns += fmt.Sprintf(" %6s", "/xdp1")
 		}
 		fmt.Fprintf(&upper, " | %-*s", len(columns)-len(" | "), g.contender)
 		lower.WriteString(columns)
@@ -47,8 +47,12 @@ func writeCosts(out io.Writer, k kind, c costs, verdict string) error {
 	for _, g := range groups {
 		f := c[g.contender]
 		fmt.Fprintf(&row, " | %5.1f %9s", f.ns, f.loads())
-		if g.ratios {
-			fmt.Fprintf(&row, " %6.2f %6.1f", f.toXDP1, f.toLimit)
+		if g.ratio {
+			ratio := "-"
+			if c[xdp1].ns > enough {
+				ratio = fmt.Sprintf("%.2f", f.toXDP1)
+			}
+			fmt.Fprintf(&row, " %6s", ratio)
 		}
 	}
 	_, err := fmt.Fprintf(out, "%s | %s\n", row.String(), verdict)

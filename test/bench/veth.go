@@ -30,11 +30,12 @@ type vethPair struct {
 	send     *ebpf.Program
 	held     link.Link // send on the sender, where nothing is received: see measureCosts
 	link     link.Link // nil if the receiver has no program
+	mode     link.XDPAttachFlags
 }
 
-// newVethPair creates the pair in the network namespace of the calling thread.
+// newVethPair creates the pair, for programs in native mode, in the network namespace of the calling thread.
 func newVethPair() (w *vethPair, err error) {
-	w = &vethPair{}
+	w = &vethPair{mode: link.XDPDriverMode}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
@@ -88,12 +89,12 @@ func (w *vethPair) close() error {
 	return errors.Join(errs...)
 }
 
-// attach attaches a program to the receiver in native mode, and replaces the previous one.
+// attach attaches a program to the receiver, and replaces the previous one.
 func (w *vethPair) attach(program *ebpf.Program) (err error) {
 	if w.link != nil {
 		return w.link.Update(program)
 	}
-	w.link, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: w.receiver, Flags: link.XDPDriverMode})
+	w.link, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: w.receiver, Flags: w.mode})
 	if err != nil {
 		w.link = nil
 	}

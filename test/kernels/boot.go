@@ -51,6 +51,17 @@ type guest struct {
 	console string // a file for what the kernel says
 	memory  string
 	timeout time.Duration
+	network []string   // the emulator's options
+	files   []*os.File // that these options name: 4 and so on
+}
+
+// cards is the network of the tests: a card as clouds have it, and a gateway that answers ARP. An XDP program is attached only
+// where the host does not put frames together. The second card, for which it does, is connected to a tap device, the file 4.
+var cards = []string{
+	"-netdev", "user,id=net,restrict=on,ipv6=off",
+	"-device", "virtio-net-pci,netdev=net,romfile=,mq=on,vectors=6,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off,guest_csum=off",
+	"-netdev", "tap,id=tap,fd=4",
+	"-device", "virtio-net-pci,netdev=tap,romfile=",
 }
 
 // boot runs the guest to its end, and gives line after line of what it reports to each.
@@ -60,28 +71,18 @@ func (g guest) boot(ctx context.Context, each func(line string)) error {
 		return err
 	}
 	defer socket.Close()
-	tap, err := newTap()
-	if err != nil {
-		return errors.Join(err, out.Close())
-	}
-	defer tap.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, g.timeout, fmt.Errorf("it takes longer than %s", g.timeout))
 	defer cancel()
-	cmd := exec.CommandContext(ctx, emulator,
+	args := append([]string{
 		"-machine", "q35", "-accel", "tcg", "-cpu", processor, "-smp", "2", "-m", g.memory,
 		"-nodefaults", "-display", "none", "-no-reboot",
-		"-serial", "file:"+g.console,
+		"-serial", "file:" + g.console,
 		"-add-fd", "fd=3,set=1", "-chardev", "file,id=report,path=/dev/fdset/1,append=on", "-serial", "chardev:report",
-		// A network card as clouds have it, and a gateway that answers ARP. An XDP program is attached only where the
-		// host does not put frames together.
-		"-netdev", "user,id=net,restrict=on,ipv6=off",
-		"-device", "virtio-net-pci,netdev=net,romfile=,mq=on,vectors=6,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off,guest_csum=off",
-		// Another card, for which it does.
-		"-netdev", "tap,id=tap,fd=4",
-		"-device", "virtio-net-pci,netdev=tap,romfile=",
 		"-kernel", g.kernel.image, "-initrd", g.initrd,
-		"-append", "console=ttyS0 quiet panic=-1 rdinit=/init "+settings)
-	cmd.ExtraFiles = []*os.File{out, tap}
+		"-append", "console=ttyS0 quiet panic=-1 rdinit=/init " + settings,
+	}, g.network...)
+	cmd := exec.CommandContext(ctx, emulator, args...)
+	cmd.ExtraFiles = append([]*os.File{out}, g.files...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -5,6 +5,7 @@
 // table is not found out.
 //
 //	go run ./test/kernels [-kernels "5.10 6.1"] [-write]
+//	go run ./test/kernels -bench -kernels 6.12
 package main
 
 import (
@@ -61,8 +62,16 @@ func main() {
 	write := flag.Bool("write", false, "Write the support table into "+document+".")
 	logs := flag.String("logs", filepath.Join("bin", "kernels"), "The `folder` for all that the guests say.")
 	parallel := flag.Int("parallel", runtime.NumCPU(), "How many guests run at once. Each has 2 CPUs, of which it seldom uses both.")
+	measure := flag.Bool("bench", false, "Measure what is left of the traffic of a virtio_net device instead, one kernel after the other.")
 	only := flag.String("run", "", "Run only the tests that this `expression` matches, and make no table.")
 	flag.Parse()
+	if *measure {
+		if err := bench(ctx, strings.Fields(*kernels), *logs); err != nil {
+			fmt.Fprintln(os.Stderr, "kernels:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	for i := range tests {
 		tests[i].Args = append(tests[i].Args, "-test.run="+*only)
 	}
@@ -136,14 +145,6 @@ func run(ctx context.Context, versions []string, some, write bool, logs string, 
 
 // build makes the guest's programs: statically linked, since a guest has no libraries.
 func build(ctx context.Context, folder string) error {
-	goBuild := func(args ...string) error {
-		cmd := exec.CommandContext(ctx, "go", args...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
-		}
-		return nil
-	}
 	compile := []string{"test", "-c", "-ldflags=-s -w", "-o", folder + "/"}
 	named := map[string]bool{}
 	for _, t := range tests {
@@ -152,12 +153,40 @@ func build(ctx context.Context, folder string) error {
 		}
 		named[t.Package] = true
 	}
-	return errors.Join(goBuild(compile...),
-		goBuild("build", "-ldflags=-s -w", "-o", folder+"/", "./test/kernels/guest", "./cmd/xdpcount"))
+	return errors.Join(runGo(ctx, compile...), buildPrograms(ctx, folder, "./test/kernels/guest", "./cmd/xdpcount"))
 }
 
-// pack makes the guest's root file system.
+func buildPrograms(ctx context.Context, folder string, packages ...string) error {
+	return runGo(ctx, append([]string{"build", "-ldflags=-s -w", "-o", folder + "/"}, packages...)...)
+}
+
+func runGo(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// pack makes the guest's root file system, with the tests.
 func pack(image string, k kernel, programs, toolFolder string) error {
+	return packWith(image, k, programs, tests, func(a *archive) {
+		a.file("/bin/xdpcount", filepath.Join(programs, "xdpcount"), 0o755)
+		for _, name := range tools {
+			a.file(name, filepath.Join(toolFolder, filepath.Base(name)), 0o755)
+		}
+		for _, t := range tests {
+			if t.Lockdown == "" {
+				a.file(t.Binary(), filepath.Join(programs, filepath.Base(t.Package)+".test"), 0o755)
+				a.tree(t.Folder()+"/testdata", filepath.Join(filepath.FromSlash(t.Package), "testdata"))
+			}
+		}
+	})
+}
+
+// packWith makes a root file system with the guest, the kernel's modules, what is to be run, and what add adds.
+func packWith(image string, k kernel, programs string, run []report.Test, add func(*archive)) error {
 	file, err := os.Create(image)
 	if err != nil {
 		return err
@@ -165,10 +194,6 @@ func pack(image string, k kernel, programs, toolFolder string) error {
 	defer file.Close()
 	a := newArchive(file)
 	a.file("/init", filepath.Join(programs, "guest"), 0o755)
-	a.file("/bin/xdpcount", filepath.Join(programs, "xdpcount"), 0o755)
-	for _, name := range tools {
-		a.file(name, filepath.Join(toolFolder, filepath.Base(name)), 0o755)
-	}
 	modules, err := filepath.Glob(filepath.Join(k.modules, "*.ko"))
 	if err != nil {
 		return err
@@ -176,13 +201,8 @@ func pack(image string, k kernel, programs, toolFolder string) error {
 	for _, module := range modules {
 		a.file("/modules/"+filepath.Base(module), module, 0o644)
 	}
-	for _, t := range tests {
-		if t.Lockdown == "" {
-			a.file(t.Binary(), filepath.Join(programs, filepath.Base(t.Package)+".test"), 0o755)
-			a.tree(t.Folder()+"/testdata", filepath.Join(filepath.FromSlash(t.Package), "testdata"))
-		}
-	}
-	plan, err := json.Marshal(tests)
+	add(a)
+	plan, err := json.Marshal(run)
 	if err != nil {
 		return err
 	}
@@ -205,7 +225,14 @@ func test(ctx context.Context, k kernel, programs, toolFolder, logs string, prog
 	}
 	defer output.Close()
 	r := newResult(k, progress)
-	g := guest{kernel: k, initrd: image, console: filepath.Join(logs, "console"), memory: "1G", timeout: 40 * time.Minute}
+	tap, err := newTap()
+	if err != nil {
+		return nil, err
+	}
+	defer tap.Close()
+	g := guest{
+		kernel: k, initrd: image, console: filepath.Join(logs, "console"), memory: "1G", timeout: 40 * time.Minute, network: cards, files: []*os.File{tap},
+	}
 	began := time.Now()
 	err = g.boot(ctx, func(line string) {
 		fmt.Fprintln(output, line)

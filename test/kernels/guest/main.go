@@ -162,7 +162,11 @@ func runTests(ctx context.Context, out io.Writer, test report.Test) error {
 		return err
 	}
 	args := append([]string{"-test.v=test2json", "-test.short", "-test.timeout=20m"}, test.Args...)
-	cmd := exec.CommandContext(ctx, test.Binary(), args...)
+	program := test.Binary()
+	if test.Command != "" {
+		program, args = test.Command, test.Args
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.Env = test.Folder(), append(environment(), test.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	began := time.Now()

@@ -76,6 +76,8 @@ type Test struct {
 	Args    []string // beside those that every package gets
 	Env     []string
 
+	Command string // a program that is run with Args instead of the tests
+
 	Lockdown       string // the level to which the kernel is locked down before; it cannot be taken back
 	NeedsFragments bool   // not to be run on a kernel without xdp.frags
 }
