@@ -219,7 +219,15 @@ func setGSOMax(l netlink.Link, family traffic.Family, size int) error {
 	if err := netlink.LinkSetGSOMaxSize(l, size); err != nil || family == traffic.IPv6 {
 		return err
 	}
-	return netlink.LinkSetGSOIPv4MaxSize(l, size)
+	if err := netlink.LinkSetGSOIPv4MaxSize(l, size); err != nil {
+		return err
+	}
+	// Kernels ignore what they do not know.
+	now, err := netlink.LinkByIndex(l.Attrs().Index)
+	if err == nil && int(now.Attrs().GSOIPv4MaxSize) != size {
+		err = fmt.Errorf("set gso_ipv4_max_size of %s: %w", l.Attrs().Name, unix.EOPNOTSUPP)
+	}
+	return err
 }
 
 func subnet(ip net.IP, bits int) *net.IPNet {

@@ -125,7 +125,9 @@ func (k *Kernel) Primary() (map[int]bool, error) {
 
 // DecryptsTunnels implements agent.Links: there are none.
 func (k *Kernel) DecryptsTunnels() bool { return false }
-func (k *Kernel) HasSCTP() bool         { return false }
+
+// HasSCTP implements agent.Links: it is not loaded.
+func (k *Kernel) HasSCTP() bool { return false }
 
 // Attached implements agent.Datapath.
 func (k *Kernel) Attached() (list []plan.Attachment, _ error) {
@@ -141,9 +143,10 @@ func (k *Kernel) Attached() (list []plan.Attachment, _ error) {
 	return list, nil
 }
 
-// NewestMap implements agent.Datapath.
+// CountsWireFrames implements agent.Datapath.
 func (k *Kernel) CountsWireFrames() bool { return true }
 
+// NewestMap implements agent.Datapath.
 func (k *Kernel) NewestMap() (traffic.MapID, error) {
 	if err := k.Between("before the newest map is asked for"); err != nil {
 		return traffic.MapID{}, err
