@@ -225,7 +225,7 @@ func test(ctx context.Context, k kernel, programs, toolFolder, logs string, prog
 	}
 	defer output.Close()
 	r := newResult(k, progress)
-	g := guest{kernel: k, initrd: image, console: filepath.Join(logs, "console"), memory: "1G", timeout: 40 * time.Minute, network: gateway}
+	g := guest{kernel: k, initrd: image, console: filepath.Join(logs, "console"), memory: "1G", timeout: 40 * time.Minute, network: gateway, cpus: 2}
 	began := time.Now()
 	err = g.boot(ctx, func(line string) {
 		fmt.Fprintln(output, line)
