@@ -96,8 +96,8 @@ static __always_inline __u64 any_zero(__u64 number)
 /*
  * Returns the length of the headers. If a header is not known or not complete, it is the length of those before it.
  *
- * An aggregate of IPv6 with more than 64 KiB has a jumbo option, which the kernel removes when it makes frames of it, if
- * TCP follows immediately (net/ipv6/ip6_offload.c, include/net/ipv6.h: ipv6_has_hopopt_jumbo).
+ * An aggregate of IPv6 with more than 64 KiB has a jumbo option, which the kernel removes when it makes frames of it,
+ * if TCP follows immediately (net/ipv6/ip6_offload.c, include/net/ipv6.h: ipv6_has_hopopt_jumbo).
  *
  * This is a loop over single headers, after each of which the verifier knows the same of the position. So it follows
  * only one of the many combinations of headers. It would reject a second parser like classify, and a position whose

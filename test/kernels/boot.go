@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -53,6 +54,7 @@ type guest struct {
 	timeout time.Duration
 	network []string   // the emulator's options
 	files   []*os.File // that these options name: 4 and so on
+	cpus    int
 }
 
 // cards is the network of the tests: a card as clouds have it, and a gateway that answers ARP. An XDP program is attached only
@@ -74,7 +76,7 @@ func (g guest) boot(ctx context.Context, each func(line string)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, g.timeout, fmt.Errorf("it takes longer than %s", g.timeout))
 	defer cancel()
 	args := append([]string{
-		"-machine", "q35", "-accel", "tcg", "-cpu", processor, "-smp", "2", "-m", g.memory,
+		"-machine", "q35", "-accel", "tcg", "-cpu", processor, "-smp", strconv.Itoa(g.cpus), "-m", g.memory,
 		"-nodefaults", "-display", "none", "-no-reboot",
 		"-serial", "file:" + g.console,
 		"-add-fd", "fd=3,set=1", "-chardev", "file,id=report,path=/dev/fdset/1,append=on", "-serial", "chardev:report",

@@ -231,7 +231,7 @@ func test(ctx context.Context, k kernel, programs, toolFolder, logs string, prog
 	}
 	defer tap.Close()
 	g := guest{
-		kernel: k, initrd: image, console: filepath.Join(logs, "console"), memory: "1G", timeout: 40 * time.Minute, network: cards, files: []*os.File{tap},
+		kernel: k, initrd: image, console: filepath.Join(logs, "console"), memory: "1G", timeout: 40 * time.Minute, cpus: 2, network: cards, files: []*os.File{tap},
 	}
 	began := time.Now()
 	err = g.boot(ctx, func(line string) {
