@@ -380,7 +380,7 @@ func (r *receiving) turn(ctx context.Context, a attached, t transfer) (f flow, e
 	if err != nil {
 		return flow{}, err
 	}
-	defer func() { err = errors.Join(err, detach()) }()
+	defer func() { err = errors.Join(err, r.waitQuiet(), detach()) }()
 	l, err := netlink.LinkByIndex(r.index)
 	if err != nil {
 		return flow{}, fmt.Errorf("find %s: %w", r.counted, err)
@@ -450,6 +450,23 @@ func (r *receiving) statistics() (*netlink.LinkStatistics, error) {
 		return nil, fmt.Errorf("find %s: %w", r.counted, err)
 	}
 	return l.Attrs().Statistics, nil
+}
+
+// waitQuiet waits until nothing arrives at the interface, so that no turn begins with the traffic of another one. In an emulated
+// machine with several CPUs, to detach a program while frames arrive can crash the kernel (test/kernels/bench.go).
+func (r *receiving) waitQuiet() error {
+	var last uint64
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		now, err := r.statistics()
+		if err != nil {
+			return err
+		}
+		if now.RxPackets == last {
+			return nil
+		}
+		last = now.RxPackets
+	}
+	return fmt.Errorf("packets still arrive at %s", r.counted)
 }
 
 // segmentBytes is more payload than a frame of TCP can have, with an MTU of 1,500 bytes.
