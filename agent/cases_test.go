@@ -208,7 +208,7 @@ func TestWhatIsNotExactIsReportedInGenericModeOnly(t *testing.T) {
 
 // Auto takes generic mode where it costs less, if it is exact there, and changes no mode of an interface that is counted.
 func TestModeThatAutoChooses(t *testing.T) {
-	const cost = "in native mode: the other end loses segmentation offload, so large segments are cut into frames: 70 % of bulk TCP"
+	const cost = "in native mode: the other end loses segmentation offload, so large segments are cut into frames: more than half of bulk TCP"
 	const segments = "several frames that arrive as one aggregate are counted as one packet"
 	const remedy = "; remedy: use attachMode Auto, or on a tap interface Generic; generic mode needs a kernel with BTF that is not locked down, " +
 		"best Linux 6.2 or later; on the node: cat /sys/kernel/security/lockdown"

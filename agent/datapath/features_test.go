@@ -600,7 +600,11 @@ func (h *host) card(t *testing.T) int {
 	}
 	t.Cleanup(func() { // the kernel moves it back too, but some time after the end of the namespace
 		h.net.Do(func() {
-			if err := netlink.LinkSetNsPid(l, 1); err != nil {
+			l, err := netlink.LinkByName(aggregatingCard) // its index may have been that of another interface here
+			if err == nil {
+				err = netlink.LinkSetNsPid(l, 1)
+			}
+			if err != nil {
 				t.Error(err)
 			}
 		})

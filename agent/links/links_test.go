@@ -74,6 +74,9 @@ func TestList(t *testing.T) {
 		"to-pod":   {Name: "to-pod", Kind: "veth", Driver: "veth", MTU: 1500, PeerAway: true},
 	}
 	got := list(t, n)
+	for _, fallback := range []string{"gre0", "gretap0", "erspan0", "ip6gre0", "ip6tnl0", "ip6_vti0", "ip_vti0", "sit0", "tunl0"} {
+		delete(got, fallback) // the kernel makes them in every namespace if the module is loaded
+	}
 	for name, w := range want {
 		if w.Index == 0 { // whatever it was given
 			w.Index = got[name].Index
@@ -82,6 +85,11 @@ func TestList(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for name, want := range map[string]plan.Mode{"tap0": plan.Generic, long: plan.Generic, "to-pod": plan.Generic, "br-é": "", "eth0.100": ""} {
+		if first := plan.FirstOf(got[name]); first != want {
+			t.Errorf("Auto tries %q first on %s, want %q", first, name, want)
+		}
 	}
 	inPod := list(t, pod)["eth0"]
 	if inPod.Parent != 0 || !inPod.PeerAway {
