@@ -82,6 +82,10 @@ func prepare() error {
 			return fmt.Errorf("mount %s at %s: %w", m.kind, m.on, err)
 		}
 	}
+	// The modules of tunnels would make an interface each in every network namespace (ip-sysctl.rst, fb_tunnels_only_for_init_net).
+	if err := os.WriteFile("/proc/sys/net/core/fb_tunnels_only_for_init_net", []byte("1"), 0); err != nil {
+		return err
+	}
 	modules, err := filepath.Glob("/modules/*.ko") // named in the order of what needs what
 	if err != nil {
 		return err
