@@ -460,15 +460,18 @@ func TestWireFramesOfBigTCP(t *testing.T) {
 						name = "tagged " + name
 					}
 					t.Run(name, func(t *testing.T) {
-						w := newWire(t, wireOptions{mode: mode, mtu: mtu, family: family, tagged: tagged, gsoMax: 150_000})
-						if w == nil {
-							return
+						for range 5 { // how large an aggregate becomes depends on when the receiver acknowledges
+							w := newWire(t, wireOptions{mode: mode, mtu: mtu, family: family, tagged: tagged, gsoMax: 150_000})
+							if w == nil {
+								return
+							}
+							w.tcp(t, amount(32<<20), buffer)
+							w.expect(t, unix.IPPROTO_TCP)
+							if w.mode != plan.Generic || mtu != 9000 || w.arrived.largest > 1<<16+100 {
+								return
+							}
 						}
-						w.tcp(t, amount(32<<20), buffer)
-						w.expect(t, unix.IPPROTO_TCP)
-						if w.mode == plan.Generic && mtu == 9000 && w.arrived.largest <= 1<<16+100 {
-							t.Errorf("the largest packet had %d bytes: there was nothing to test", w.arrived.largest)
-						}
+						t.Error("no packet had more than 64 KiB: there was nothing to test")
 					})
 				}
 			}
