@@ -23,7 +23,7 @@ import (
 // The kernel and the drivers switch features of an interface off while an XDP program is attached, such as segmentation offloads
 // of a veth's peer in native mode. Native mode switches them on again when it ends. Generic mode does not: dev_disable_lro and
 // dev_disable_gro_hw of net/core/dev.c remove the features also from those that the user has asked for. So what an attach has
-// switched off is stored beside the pins, and whoever detaches restores what the kernel does not.
+// switched off is stored beside the pins, and the process that detaches restores what the kernel does not.
 
 // features has the features of an interface by their names, as "ethtool -k" lists them.
 type features map[string]ethtool.FeatureState

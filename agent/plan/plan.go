@@ -69,7 +69,7 @@ type Attachment struct {
 }
 
 // SwitchedOff has the features that an attach has switched off on one interface: on its own, on the peer of a veth, or on an
-// interface below. Whoever detaches restores them where the kernel does not.
+// interface below. The process that detaches restores them where the kernel does not.
 type SwitchedOff struct {
 	Interface string   // the name
 	Features  []string // as "ethtool -k" lists them, sorted
