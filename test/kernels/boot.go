@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -90,6 +91,9 @@ func (g guest) boot(ctx context.Context, each func(line string)) error {
 	}, g.network...)
 	cmd := exec.CommandContext(ctx, emulator, args...)
 	cmd.ExtraFiles = append([]*os.File{out}, g.files...)
+	// PDEATHSIG comes when the thread that forked ends, not the process, see PR_SET_PDEATHSIG(2const). newTap ends threads.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
